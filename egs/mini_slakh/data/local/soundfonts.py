@@ -1,0 +1,71 @@
+"""SoundFonts: which split uses which, and what to change to play them (conf/soundfonts.toml)."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from score import Part
+from sf2_filter import open_filters
+
+CONF = Path(__file__).parent.parent / "conf" / "soundfonts.toml"
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Fonts:
+    """Files to draw from for each part: drums have their own list."""
+
+    tuned: tuple[Path, ...]
+    drums: tuple[Path, ...]
+
+
+def read_conf() -> dict[str, Any]:
+    return tomllib.loads(CONF.read_text(encoding="utf-8"))
+
+
+def seeds(split: str, first: int, count: int) -> range:
+    """Seeds of songs [first, first + count) of a split. SystemExit beyond the split's range."""
+    conf = read_conf()["splits"][split]
+    if first < 0 or count < 0 or first + count > conf["seeds"]:
+        last = conf["seeds"] - 1
+        raise SystemExit(
+            f"error: {split} has songs 0 to {last}, not {first} to {first + count - 1} ({CONF})"
+        )
+    return range(conf["first_seed"] + first, conf["first_seed"] + first + count)
+
+
+def fonts_of(split: str, folder: Path) -> Fonts:
+    """The split's fonts that are in `folder`, or its substitutes. SystemExit if there are none."""
+    conf = read_conf()["splits"][split]
+    otherwise = conf.get("otherwise", [])
+    tuned = _present(conf["fonts"], folder) or _present(otherwise, folder)
+    drums = _present(conf.get("drum_fonts", conf["fonts"]), folder) or _present(otherwise, folder)
+    if not tuned or not drums:
+        raise SystemExit(
+            f"error: none of {', '.join(conf['fonts'] + otherwise)} is in {folder}; "
+            "run local/fetch_soundfonts.py or name one with --soundfont"
+        )
+    return Fonts(tuned, drums)
+
+
+def load(font: Path) -> bytes:
+    """The bytes of a font, with the filters opened that the renderer would leave closed."""
+    data = font.read_bytes()
+    programs = read_conf()["fonts"].get(font.name, {}).get("open_filters", [])
+    return open_filters(data, frozenset(programs)) if programs else data
+
+
+def fit_part(part: Part, font: str) -> Part:
+    """The part with drum notes moved to where `font` (a file name) has them."""
+    moves = read_conf()["fonts"].get(font, {}).get("drum_map", {})
+    if part.stem != "drums" or not moves:
+        return part
+    notes = (replace(note, pitch=moves.get(str(note.pitch), note.pitch)) for note in part.notes)
+    return replace(part, notes=tuple(notes))
+
+
+def _present(names: list[str], folder: Path) -> tuple[Path, ...]:
+    return tuple(folder / name for name in names if (folder / name).is_file())

@@ -1,0 +1,61 @@
+"""What a prior of a lower sample rate cannot place: sharing the residual among the stems."""
+
+import math
+
+import torch
+from torch import Tensor
+
+_WINDOW = 0.023  # seconds; short enough that a hi-hat's onset stays in place
+_HOPS = 4  # a window: Hann windows then sum to a constant
+_BLOCK = 2**17  # samples at a time; the spectra of a whole song would fill the memory
+_FLOOR = 1e-12  # power of a bin: float32's rounding noise at full scale; below it all is silence
+
+
+def share_residual(mixture: Tensor, stems: Tensor, sample_rate: int, cutoff_hz: float) -> Tensor:
+    """Stems [stem, channel, time] that sum to the mixture [channel, time], to float32 rounding.
+
+    The residual mixture - sum(stems) holds what lies above the prior's band and what resampling
+    rounded away. It is split by ratio masks over its short-time spectrum: below ``cutoff_hz`` by
+    the stems' power in the same bin, above it by their power in the octave below the cutoff in the
+    same frame (a cymbal that is heard there reaches on upwards). Silent frames are shared equally.
+    Where the stems sum to the mixture already they are returned bit for bit.
+    """
+    if cutoff_hz <= 0:
+        raise ValueError(f"cutoff_hz must be positive, not {cutoff_hz}")
+    residual = mixture - stems.sum(0)
+    shared = stems.clone()
+    window = max(64, 2 ** round(math.log2(_WINDOW * sample_rate)))
+    margin = 2 * window  # a frame reaches half a window; a multiple of the hop keeps the grid
+    time = mixture.shape[-1]
+    for start in range(0, time, _BLOCK):
+        end = min(start + _BLOCK, time)
+        low, high = max(0, start - margin), min(end + margin, time)
+        around = _split(residual[:, low:high], stems[..., low:high], sample_rate, cutoff_hz, window)
+        shared[..., start:end] += around[..., start - low : end - low]
+    # The masks' sum and the inverse transform are rounded; the rest is spread over all stems.
+    return shared + (mixture - shared.sum(0)) / stems.shape[0]
+
+
+def _split(
+    residual: Tensor, stems: Tensor, sample_rate: int, cutoff_hz: float, window: int
+) -> Tensor:
+    """[stem, channel, time] that sum to the residual [channel, time]."""
+    hann = torch.hann_window(window, dtype=residual.dtype, device=residual.device)
+
+    def spectrum(x: Tensor) -> Tensor:
+        flat = x.reshape(-1, x.shape[-1])
+        bins = torch.stft(
+            flat, window, window // _HOPS, window=hann, pad_mode="constant", return_complex=True
+        )
+        return bins.reshape(*x.shape[:-1], *bins.shape[-2:])
+
+    power = spectrum(stems).abs().square()  # [stem, channel, bin, frame]
+    frequency = torch.linspace(0, sample_rate / 2, power.shape[-2], device=power.device)
+    octave = power[..., (frequency > cutoff_hz / 2) & (frequency <= cutoff_hz), :].sum(-2, True)
+    above = (frequency > cutoff_hz)[:, None]
+    power = torch.where(above, octave, power) + _FLOOR
+    parts = power / power.sum(0) * spectrum(residual)
+    flat = torch.istft(
+        parts.flatten(0, 1), window, window // _HOPS, window=hann, length=residual.shape[-1]
+    )
+    return flat.reshape(stems.shape)

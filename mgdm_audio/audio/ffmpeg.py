@@ -1,0 +1,70 @@
+"""Decoding through FFmpeg (PyAV) of what libsndfile does not know: m4a, aac, wma, webm."""
+
+import warnings
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mgdm_audio.errors import UserError
+
+# Containers of sound. Without the list FFmpeg would also open playlists, which name other files and
+# addresses to fetch, whatever the file is called.
+_CONTAINERS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,aac,asf,ac3,eac3,dts,ape,wv,tta,tak,amr,mpc,mpc8,"
+    "ogg,mp3,wav,w64,flac,aiff,caf,mpegts,flv,avi"
+)
+_OPTIONS = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
+
+
+def decode(path: Path, refusal: str) -> tuple[Tensor, int, str]:
+    """(samples [channel, time] float32, sample rate in Hz, codec name) of the first audio stream.
+
+    ``refusal``: why libsndfile would not read it, for the message. Raises UserError where PyAV is
+    missing, and for a file that FFmpeg cannot decode to its end.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import av
+    except ImportError:
+        raise UserError(
+            f"{path}: libsndfile cannot read it ({refusal}); if it is m4a, aac or the like: "
+            "pip install 'mgdm_audio[formats]'"
+        ) from None
+    try:
+        with av.open(str(path), options=_OPTIONS) as container:
+            if not container.streams.audio:
+                raise UserError(f"{path}: holds no sound ({container.format.name} without audio)")
+            stream = container.streams.audio[0]
+            planar = av.AudioResampler(format="fltp", rate=stream.rate)
+            pieces = [
+                piece.to_ndarray()
+                for frame in chain(container.decode(stream), [None])  # None: the end
+                for piece in planar.resample(frame)
+            ]
+            rate, codec = stream.rate, stream.codec_context.name
+            promised = 0.0
+            exact = container.format.name.startswith(("mov", "flac"))  # elsewhere it is a guess
+            if exact and stream.duration is not None and stream.time_base is not None:
+                promised = float(stream.duration * stream.time_base)
+    except (av.FFmpegError, OSError) as error:
+        raise UserError(
+            f"{path}: neither libsndfile ({refusal}) nor FFmpeg ({error.strerror}) can read it; "
+            "check that it is a sound file and whole"
+        ) from None
+    if not pieces:
+        raise UserError(f"{path}: holds no samples; export it again")
+    samples = np.concatenate(pieces, axis=1)
+    check_whole(path, samples.shape[1] / rate, promised)
+    return torch.from_numpy(samples), rate, codec.upper()
+
+
+def check_whole(path: Path, seconds: float, promised: float) -> None:
+    """Raise UserError where a file ends more than a second before what its header promises."""
+    if seconds < promised - 1:
+        raise UserError(
+            f"{path}: cut short, {seconds:.1f} of {promised:.1f} s can be read; fetch it again"
+        )

@@ -1,0 +1,136 @@
+"""Sound files <-> tensors [channel, time]."""
+
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+from torch import Tensor
+
+from mgdm_audio import atomic
+from mgdm_audio.audio.ffmpeg import check_whole, decode
+from mgdm_audio.audio.pcm import SUBTYPES, to_integers
+from mgdm_audio.errors import UserError
+
+_BLOCK = 1 << 18  # frames read at a time
+_RATES = range(100, 1_000_001)  # Hz; outside, the header is damaged
+_RIFF_LIMIT = 2**32 - 2**16  # bytes; the length field of WAV has 32 bits
+_FORMATS = {".wav": "WAV", ".flac": "FLAC"}
+
+
+@dataclass(frozen=True)
+class Audio:
+    """What a sound file holds."""
+
+    samples: Tensor  # [channel, time] float32, full scale 1.0
+    sample_rate: int  # Hz
+    subtype: str  # how the file stores samples: libsndfile's name (PCM_16, ...) or FFmpeg's codec
+
+
+def read(path: str | Path) -> Audio:
+    """Read a whole sound file: wav, flac, ogg, mp3, aiff, ...; with PyAV also m4a, aac, wma, webm.
+
+    The content decides, never the suffix. Raises UserError, in one line, for a path that is no
+    readable file, content that is no sound or is cut short, no samples, and samples that are not
+    finite.
+    """
+    path = Path(path)
+    try:
+        if path.is_dir():
+            raise UserError(f"{path}: is a folder; give a sound file")
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path}: is no regular file; give a sound file")
+        with open(path, "rb") as file:
+            if os.fstat(file.fileno()).st_size == 0:
+                raise UserError(f"{path}: is empty (0 bytes); fetch or export it again")
+            # A descriptor, not the name: libsndfile would let some suffixes overrule the content.
+            samples, sample_rate, subtype = _decode(path, file.fileno())
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; check the path") from None
+    except PermissionError:
+        raise UserError(f"{path}: may not be read; change its permissions") from None
+    except (OSError, ValueError) as error:  # ValueError: a name with a NUL byte
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path}: cannot be read ({reason})") from None
+    if samples.shape[-1] == 0:
+        raise UserError(f"{path}: holds no samples; export it again")
+    if sample_rate not in _RATES:
+        raise UserError(f"{path}: a sample rate of {sample_rate} Hz; the header is damaged")
+    _check_finite(path, samples)
+    return Audio(samples, sample_rate, subtype)
+
+
+def _decode(path: Path, descriptor: int) -> tuple[Tensor, int, str]:
+    blocks, frames = [], 0
+    try:
+        with soundfile.SoundFile(descriptor, closefd=False) as file:
+            # By blocks: a damaged header may promise more frames than there is memory.
+            while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
+                blocks.append(block)
+                frames += len(block)
+            channels, rate, subtype = file.channels, file.samplerate, file.subtype
+            promised = file.frames / rate
+    except soundfile.LibsndfileError as error:
+        return decode(path, error.error_string.rstrip("."))
+    check_whole(path, frames / rate, promised)
+    samples = np.empty((channels, frames), dtype=np.float32)
+    start = 0
+    for block in blocks:
+        samples[:, start : start + len(block)] = block.T
+        start += len(block)
+    return torch.from_numpy(samples), rate, subtype
+
+
+def _check_finite(path: Path, samples: Tensor) -> None:
+    wrong = ~torch.isfinite(samples)
+    if wrong.any():
+        index = int(wrong.any(0).nonzero()[0])
+        channel = int(wrong[:, index].nonzero()[0])
+        value = samples[channel, index].item()
+        raise UserError(
+            f"{path}: sample {index} of channel {channel} is {value}; repair or export it again"
+        )
+
+
+def write(path: str | Path, samples: Tensor, sample_rate: int, subtype: str = "PCM_16") -> None:
+    """Write [channel, time] as WAV or FLAC, whole or not at all (``mgdm_audio.atomic``).
+
+    ``subtype``: PCM_16, PCM_24 or FLOAT (WAV only). PCM rounds to the nearest step and clips at
+    full scale; what lies on the grid already is stored, and read again, bit for bit. Raises
+    UserError for another suffix or subtype, samples that are not finite, what the format cannot
+    hold (FLAC: 8 channels, 655,350 Hz), and a folder that cannot be written to.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in _FORMATS:
+        raise UserError(f"{path}: suffix {path.suffix!r} is not written; use .wav or .flac")
+    if subtype not in SUBTYPES:
+        raise UserError(f"subtype {subtype!r} is unknown; use one of {', '.join(SUBTYPES)}")
+    form = _FORMATS[path.suffix.lower()]
+    if form == "FLAC" and subtype == "FLOAT":
+        raise UserError(f"{path}: FLAC holds no FLOAT; use PCM_24 or .wav")
+    samples = samples.detach().cpu()
+    _check_finite(path, samples)
+    if form == "WAV" and samples.numel() * 4 > _RIFF_LIMIT:
+        form = "RF64"  # the same, with 64-bit lengths
+    # In memory first: libsndfile loses the reason of a failed write (a full disk).
+    buffer = io.BytesIO()
+    try:
+        soundfile.write(buffer, _storable(samples, subtype), sample_rate, subtype, format=form)
+    except soundfile.LibsndfileError:
+        raise UserError(
+            f"{path}: {form} cannot hold {samples.shape[0]} channels at {sample_rate} Hz; use .wav"
+        ) from None
+    atomic.write_bytes(path, buffer.getbuffer())
+
+
+def _storable(samples: Tensor, subtype: str) -> np.ndarray:
+    """[time, channel] as libsndfile stores it unchanged: its own scaling is off by one step."""
+    if subtype == "FLOAT":
+        return samples.float().T.numpy()
+    steps = to_integers(samples, subtype).T.numpy()
+    if subtype == "PCM_16":
+        return steps.astype(np.int16)
+    return (steps << 8).astype(np.int32)  # PCM_24 is the upper three bytes

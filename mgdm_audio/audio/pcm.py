@@ -1,0 +1,69 @@
+"""The integer grid of PCM files: rounding stems so that their sum stays exact, and headroom."""
+
+import torch
+from torch import Tensor
+
+SUBTYPES = ("PCM_16", "PCM_24", "FLOAT")
+_BITS = {"PCM_16": 16, "PCM_24": 24}
+
+
+def full_scale(subtype: str) -> int:
+    """Steps of the grid from 0 to 1.0: 2^15 or 2^23."""
+    return 1 << (_BITS[subtype] - 1)
+
+
+def to_integers(samples: Tensor, subtype: str) -> Tensor:
+    """The nearest grid points, clipped to the format's range, as int64 steps."""
+    full = full_scale(subtype)
+    return (samples.double() * full).round_().clamp_(-full, full - 1).long()
+
+
+def quantise_together(stems: Tensor, subtype: str) -> Tensor:
+    """Round stems [stem, channel, time] to the grid; their sum is the rounded mixture, exactly.
+
+    The sums S_j = round(x_1 + ... + x_j) are rounded and stem j is S_j - S_{j-1}: the differences
+    telescope to S_k, the rounded sum of all, and each is within one step of x_j because either S
+    is within half a step of its sum. (Rounding each stem alone leaves up to k/2 steps in the sum.)
+    FLOAT is returned as it came. Raises ValueError where a result does not fit the format: apply
+    ``common_gain`` first.
+    """
+    if subtype == "FLOAT":
+        return stems
+    full = full_scale(subtype)
+    rounded = torch.empty_like(stems, dtype=torch.float32)
+    total = torch.zeros(stems.shape[1:], dtype=torch.float64, device=stems.device)
+    previous = torch.zeros_like(total)
+    for stem, out in zip(stems, rounded, strict=True):
+        total += stem.double() * full
+        current = total.round()
+        out.copy_((current - previous) / full)  # at most 2^24 steps of 2^-23: exact in float32
+        previous = current
+    for steps in (rounded, (previous / full)[None]):
+        if steps.numel() and not -1 <= steps.min() <= steps.max() <= (full - 1) / full:
+            raise ValueError(f"stems or their sum leave {subtype}'s range; apply common_gain first")
+    return rounded
+
+
+def common_gain(stems: Tensor, mixture: Tensor, subtype: str = "PCM_16") -> float:
+    """One gain <= 1 for all stems [stem, channel, time] and their sum, so that nothing clips.
+
+    1.0 where ``quantise_together`` already fits, which is so for a mixture that peaks at full
+    scale. ``mixture``: [channel, time], written beside the stems.
+    """
+    if subtype == "FLOAT" or not stems.numel():
+        return 1.0
+    full = full_scale(subtype)
+    total = torch.zeros(stems.shape[1:], dtype=torch.float64, device=stems.device)
+    for stem in stems:
+        total += stem
+    wholes = (stems, total, mixture)
+    # The sum is rounded by up to half a step, a stem by up to a whole one.
+    room = ((-full + 1, full - 1), (-full - 0.5, full - 0.5), (-full - 0.5, full - 0.5))
+    if all(
+        low < x.min().item() * full and x.max().item() * full < high
+        for x, (low, high) in zip(wholes, room, strict=True)
+    ):
+        return 1.0
+    peak = max(x.abs().max().item() for x in wholes)
+    # Four more steps of 24 bits: float32 stems times a gain are rounded, k of them by k/4 steps.
+    return min(1.0, (full - 2 - 4 * full / 2**23) / full / peak)

@@ -1,0 +1,264 @@
+"""A mixture of any rate, channel count and length -> its stems, under a prior."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mgdm_audio import __version__
+from mgdm_audio.audio.bandwidth import share_residual
+from mgdm_audio.audio.device import choose_device, fast_precision
+from mgdm_audio.audio.io import read
+from mgdm_audio.audio.resampling import resample, resample_back
+from mgdm_audio.audio.segments import cut, stitch
+from mgdm_audio.checkpoint import DEFAULT_PRIOR, LoadedPrior, load_prior
+from mgdm_audio.diffusion.counting import counted
+from mgdm_audio.errors import UserError
+from mgdm_audio.measurement import GaussianLikelihood, MixtureSum
+from mgdm_audio.rng import generator_for
+from mgdm_audio.samplers import Step
+from mgdm_audio.samplers.presets import Preset, load_preset
+
+SILENCE = 1e-4  # of the prior's level: a quieter segment is shared equally, no network is asked
+DEFAULT_SAMPLER = "default"
+Progress = Callable[[int, int], None]
+"""Called with (steps done, steps in all)."""
+
+
+@dataclass(frozen=True)
+class Separation:
+    """Stems of one file, and how they were made.
+
+    ``stems``: name -> [channel, time] float32 at ``sample_rate`` Hz, as many samples as the file;
+    they sum to it. ``report`` is ready for JSON.
+    """
+
+    stems: dict[str, Tensor]
+    sample_rate: int
+    report: dict[str, Any]
+
+
+class Separator:
+    """Posterior sampling of the stems of a mixture, segment by segment.
+
+    Several channels are separated as batch items that share their random numbers. Equal channels
+    then give equal stems, and a source panned between two channels keeps its place: independent
+    draws would scatter each stem's stereo image by the posterior's spread.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedPrior,
+        preset: Preset,
+        *,
+        device: str = "auto",
+        segment: float = 12.0,
+        overlap: float = 1.0,
+        batch_size: int = 8,
+        precision: str = "auto",
+    ):
+        """``segment``, ``overlap``: seconds. ``batch_size``: draws x channels in one network call.
+
+        ``precision``: "float32", "bfloat16" (the network's matrices only) or "auto".
+        """
+        if not 0 <= overlap < segment / 2:
+            raise UserError(f"overlap {overlap} s: choose at least 0 and under half of {segment} s")
+        self.loaded, self.preset = loaded, preset
+        self.device, self.device_reason = choose_device(device)
+        self.segment = round(segment * loaded.sample_rate)
+        self.overlap = round(overlap * loaded.sample_rate)
+        self.batch_size = batch_size
+        self.precision = fast_precision(self.device) if precision == "auto" else precision
+        if self.precision not in ("float32", "bfloat16"):
+            raise UserError(f"precision {precision!r}: use float32, bfloat16 or auto")
+        self.prior, self.calls = counted(loaded.prior)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        prior: str | Path = DEFAULT_PRIOR,
+        sampler: str | Path = DEFAULT_SAMPLER,
+        *,
+        overrides: Sequence[str] = (),
+        device: str = "auto",
+        **options: Any,
+    ) -> Separator:
+        """A bundled prior (or a prior directory) with a named preset (or a TOML file).
+
+        ``overrides``: ``["num_steps=20", "draws=4"]``. Raises UserError on unknown names.
+        """
+        preset = load_preset(sampler, overrides)
+        loaded = load_prior(prior, choose_device(device)[0])
+        return cls(loaded, preset, device=device, **options)
+
+    @property
+    def stems(self) -> tuple[str, ...]:
+        """Names of the stems, in order."""
+        return self.loaded.stems
+
+    def separate(
+        self,
+        mixture: Tensor,
+        *,
+        seed: int = 0,
+        draws: int | None = None,
+        level: Tensor | float | None = None,
+        on_progress: Progress | None = None,
+    ) -> dict[str, Tensor]:
+        """mixture: [batch, 1, time] at the prior's rate -> stem: [batch, time], mean of ``draws``.
+
+        ``level``: rms by which the items are brought to the prior's level, [batch] or a number;
+        by default each item's own active level. Every segment and draw has a seed of its own, so
+        the result does not depend on ``batch_size``; items of a batch share their random numbers.
+        """
+        if mixture.ndim != 3 or mixture.shape[1] != 1 or mixture.shape[-1] < 1:
+            raise UserError(f"mixture of shape {tuple(mixture.shape)}: give [batch, 1, time >= 1]")
+        time_ = mixture.shape[-1]
+        y = mixture.to(self.device, torch.float32)
+        if level is None:
+            level = torch.stack([active_level(item, self.loaded.sample_rate) for item in y])
+        level = torch.as_tensor(level, dtype=y.dtype, device=y.device).reshape(-1, 1, 1)
+        gain = torch.where(level > 0, self.loaded.mixture_rms / level.clamp_min(1e-30), 1.0)
+        segment = min(self.segment, time_)
+        overlap = min(self.overlap, (segment - 1) // 2)
+        segments = cut(y * gain, segment, overlap)  # [n, batch, 1, segment]
+        draws = draws or self.preset.draws
+        chunks = -(-len(y) * draws // self.batch_size)  # of a segment, if no item of it is silent
+        scale = 1000  # a chunk counts 1000, whatever its sampler's number of steps
+
+        def progress(chunk: int, share: float) -> None:
+            if on_progress is not None:
+                on_progress(int(scale * (chunk + share)), scale * chunks * len(segments))
+
+        estimates = []
+        for index, part in enumerate(segments):
+
+            def step(chunk: int, record: Step, before: int = index * chunks) -> None:
+                progress(before + chunk, (record.index + 1) / record.total)
+
+            estimates.append(self._segment(part, seed, index, draws, step))
+            progress((index + 1) * chunks, 0)
+        sources = stitch(torch.stack(estimates), overlap, time_) / gain
+        return {stem: sources[:, k] for k, stem in enumerate(self.stems)}
+
+    def _segment(
+        self, y: Tensor, seed: int, index: int, draws: int, on_step: Callable[[int, Step], None]
+    ) -> Tensor:
+        """y: [batch, 1, time] at the prior's level -> mean over draws, [batch, sources, time].
+
+        ``on_step(chunk, record)``: ``chunk`` counts the sampler's runs.
+        """
+        sources = len(self.stems)
+        result = (y / sources).expand(-1, sources, -1).clone()
+        loud = y.square().mean((1, 2)).sqrt() > SILENCE * self.loaded.mixture_rms
+        items = [(i, d) for d in range(draws) for i in range(len(y)) if bool(loud[i])]
+        result[loud] = 0
+        prior = self.prior.with_event_shape((sources, y.shape[-1]))
+        for first in range(0, len(items), self.batch_size):
+            chunk = items[first : first + self.batch_size]
+            generators = [generator_for(seed, "segment", index, "draw", d) for _, d in chunk]
+            observed = y[[i for i, _ in chunk]]
+            likelihood = GaussianLikelihood(MixtureSum(sources), observed, self.preset.noise_std)
+            kind = torch.device(self.device).type
+            with torch.autocast(kind, torch.bfloat16, enabled=self.precision == "bfloat16"):
+                x = self.preset.sampler.sample(
+                    prior,
+                    likelihood,
+                    generator=generators,
+                    on_step=partial(on_step, first // self.batch_size),
+                )
+            # A sampler meets the mixture up to sigma_y at best: the rest is shared equally.
+            x = x + MixtureSum(sources).pinv(likelihood.residual(x))
+            for j, (i, _) in enumerate(chunk):
+                result[i] += x[j] / draws
+        return result
+
+    def separate_audio(
+        self,
+        samples: Tensor,
+        sample_rate: int,
+        *,
+        seed: int = 0,
+        draws: int | None = None,
+        on_progress: Progress | None = None,
+    ) -> dict[str, Tensor]:
+        """samples: [channel, time] at any rate -> stem: [channel, time], summing to the samples."""
+        rate = self.loaded.sample_rate
+        # A power of two rounds nothing, and at full scale no square over- or underflows float32.
+        exponent = math.frexp(float(samples.abs().max()))[1]
+        unit = 2.0 ** max(-126, min(exponent, 127))
+        samples = samples / unit
+        mixture = resample(samples, sample_rate, rate)
+        level = active_level(mixture, rate)
+        parts = self.separate(
+            mixture[:, None], seed=seed, draws=draws, level=level, on_progress=on_progress
+        )
+        stems = torch.stack([part.cpu() for part in parts.values()])  # [stem, channel, time]
+        stems = resample_back(stems, rate, sample_rate, samples.shape[-1])
+        # What the prior cannot hear, above its Nyquist frequency, still belongs to someone.
+        cutoff = min(rate, sample_rate) / 2
+        stems = share_residual(samples, stems, sample_rate, cutoff)
+        return dict(zip(self.stems, stems * unit, strict=True))
+
+    def separate_file(
+        self,
+        path: str | Path,
+        *,
+        seed: int = 0,
+        draws: int | None = None,
+        on_progress: Progress | None = None,
+    ) -> Separation:
+        """Separate an audio file. Raises UserError, in one line, where it cannot be read."""
+        audio = read(path)
+        started, before = time.monotonic(), (self.calls.forward, self.calls.gradient)
+        stems = self.separate_audio(
+            audio.samples, audio.sample_rate, seed=seed, draws=draws, on_progress=on_progress
+        )
+        seconds = time.monotonic() - started
+        duration = audio.samples.shape[-1] / audio.sample_rate
+        report = {
+            "version": __version__,
+            "input": Path(path).name,
+            "sample_rate": audio.sample_rate,
+            "channels": audio.samples.shape[0],
+            "samples": audio.samples.shape[-1],
+            "prior": self.loaded.name,
+            "prior_sha256": self.loaded.sha256,
+            "sampler": self.preset.name,
+            "options": self.preset.options,
+            "noise_std": self.preset.noise_std,
+            "draws": draws or self.preset.draws,
+            "seed": seed,
+            "segment_seconds": self.segment / self.loaded.sample_rate,
+            "overlap_seconds": self.overlap / self.loaded.sample_rate,
+            "batch_size": self.batch_size,
+            "device": str(self.device),
+            "device_reason": self.device_reason,
+            "precision": self.precision,
+            "seconds": round(seconds, 3),
+            "seconds_per_second": round(seconds / duration, 3),
+            "denoiser_calls": {
+                "forward": self.calls.forward - before[0],
+                "gradient": self.calls.gradient - before[1],
+            },
+        }
+        return Separation(stems, audio.sample_rate, report)
+
+
+def active_level(samples: Tensor, sample_rate: int) -> Tensor:
+    """Rms over the channels and the seconds within 40 dB of the loudest; [] , 0 for silence.
+
+    samples: [channel, time]. Pauses would lower a plain rms and so raise the music around them.
+    """
+    seconds = samples.split(sample_rate, -1)
+    power = torch.stack([part.square().mean() for part in seconds])
+    active = power[power >= 1e-4 * power.max()]
+    return active.mean().sqrt()

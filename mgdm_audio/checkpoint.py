@@ -1,0 +1,219 @@
+"""A prior directory (config.json, model.safetensors, README.md) <-> a Prior ready to sample.
+
+Only safetensors are read, and ``model_type`` is looked up in a fixed registry: opening a prior that
+someone sent never runs their code.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from mgdm_audio.config import from_mapping, nearest
+from mgdm_audio.diffusion.denoiser import Denoiser, EDMDenoiser
+from mgdm_audio.diffusion.posterior import MixtureDenoiser
+from mgdm_audio.diffusion.prior import Prior
+from mgdm_audio.diffusion.schedule import NoiseSchedule
+from mgdm_audio.errors import UserError
+from mgdm_audio.networks.tf_unet import TFUNet, TFUNetConfig
+from mgdm_audio.networks.unet_1d import UNet1d, UNet1dConfig
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+PRETRAINED = Path(__file__).parent / "pretrained"
+DEFAULT_PRIOR = "mini-slakh-v0"
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """How one ``model_type`` is built and turned into a denoiser."""
+
+    config: type
+    build: Callable[[Any], nn.Module]
+    denoiser: Callable[[Any, dict[str, Any]], Denoiser]
+
+
+ARCHITECTURES = {
+    "tf_unet": Architecture(TFUNetConfig, TFUNet, lambda network, config: MixtureDenoiser(network)),
+    "unet_1d": Architecture(
+        UNet1dConfig, UNet1d, lambda network, config: EDMDenoiser(network, config["sigma_data"])
+    ),
+}
+
+
+@dataclass(frozen=True)
+class LoadedPrior:
+    """A prior with what is needed to apply it to audio."""
+
+    prior: Prior
+    name: str
+    stems: tuple[str, ...]
+    sample_rate: int  # Hz
+    mixture_rms: float  # the level of the mixtures it was trained on, linear
+    config: dict[str, Any]
+    path: Path
+    sha256: str  # of the weights
+
+    @property
+    def network(self) -> nn.Module:
+        """The architecture with its weights, out of the denoiser around it."""
+        denoiser: Any = self.prior.denoiser
+        network: nn.Module = denoiser.network if hasattr(denoiser, "network") else denoiser.net
+        return network
+
+
+def list_priors() -> list[str]:
+    """Names of the bundled priors."""
+    if not PRETRAINED.is_dir():
+        return []
+    return sorted(p.name for p in PRETRAINED.iterdir() if (p / CONFIG).is_file())
+
+
+def find_prior(name_or_dir: str | Path) -> Path:
+    """The directory of a bundled prior or of one on disk. Raises UserError where there is none."""
+    bundled = PRETRAINED / str(name_or_dir)
+    if str(name_or_dir) in list_priors():
+        return bundled
+    path = Path(name_or_dir)
+    if (path / CONFIG).is_file():
+        return path
+    if path.is_dir():
+        raise UserError(f"{path}: holds no {CONFIG}, so it is no prior directory")
+    if path.is_file():
+        raise UserError(f"{path}: is a file; a prior is a directory with {CONFIG} and {WEIGHTS}")
+    raise UserError(
+        f"no prior named {str(name_or_dir)!r}{nearest(str(name_or_dir), list_priors())}; "
+        "or give a prior directory"
+    )
+
+
+def _hash(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _tensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise UserError(
+            f"{path}: missing; the prior directory is incomplete, fetch it again"
+        ) from None
+    except (SafetensorError, OSError) as error:
+        raise UserError(
+            f"{path}: not a safetensors file ({str(error).splitlines()[0]}); "
+            "pickled weights are never opened, convert them to safetensors first"
+        ) from None
+
+
+def _fill(network: nn.Module, tensors: dict[str, torch.Tensor], path: Path) -> None:
+    own = network.state_dict()
+    missing, surplus = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
+    shapes = [n for n in own.keys() & tensors.keys() if own[n].shape != tensors[n].shape]
+    for what, names in (("lacks", missing), ("has unknown", surplus), ("has misshapen", shapes)):
+        if names:
+            raise UserError(
+                f"{path}: {what} {names[0]!r} ({len(names)} in all); it does not fit {CONFIG}"
+            )
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise UserError(f"{path}: {name!r} is not finite; the file is damaged, fetch it again")
+    network.load_state_dict(tensors)
+
+
+def load_prior(name_or_dir: str | Path, device: str | torch.device = "cpu") -> LoadedPrior:
+    """Open a bundled prior by name, or a prior directory.
+
+    Raises UserError, in one line, for an unknown name, a missing, damaged or pickled weights file,
+    weights whose hash differs from config.json's, and a config that does not fit.
+    """
+    path = find_prior(name_or_dir)
+    try:
+        config = json.loads((path / CONFIG).read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path / CONFIG}: cannot be read as JSON ({error})") from None
+    keys = ("model_type", "model", "schedule", "stems", "sample_rate", "mixture_rms")
+    absent = [key for key in keys if not isinstance(config, dict) or key not in config]
+    if absent:
+        raise UserError(f"{path / CONFIG}: lacks {absent[0]!r}; it is no prior's config")
+    if config["model_type"] not in ARCHITECTURES:
+        raise UserError(
+            f"{path / CONFIG}: model_type {config['model_type']!r} is unknown; "
+            f"known: {', '.join(ARCHITECTURES)}"
+        )
+    architecture = ARCHITECTURES[config["model_type"]]
+    if not isinstance(config["model"], dict):
+        raise UserError(f"{path / CONFIG}: model is no table; it is no prior's config")
+    shape: Any = from_mapping(architecture.config, config["model"], f"{path / CONFIG}: model")
+    try:
+        schedule = NoiseSchedule.from_config(config["schedule"])
+        stems = tuple(str(stem) for stem in config["stems"])
+        sample_rate, mixture_rms = int(config["sample_rate"]), float(config["mixture_rms"])
+        segment = int(config.get("segment", 2**18))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path / CONFIG}: {error}; the file is damaged, fetch it again") from None
+    if len(stems) != shape.sources:
+        raise UserError(
+            f"{path / CONFIG}: {len(stems)} stems for {shape.sources} sources of the model"
+        )
+    network = architecture.build(shape)
+    tensors = _tensors(path / WEIGHTS)
+    sha256 = _hash(path / WEIGHTS)
+    if config.get("sha256", sha256) != sha256:
+        raise UserError(
+            f"{path / WEIGHTS}: hash {sha256[:12]} is not the {str(config['sha256'])[:12]} "
+            f"of {CONFIG}; "
+            "the file is damaged or not this prior's, fetch it again"
+        )
+    _fill(network, tensors, path / WEIGHTS)
+    network.to(device).eval().requires_grad_(False)
+    try:
+        denoiser = architecture.denoiser(network, config)
+    except KeyError as error:
+        raise UserError(
+            f"{path / CONFIG}: lacks {error}, which a {config['model_type']} needs"
+        ) from None
+    prior = Prior(denoiser, schedule, (len(stems), segment))
+    return LoadedPrior(
+        prior,
+        path.resolve().name,
+        stems,
+        sample_rate,
+        mixture_rms,
+        config,
+        path,
+        sha256,
+    )
+
+
+def save_prior(
+    folder: Path, network: nn.Module, shape: Any, model_type: str, details: dict[str, Any]
+) -> None:
+    """Write config.json and model.safetensors, each whole or not at all.
+
+    ``shape``: the network's config dataclass; ``details``: the other keys of config.json
+    (schedule, stems, sample_rate, mixture_rms, ...).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {n: t.detach().cpu().contiguous().clone() for n, t in network.state_dict().items()}
+    partial = folder / (WEIGHTS + ".partial")
+    save_file(tensors, partial)
+    config = {
+        "format": 1,
+        "model_type": model_type,
+        "model": dataclasses.asdict(shape),
+        **details,
+        "sha256": _hash(partial),
+    }
+    os.replace(partial, folder / WEIGHTS)
+    partial = folder / (CONFIG + ".partial")
+    partial.write_text(json.dumps(config, indent=2) + "\n")
+    os.replace(partial, folder / CONFIG)

@@ -1,0 +1,129 @@
+"""``mgdm-audio doctor``: what is installed, what is missing, and whether it separates."""
+
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from importlib.metadata import version
+from typing import NamedTuple
+
+import click
+
+SECONDS = 5  # of the self-test
+LARGEST_RESIDUAL = -90.0  # dB; "stems sum to the mixture"
+
+
+class Check(NamedTuple):
+    status: str  # ok; note: nothing is wrong, or an extra is missing; FAIL: a required part
+    name: str
+    detail: str
+
+
+def _package(name: str, required: bool, purpose: str, remedy: str) -> Check:
+    try:
+        module = import_module(name)
+    except Exception as error:  # any: broken binaries raise OSError, museval RuntimeError
+        why = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, ModuleNotFoundError) and error.name == name:
+            why = "not installed"
+        return Check("FAIL" if required else "note", name, f"{why}; {purpose}: {remedy}")
+    found = getattr(module, "__version__", None) or version(name)
+    if name == "soundfile":
+        found += f" (libsndfile {module.__libsndfile_version__})"
+    return Check("ok", name, found)
+
+
+def packages() -> Iterator[Check]:
+    """Python and every library, required ones first."""
+    yield Check("ok", "python", f"{platform.python_version()} on {platform.platform()}")
+    again = "pip install --force-reinstall "
+    for name in ("torch", "torchaudio", "numpy", "soundfile", "safetensors"):
+        yield _package(name, True, "required", again + name)
+    yield _package(
+        "museval", False, "for museval's scores", "install ffmpeg and ffprobe on the PATH, museval"
+    )
+    yield _package("av", False, "for m4a, aac, wma", "pip install 'mgdm_audio[formats]'")
+    for name in ("accelerate", "tensorboard"):
+        yield _package(name, False, "for training", "pip install 'mgdm_audio[train]'")
+
+
+def devices() -> Iterator[Check]:
+    """CPU threads, and the device that would be used."""
+    import torch
+
+    from mgdm_audio.audio.device import choose_device
+
+    yield Check("ok", "threads", f"{torch.get_num_threads()} (OMP_NUM_THREADS changes it)")
+    device, reason = choose_device()
+    yield Check("ok", "device", f"{device} ({reason})")
+
+
+def priors() -> Iterator[Check]:
+    """The bundled priors, each loaded and its hash compared."""
+    from mgdm_audio.checkpoint import list_priors, load_prior
+
+    for name in list_priors():
+        try:
+            loaded = load_prior(name)
+            detail = f"{', '.join(loaded.stems)} at {loaded.sample_rate} Hz, {loaded.sha256[:12]}"
+            yield Check("ok", name, detail)
+        except Exception as error:
+            yield Check("FAIL", name, f"{' '.join(str(error).split())}; reinstall mgdm_audio")
+    if not list_priors():
+        yield Check("note", "priors", "none is bundled; give --prior a prior directory")
+
+
+def self_test() -> Iterator[Check]:
+    """Separate 5 s with the default preset: the stems must sum to the mixture."""
+    import torch
+
+    from mgdm_audio.audio.separator import Separator
+    from mgdm_audio.checkpoint import DEFAULT_PRIOR, list_priors
+
+    if DEFAULT_PRIOR not in list_priors():
+        yield Check("note", "self-test", f"skipped, {DEFAULT_PRIOR} is not bundled")
+        return
+    separator = Separator.from_pretrained()
+    rate = separator.loaded.sample_rate
+    seconds = torch.arange(rate * SECONDS, dtype=torch.float64) / rate
+    beat = torch.exp(-(seconds % 0.5) * 12)  # decays twice a second
+    noise = torch.rand(len(seconds), generator=torch.Generator().manual_seed(0)).double() - 0.5
+    tones = sum(torch.sin(2 * torch.pi * f * seconds) for f in (55.0, 220.0, 277.2, 329.6))
+    mixture = (0.08 * tones + 0.3 * beat * noise).float()
+    begun = time.perf_counter()
+    stems = separator.separate(mixture[None, None], seed=0)
+    taken = time.perf_counter() - begun
+    total = torch.stack([stem.double().cpu().reshape(-1) for stem in stems.values()]).sum(0)
+    error = (total - mixture).square().sum() / mixture.double().square().sum()
+    residual = 10 * float(error.clamp_min(1e-30).log10())
+    good = residual <= LARGEST_RESIDUAL  # False for nan too
+    verdict = "stems sum to the mixture" if good else "stems do not sum to the mixture"
+    speed = f"{SECONDS} s separated in {taken:.1f} s"
+    yield Check("ok" if good else "FAIL", "self-test", f"{speed}; {verdict} ({residual:.0f} dB)")
+
+
+def run(stage: Callable[[], Iterator[Check]]) -> Iterator[Check]:
+    """The stage's checks; an exception in it is one more, failed."""
+    try:
+        yield from stage()
+    except Exception as error:
+        why = " ".join(str(error).split()) or "no message"
+        yield Check("FAIL", stage.__name__.replace("_", "-"), f"{type(error).__name__}: {why}")
+
+
+@click.command()
+@click.option("--self-test/--no-self-test", "test", default=True, help="Separate 5 seconds.")
+def doctor(test: bool) -> None:
+    """Check the installation, the device and the bundled priors, and separate 5 seconds.
+
+    Exits with 1 if a required part fails.
+    """
+    failed = 0
+    for stage in (packages, devices, priors, *([self_test] if test else [])):
+        for check in run(stage):
+            failed += check.status == "FAIL"
+            click.echo(f"{check.status:<4}  {check.name:<12}  {check.detail}")
+    if failed:
+        click.echo(f"error: {failed} required part{'s' * (failed > 1)} failed, see FAIL", err=True)
+        sys.exit(1)

@@ -1,0 +1,61 @@
+"""The ``mgdm-audio`` group: its verbs are imported when called, so that --help needs no torch."""
+
+import difflib
+from importlib import import_module
+from typing import Any
+
+import click
+
+from mgdm_audio import __version__
+from mgdm_audio.errors import UserError
+
+# verb: (where its command is, one line of help)
+COMMANDS = {
+    "separate": ("mgdm_audio.cli.separate:separate", "Separate songs into stems."),
+    "score": ("mgdm_audio.cli.score:score", "Score separated tracks against their true stems."),
+    "doctor": ("mgdm_audio.cli.doctor:doctor", "Check the installation and separate 5 seconds."),
+    "train": ("mgdm_audio.cli.train:train", "Train a prior from folders of stems."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group of stand-ins with name and help, each replaced by the real command when it is run."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name, (_, help_line) in COMMANDS.items():
+            self.add_command(click.Command(name, short_help=help_line))
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)  # as in the table: what is used most comes first
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name in COMMANDS:
+            module, _, attribute = COMMANDS[name][0].partition(":")
+            return name, getattr(import_module(module), attribute), args[1:]
+        near = difflib.get_close_matches(name, COMMANDS, 1, 0.3)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(COMMANDS)}."
+        raise click.UsageError(f"no command {name!r}; {hint}", ctx)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            click.echo(f"error: {' '.join(str(error).split())}", err=True)
+            ctx.exit(1)
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            ctx.exit(130)  # 128 + SIGINT, as shells report it
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="mgdm-audio")
+def main() -> None:
+    """Music source separation with a diffusion prior."""
+
+
+if __name__ == "__main__":
+    main()

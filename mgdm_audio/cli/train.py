@@ -1,0 +1,134 @@
+"""``mgdm-audio train``: a prior from folders of stems."""
+
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Section [data]: folders of ``<track>/<stem>.wav`` and how segments are cut from them."""
+
+    train: str
+    validation: str = ""
+    stems: tuple[str, ...] = ("bass", "drums", "guitar", "piano")
+    sample_rate: int = 22050  # Hz
+    segment: int = 2**16  # samples
+    validation_segments: int = 24
+    augment: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A training run's TOML file, section by section."""
+
+    data: DataConfig
+    model: dict[str, Any] = field(default_factory=dict)
+    noise: dict[str, Any] = field(default_factory=dict)
+    schedule: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    prior_schedule: dict[str, Any] = field(default_factory=lambda: {"kind": "karras"})
+
+
+@click.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Run folder.")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change a key, e.g. schedule.steps=200.",
+)
+@click.option("--init", type=str, help="Start from this prior's weights (name or directory).")
+def train(config: Path, output: Path, overrides: tuple[str, ...], init: str | None) -> None:
+    """Train a prior by denoising score matching.
+
+    The run folder holds log.jsonl, the state to resume from, and prior/, a prior directory with the
+    averaged weights so far, usable at once:  mgdm-audio separate SONG --prior RUN/prior -o OUT.
+    The same command resumes a stopped run.  Many devices:  torchrun --nproc-per-node 4 -m
+    mgdm_audio.cli.main train CONFIG -o RUN.
+    """
+    import torch
+    from tqdm import tqdm
+
+    from mgdm_audio.audio.datasets import Augmentation, StemFolder
+    from mgdm_audio.checkpoint import load_prior, save_prior
+    from mgdm_audio.config import ConfigError, apply_overrides, from_mapping, load_toml
+    from mgdm_audio.diffusion.schedule import NoiseSchedule
+    from mgdm_audio.errors import UserError
+    from mgdm_audio.networks.tf_unet import TFUNet, TFUNetConfig
+    from mgdm_audio.rng import generator_for
+    from mgdm_audio.train import NoiseLevels, Schedule, Training
+    from mgdm_audio.train import train as run
+
+    where = str(config)
+    parsed = from_mapping(TrainConfig, apply_overrides(load_toml(config), list(overrides)), where)
+    data = parsed.data
+    shape = from_mapping(TFUNetConfig, parsed.model, f"{where}: model")
+    augment = from_mapping(Augmentation, data.augment, f"{where}: data.augment")
+    noise = from_mapping(NoiseLevels, parsed.noise, f"{where}: noise")
+    schedule = from_mapping(Schedule, parsed.schedule, f"{where}: schedule")
+    training = from_mapping(Training, parsed.training, f"{where}: training")
+    shape = replace(shape, sources=len(data.stems))
+    try:
+        levels = NoiseSchedule.from_config(parsed.prior_schedule)
+    except ValueError as error:
+        raise ConfigError(f"{where}: prior_schedule: {error}") from None
+
+    songs = StemFolder(data.train, data.stems, data.sample_rate)
+    held_out = None
+    if data.validation:
+        folder = StemFolder(data.validation, data.stems, data.sample_rate)
+        held_out = folder.fixed(data.validation_segments, data.segment)
+
+    def batches(size: int, generator: torch.Generator) -> torch.Tensor:
+        return songs.batch(size, data.segment, augment, generator)
+
+    torch.manual_seed(training.seed)  # a program's own start, not the library's: initial weights
+    network = TFUNet(shape)
+    sample = torch.cat(
+        [batches(8, generator_for(training.seed, "statistics", i)) for i in range(40)]
+    )
+    network.measure(sample)
+    level = float(sample.sum(1).square().mean().sqrt())
+    if init is not None:
+        start = load_prior(init).network
+        if not isinstance(start, TFUNet) or start.config != shape:
+            raise UserError(f"--init {init}: its [model] and stems differ from those of {where}")
+        network.load_state_dict(start.state_dict())
+
+    details = {
+        "schedule": levels.to_config(),
+        "stems": list(data.stems),
+        "sample_rate": data.sample_rate,
+        "mixture_rms": round(level, 5),
+        "segment": 2**18,
+    }
+
+    def export(net: torch.nn.Module, step: int) -> None:
+        save_prior(output / "prior", net, shape, "tf_unet", details | {"step": step})
+
+    bar = tqdm(total=schedule.steps, unit="step", disable=not sys.stderr.isatty(), smoothing=0.02)
+
+    def progress(step: int, total: int, values: dict[str, float]) -> None:
+        bar.n = step
+        bar.set_postfix_str(" ".join(f"{k} {v:.4g}" for k, v in values.items()), refresh=False)
+        bar.update(0)
+
+    state = run(
+        network,
+        batches,
+        held_out,
+        output,
+        noise,
+        schedule,
+        training,
+        export=export,
+        progress=progress,
+    )
+    bar.close()
+    click.echo(f"step {state.step}: the prior is in {output / 'prior'}")

@@ -1,0 +1,38 @@
+"""The prior: noise schedules, the bridge kernel, denoisers."""
+
+from mgdm_audio.diffusion.bridge import (
+    BridgeCoefficients,
+    bridge,
+    ddim,
+    ddim_step,
+    sample_bridge,
+    sample_forward,
+)
+from mgdm_audio.diffusion.denoiser import (
+    CallCounter,
+    Denoiser,
+    EDMDenoiser,
+    EpsDenoiser,
+    VDenoiser,
+)
+from mgdm_audio.diffusion.gaussian import GaussianDenoiser
+from mgdm_audio.diffusion.prior import Prior
+from mgdm_audio.diffusion.schedule import Level, NoiseSchedule
+
+__all__ = [
+    "BridgeCoefficients",
+    "CallCounter",
+    "Denoiser",
+    "EDMDenoiser",
+    "EpsDenoiser",
+    "GaussianDenoiser",
+    "Level",
+    "NoiseSchedule",
+    "Prior",
+    "VDenoiser",
+    "bridge",
+    "ddim",
+    "ddim_step",
+    "sample_bridge",
+    "sample_forward",
+]

@@ -1,0 +1,127 @@
+"""The one contract every network is adapted to: ``D(x, sigma) = E[x_0 | x_0 + sigma eps = x]``.
+
+The scale is variance exploding whatever the network was trained on, so a sampler never learns
+which parameterisation it drives. Each adapter below does its change of variables once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from mgdm_audio.broadcast import per_item
+
+Network = Callable[[Tensor, Tensor], Tensor]
+"""``net(x: [batch, *event], condition: [batch]) -> [batch, *event]``."""
+
+
+class Denoiser(Protocol):
+    """``D(x, sigma) = E[x_0 | x_0 + sigma eps = x]``."""
+
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """``x: [batch, *event]``, ``sigma: []`` or ``[batch]``, > 0 -> ``[batch, *event]``."""
+        ...
+
+
+class EDMDenoiser:
+    """Preconditioned network F of EDM (arXiv 2206.00364, Table 1).
+
+    ``D(x, sigma) = c_skip x + c_out F(c_in x, c_noise)`` with ``c_skip = sd^2 / (sigma^2 + sd^2)``,
+    ``c_out = sigma sd / sqrt(sigma^2 + sd^2)``, ``c_in = 1 / sqrt(sigma^2 + sd^2)`` and
+    ``c_noise = log(sigma) / 4``, where ``sd = sigma_data`` is the data's standard deviation.
+    """
+
+    def __init__(self, net: Network, sigma_data: float) -> None:
+        self.net = net
+        self.sigma_data = sigma_data
+
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+        sigma = _one_per_item(sigma, x)
+        total = (sigma**2 + self.sigma_data**2).sqrt()
+        c_skip, c_in = (self.sigma_data / total) ** 2, 1 / total
+        c_out, c_noise = sigma * self.sigma_data / total, sigma.log() / 4
+        return per_item(c_skip, x) * x + per_item(c_out, x) * self.net(
+            per_item(c_in, x) * x, c_noise
+        )
+
+
+class EpsDenoiser:
+    """Network that predicts the noise of ``x_t = alpha x_0 + sigma eps`` (DDPM, arXiv 2006.11239).
+
+    ``noise_levels: [N]``, ascending: ``noise_levels[n]`` is the ratio sigma/alpha at which the
+    network was trained to see the condition ``n``. It is the network's own table, not the sampling
+    schedule: a pixel network trained on steps 0..999 knows no clean level, so its table is
+    ``NoiseSchedule.linear().noise_level[1:]``. A level off the table takes the nearest by ratio.
+    """
+
+    def __init__(self, net: Network, noise_levels: Tensor) -> None:
+        self.net = net
+        self.log_levels = noise_levels.to(torch.float64).log()
+
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+        sigma = _one_per_item(sigma, x)
+        alpha = (1 + sigma**2).rsqrt()
+        eps = self.net(per_item(alpha, x) * x, _condition(self.log_levels, sigma))
+        return x - per_item(sigma, x) * eps
+
+
+class VDenoiser:
+    """Network that predicts ``v = alpha eps - sigma x_0`` (arXiv 2202.00512, Appendix D).
+
+    With ``x_t = alpha x``: ``x_0 = alpha x_t - sigma_t v``. ``noise_levels`` as in ``EpsDenoiser``.
+    """
+
+    def __init__(self, net: Network, noise_levels: Tensor) -> None:
+        self.net = net
+        self.log_levels = noise_levels.to(torch.float64).log()
+
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+        sigma = _one_per_item(sigma, x)
+        alpha = (1 + sigma**2).rsqrt()
+        x_t = per_item(alpha, x) * x
+        v = self.net(x_t, _condition(self.log_levels, sigma))
+        return per_item(alpha, x) * x_t - per_item(alpha * sigma, x) * v
+
+
+class CallCounter:
+    """A denoiser or network that counts how often it is called, a batch counting once.
+
+    ``gradient`` counts the calls that a vector-Jacobian product will go back through, ``forward``
+    all others: the two columns in which the paper's costs are given. All else is passed through.
+    """
+
+    def __init__(self, denoiser: Any) -> None:
+        self.denoiser = denoiser
+        self.forward = 0
+        self.gradient = 0
+
+    def __call__(self, x: Tensor, sigma: Tensor, *rest: Any) -> Tensor:
+        self._count(x)
+        return self.denoiser(x, sigma, *rest)
+
+    def posterior(self, x: Tensor, sigma: Tensor, *rest: Any) -> Any:
+        """The network's own ``posterior`` (a call like any other), where it has one."""
+        self._count(x)
+        return self.denoiser.posterior(x, sigma, *rest)
+
+    def _count(self, x: Tensor) -> None:
+        if torch.is_grad_enabled() and x.requires_grad:
+            self.gradient += 1
+        else:
+            self.forward += 1
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.denoiser, name)
+
+
+def _one_per_item(sigma: Tensor, x: Tensor) -> Tensor:
+    return sigma.to(x.dtype).to(x.device).expand(x.shape[0])
+
+
+def _condition(log_levels: Tensor, sigma: Tensor) -> Tensor:
+    """``[batch]`` int64: the table's index nearest to each ``sigma`` by ratio."""
+    distance = (sigma.detach().cpu().double().log()[:, None] - log_levels.cpu()).abs()
+    return distance.argmin(dim=1).to(sigma.device)

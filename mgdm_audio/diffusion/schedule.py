@@ -1,0 +1,142 @@
+"""Noise schedules: the table of levels a diffusion prior was trained on and is sampled along."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Level = int | Tensor
+"""An index into the schedule: one ``int`` for a batch, or int64 ``[batch]`` with one per item."""
+
+
+@dataclass(frozen=True, eq=False)
+class NoiseSchedule:
+    """Levels ``t = 0..T`` of the variance-preserving process ``x_t = alpha_t x_0 + sigma_t eps``.
+
+    ``alpha``, ``sigma``: ``[T+1]`` float64 with ``alpha^2 + sigma^2 = 1``, level 0 being clean
+    (``alpha_0 = 1``, ``sigma_0 = 0``) and the noise-to-signal ratio rising strictly.
+
+    The tables stay float64 on the CPU and are cast when they multiply a state. In float32,
+    ``1 - alpha^2`` is 18 % wrong at the smallest levels of the audio grid.
+    """
+
+    alpha: Tensor
+    sigma: Tensor
+    config: Mapping[str, Any] | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        alpha, sigma = self.alpha, self.sigma
+        if alpha.dtype != torch.float64 or sigma.dtype != torch.float64:
+            raise ValueError("a noise schedule is float64")
+        if alpha.ndim != 1 or alpha.shape != sigma.shape or len(alpha) < 2:
+            raise ValueError("alpha and sigma are two tables [T+1] with T >= 1")
+        if alpha[0] != 1 or sigma[0] != 0:
+            raise ValueError("level 0 is clean: alpha[0] = 1 and sigma[0] = 0")
+        if not bool((self.noise_level.diff() > 0).all()):
+            raise ValueError("the noise level sigma/alpha must rise with the index")
+
+    @classmethod
+    def karras(
+        cls,
+        sigma_min: float = 5e-4,
+        sigma_max: float = 20.0,
+        rho: float = 3.0,
+        num_levels: int = 1000,
+    ) -> NoiseSchedule:
+        """The grid of EDM (arXiv 2206.00364, eq. 5) prefixed by 0; the defaults are the audio grid.
+
+        ``noise_level_i = (sigma_min^(1/rho) + (i-1)/(T-1) (sigma_max^(1/rho) -
+        sigma_min^(1/rho)))^rho`` for ``i = 1..T``, mapped to variance preserving.
+        """
+        low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
+        level = torch.linspace(low, high, num_levels, dtype=torch.float64) ** rho
+        config = {
+            "kind": "karras",
+            "sigma_min": sigma_min,
+            "sigma_max": sigma_max,
+            "rho": rho,
+            "num_levels": num_levels,
+        }
+        return cls.from_noise_levels(torch.cat([level.new_zeros(1), level]), config)
+
+    @classmethod
+    def linear(
+        cls, beta_start: float = 1e-4, beta_end: float = 2e-2, num_levels: int = 1000
+    ) -> NoiseSchedule:
+        """DDPM's schedule (arXiv 2006.11239): ``alpha_t^2 = prod_{i<=t} (1 - beta_i)``, >= 1e-6.
+
+        The table is prefixed by the clean level, so level ``t`` is the original index ``t - 1``.
+        """
+        beta = torch.linspace(beta_start, beta_end, num_levels, dtype=torch.float64)
+        alpha_bar = (1 - beta).cumprod(0).clamp(min=1e-6)
+        alpha_bar = torch.cat([alpha_bar.new_ones(1), alpha_bar])
+        config = {
+            "kind": "linear",
+            "beta_start": beta_start,
+            "beta_end": beta_end,
+            "num_levels": num_levels,
+        }
+        return cls(alpha_bar.sqrt(), (1 - alpha_bar).sqrt(), config)
+
+    @classmethod
+    def from_noise_levels(
+        cls, noise_level: Tensor, config: Mapping[str, Any] | None = None
+    ) -> NoiseSchedule:
+        """From ``noise_level: [T+1]`` float64, ``noise_level[0] = 0``: the ratios sigma/alpha."""
+        alpha = (1 + noise_level**2).rsqrt()
+        return cls(alpha, noise_level * alpha, config)
+
+    @cached_property
+    def noise_level(self) -> Tensor:
+        """``[T+1]`` float64: ``sigma / alpha``, so that ``x_t / alpha_t = x_0 + level_t eps``."""
+        return self.sigma / self.alpha
+
+    @property
+    def num_levels(self) -> int:
+        """``T``, the index of the noisiest level."""
+        return len(self.alpha) - 1
+
+    def timesteps(self, num_steps: int) -> list[int]:
+        """The sampling grid ``t_j = floor(j (T-1) / (N-1))``, ``j = 0..N-1``, ascending from 0.
+
+        It ends at ``T-1``: level ``T`` only scales the initial noise. Raises ``ValueError``
+        unless ``2 <= N <= T``.
+        """
+        if not 2 <= num_steps <= self.num_levels:
+            raise ValueError(f"{num_steps} steps: this schedule takes 2 to {self.num_levels}")
+        return [j * (self.num_levels - 1) // (num_steps - 1) for j in range(num_steps)]
+
+    def nearest(self, noise_level: float) -> int:
+        """The level whose noise is nearest to ``noise_level`` by ratio; 0 for none."""
+        if noise_level <= 0:
+            return 0
+        distance = (self.noise_level[1:] / noise_level).log().abs()
+        return int(distance.argmin()) + 1
+
+    def to_config(self) -> dict[str, Any]:
+        """A JSON-ready description that ``from_config`` turns back into this schedule."""
+        if self.config is not None:
+            return dict(self.config)
+        return {"kind": "table", "noise_level": self.noise_level.tolist()}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> NoiseSchedule:
+        """The inverse of ``to_config``. Raises ``ValueError`` on an unknown kind or option."""
+        options = dict(config)
+        kind = options.pop("kind", None)
+        try:
+            if kind == "karras":
+                return cls.karras(**options)
+            if kind == "linear":
+                return cls.linear(**options)
+            if kind == "table":
+                table = torch.tensor(options.pop("noise_level"), dtype=torch.float64)
+                return cls.from_noise_levels(table, **options)
+        except (TypeError, KeyError) as error:
+            raise ValueError(f"noise schedule '{kind}': {error}") from error
+        raise ValueError(f"unknown noise schedule '{kind}'; known: karras, linear, table")

@@ -1,0 +1,11 @@
+"""The failures a user can mend."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """A failure the user can mend: ``str()`` is one line naming the file or value and the remedy.
+
+    The command line prints that line and exits with status 1; anything else is a bug and keeps
+    its traceback.
+    """

@@ -1,0 +1,113 @@
+"""Operators that mix the sources and leave time alone: the sum of the stems, above all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from mgdm_audio.broadcast import per_item
+from mgdm_audio.measurement.operator import SpectralOperator
+
+
+class SourceMatrix(SpectralOperator):
+    """``y_m(t) = sum_k M_mk x_k(t)``: ``[batch, K, time] -> [batch, M, time]``.
+
+    ``matrix: [M, K]``. The decomposition is that of the small matrix; a coordinate is a virtual
+    source, ``z: [batch, K, time]``, the first of them observed and the rest free.
+    """
+
+    def __init__(self, matrix: Tensor) -> None:
+        self.matrix = matrix.to(torch.float64)
+        observations, sources = self.matrix.shape
+        u, s, self._v_t = torch.linalg.svd(self.matrix, full_matrices=True)
+        rank = int((s > 1e-12 * s.max()).sum())
+        # Padded to K columns: U^T y is 0 and U z ignores z on the null space.
+        self._u = self.matrix.new_zeros(observations, sources)
+        self._u[:, :rank] = u[:, :rank]
+        self._s = self.matrix.new_zeros(sources, 1)
+        self._s[:rank, 0] = s[:rank]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return _mix(self.matrix, x)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        return _mix(self.matrix.T, y)
+
+    @property
+    def singular_values(self) -> Tensor:
+        """``[K, 1]``."""
+        return self._s
+
+    def V(self, z: Tensor) -> Tensor:
+        return _mix(self._v_t.T, z)
+
+    def V_T(self, x: Tensor) -> Tensor:
+        return _mix(self._v_t, x)
+
+    def U(self, z: Tensor) -> Tensor:
+        return _mix(self._u, z)
+
+    def U_T(self, y: Tensor) -> Tensor:
+        return _mix(self._u.T, y)
+
+
+class MixtureSum(SourceMatrix):
+    """``y = sum_k w_k x_k``: ``[batch, K, time] -> [batch, 1, time]``, ``w_k = 1`` by default.
+
+    ``A A^T = |w|^2 I``, so ``pinv`` and ``solve`` act on the sum alone and share it by weight.
+    Raises ``ValueError`` unless there are ``num_sources`` weights, not all zero.
+    """
+
+    def __init__(self, num_sources: int, weights: Sequence[float] | None = None) -> None:
+        self.num_sources = num_sources
+        self.weights = tuple(weights) if weights is not None else (1.0,) * num_sources
+        if len(self.weights) != num_sources or not any(self.weights):
+            raise ValueError(f"{num_sources} sources want as many weights, not all 0: {weights}")
+        self._norm2 = sum(w * w for w in self.weights)
+        self._plain = all(w == 1 for w in self.weights)
+        super().__init__(torch.tensor([self.weights], dtype=torch.float64))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        # The plain sum, not a product with a row of ones: it is the faster of the two, and every
+        # gradient of every sampler goes through here.
+        return x.sum(1, keepdim=True) if self._plain else super().__call__(x)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        return y.expand(-1, self.num_sources, -1) if self._plain else super().adjoint(y)
+
+    def pinv(self, y: Tensor) -> Tensor:
+        return self.adjoint(y / self._norm2)
+
+    def solve(self, b: Tensor, rho: float | Tensor) -> Tensor:
+        rho = per_item(rho, b)
+        parallel = self.pinv(self(b))
+        return parallel / (rho + self._norm2) + (b - parallel) / rho
+
+    def wiener_gain(self, variance: Tensor, noise_std: float) -> Tensor:
+        """``C A^T (A C A^T + sigma_y^2)^-1`` for ``C = diag(variance)``, per source.
+
+        ``variance: [batch, K, ...]``, in any basis that acts on time alone (it commutes with A);
+        same shape out. Times the residual of the sum, it is the Gaussian conditional's step.
+        """
+        weights = variance.new_tensor(self.weights).view(-1, *[1] * (variance.ndim - 2))
+        total = (weights**2 * variance).sum(1, keepdim=True)
+        return weights * variance / (total + noise_std**2)
+
+    def wiener_gain(self, variance: Tensor, noise_std: float) -> Tensor:
+        """``C A^T (A C A^T + noise_std^2 I)^-1`` for ``C = diag(variance)``: each source's share.
+
+        ``variance: [batch, K, *any]`` -> the gain, shaped alike, that multiplies a residual
+        ``[batch, 1, *any]``: ``w_k v_k / (sum_j w_j^2 v_j + noise_std^2)``. Any orthonormal
+        transform over time may have been applied to both, since A leaves time alone.
+        """
+        weights = torch.tensor(self.weights).to(variance)
+        weights = weights.reshape(-1, *[1] * (variance.ndim - 2))
+        total = (weights**2 * variance).sum(1, keepdim=True) + noise_std**2
+        return weights * variance / total
+
+
+def _mix(matrix: Tensor, x: Tensor) -> Tensor:
+    """``[M, K]`` times ``[batch, K, time]`` along the sources: ``[batch, M, time]``."""
+    return matrix.to(x.dtype).to(x.device) @ x

@@ -1,0 +1,1 @@
+"""Architectures: networks that denoise, in torch only."""

@@ -1,0 +1,318 @@
+"""A small 2-D U-Net on the MDCT grid: a multi-source denoiser that a CPU can train and run.
+
+The network predicts, per source, MDCT coefficient and frame, the mean and the variance of
+p(x_0 | x_0 + sigma eps [, mixture]). It is preconditioned per (source, bin): music falls by 60 dB
+from the bass to the top octave, so that at one sigma some bins are almost clean while others are
+buried in noise, and one scalar c_skip (Karras et al. 2022, section 5) would fit neither. With
+s_k the prior's standard deviation of source k in a bin,
+
+    v_k    = sigma^2 s_k^2 / (sigma^2 + s_k^2)        variance of x_0 given x_sigma, Gaussian prior
+    mean_k = s_k^2 / (sigma^2 + s_k^2) x_k + sqrt(v_k) F_k
+
+which is c_skip and c_out of EDM, bin by bin. When the mixture y is given too, the Gaussian
+conditional given both takes its place, with w_k = v_k / sum_j v_j:
+
+    mean_k + w_k (y - sum_j mean_j),        variance v_k (1 - w_k)
+
+so that an untrained network is the static Wiener filter and a trained one its correction, and the
+sources always sum to the mixture.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mgdm_audio.networks.mdct import MDCT
+
+GROUP_WIDTH = 16  # channels a convolution group; see Block
+LIMIT = 6.0  # standard deviations at which normalised inputs are clamped; a guided x_t strays
+SCALE_FLOOR = 1e-3  # smallest s_k: below it a sampler drives normalised inputs far out of range
+MIXTURE_FLOOR = 1e-4  # added to powers under the logarithm
+
+
+@dataclass(frozen=True)
+class TFUNetConfig:
+    """The shape of a :class:`TFUNet`; ValueError where its levels do not divide evenly."""
+
+    sources: int = 4
+    bins: int = 1024  # MDCT bins; a frame spans 2 * bins samples
+    patch: int = 4  # adjacent bins that share a position of the grid
+    channels: tuple[int, ...] = (48, 96, 192)  # per level; each level has 1/4 of the positions
+    blocks: tuple[int, ...] = (2, 3, 6)  # per level (the last: at the bottom, else on each side)
+    embedding: int = 96
+    mixing: int = 32  # channels of the full-band mixing at the bottom
+    mixing_hidden: int = 256
+
+    def __post_init__(self) -> None:
+        if not self.channels or len(self.channels) != len(self.blocks) or self.blocks[-1] < 1:
+            raise ValueError("channels and blocks: one number a level, at least one block at last")
+        if any(c < 1 or c % GROUP_WIDTH for c in self.channels):
+            raise ValueError(f"channels = {self.channels}: give multiples of {GROUP_WIDTH}")
+        position = self.patch * 4 ** (len(self.channels) - 1)
+        if self.patch < 1 or self.bins < 1 or self.bins % position:
+            raise ValueError(f"bins = {self.bins}: give a multiple of {position}, see patch")
+
+
+class NoiseEmbedding(nn.Module):
+    """log sigma (and whether the mixture is given) -> [batch, embedding], by Fourier features."""
+
+    frequencies: Tensor
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.register_buffer(
+            "frequencies",
+            2 * math.pi * 0.25 * torch.exp(torch.linspace(0, 4, 16)),
+            persistent=False,
+        )
+        self.layers = nn.Sequential(
+            nn.Linear(33, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU()
+        )
+
+    def forward(self, sigma: Tensor, given: Tensor) -> Tensor:
+        angle = (sigma.log() / 4)[:, None] * self.frequencies
+        return self.layers(torch.cat([angle.sin(), angle.cos(), given[:, None]], -1))
+
+
+class Block(nn.Module):
+    """Adaptive layer norm, a grouped 5 x 3 convolution, two pointwise layers, residual.
+
+    The convolution is grouped by 16 channels rather than depthwise: on a CPU in bfloat16 its
+    backward pass is several times faster than a depthwise one, and it mixes channels besides.
+    """
+
+    def __init__(self, channels: int, embedding: int, dilation: int):
+        super().__init__()
+        self.channels = channels
+        self.modulation = nn.Linear(embedding, 3 * channels)
+        self.local = nn.Conv2d(
+            channels,
+            channels,
+            (5, 3),
+            padding=(2, dilation),
+            dilation=(1, dilation),
+            groups=channels // GROUP_WIDTH,
+        )
+        self.expand = nn.Linear(channels, 2 * channels)
+        self.project = nn.Linear(2 * channels, channels)
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """x: [batch, positions, frames, channels]: channels last serves both layers unchanged."""
+        shift, scale, gate = self.modulation(embedding)[:, None, None].chunk(3, -1)
+        h = F.layer_norm(x, (self.channels,)) * (1 + scale) + shift
+        h = self.local(h.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return x + (1 + gate) * self.project(F.relu(self.expand(h)))
+
+
+class FullBand(nn.Module):
+    """A low-rank layer over all frequency positions of a frame, once at the bottom: harmonics."""
+
+    def __init__(self, channels: int, positions: int, rank: int, hidden: int):
+        super().__init__()
+        self.rank = rank
+        self.squeeze = nn.Linear(channels, rank)
+        self.across = nn.Sequential(
+            nn.Linear(positions * rank, hidden), nn.GELU(), nn.Linear(hidden, positions * rank)
+        )
+        self.widen = nn.Linear(rank, channels)
+        nn.init.zeros_(self.widen.weight)
+        nn.init.zeros_(self.widen.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: [batch, positions, frames, channels], same out."""
+        batch, positions, frames, _ = x.shape
+        h = self.squeeze(x).permute(0, 2, 1, 3).reshape(batch, frames, -1)
+        h = self.across(h).view(batch, frames, positions, self.rank).permute(0, 2, 1, 3)
+        return x + self.widen(F.gelu(h))
+
+
+def merge(x: Tensor) -> Tensor:
+    """[batch, 4 p, frames, c] -> [batch, p, frames, 4 c]: four positions become one."""
+    batch, positions, frames, channels = x.shape
+    x = x.view(batch, positions // 4, 4, frames, channels).permute(0, 1, 3, 2, 4)
+    return x.reshape(batch, positions // 4, frames, 4 * channels)
+
+
+def split(x: Tensor) -> Tensor:
+    """The inverse of :func:`merge`."""
+    batch, positions, frames, channels = x.shape
+    x = x.view(batch, positions, frames, 4, channels // 4).permute(0, 1, 3, 2, 4)
+    return x.reshape(batch, 4 * positions, frames, channels // 4)
+
+
+class TFUNet(nn.Module):
+    """See the module's docstring. ``scale``: [sources, bins], the prior's s_k, linear amplitude."""
+
+    scale: Tensor
+
+    def __init__(self, config: TFUNetConfig, scale: Tensor | None = None):
+        super().__init__()
+        self.config = config
+        k, n, p = config.sources, config.bins, config.patch
+        if scale is None:
+            scale = torch.full((k, n), 0.05)
+        self.register_buffer("scale", scale.clone().float().clamp_min(SCALE_FLOOR))
+        self.mdct = MDCT(n)
+        self.embed = NoiseEmbedding(config.embedding)
+        widths, counts = config.channels, config.blocks
+        positions = [n // p // 4**level for level in range(len(widths))]
+        self.enter = nn.Linear((2 * k + 2) * p, widths[0])
+        self.place = nn.ParameterList(
+            [nn.Parameter(torch.zeros(q, 1, c)) for q, c in zip(positions, widths, strict=True)]
+        )
+
+        def stack(level: int) -> nn.ModuleList:
+            # Dilations 1, 2, 4, 8 in time let a few blocks see seconds of context.
+            return nn.ModuleList(
+                Block(widths[level], config.embedding, 2 ** (i % 4)) for i in range(counts[level])
+            )
+
+        last = len(widths) - 1
+        self.down = nn.ModuleList(stack(level) for level in range(last))
+        self.merge = nn.ModuleList(nn.Linear(4 * widths[i], widths[i + 1]) for i in range(last))
+        self.bottom = stack(last)
+        self.full_band = FullBand(
+            widths[last], positions[last], config.mixing, config.mixing_hidden
+        )
+        self.split = nn.ModuleList(nn.Linear(widths[i + 1], 4 * widths[i]) for i in range(last))
+        self.up = nn.ModuleList(stack(level) for level in range(last))
+        self.leave = nn.Linear(widths[0], 2 * k * p)
+        self.log_variance = nn.Sequential(nn.Linear(widths[0], 64), nn.SiLU(), nn.Linear(64, k * p))
+        for layer in (self.leave, cast(nn.Linear, self.log_variance[-1])):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    @torch.no_grad()
+    def measure(self, x_0: Tensor) -> None:
+        """Set ``scale`` to the rms of each (source, bin) of examples [n, sources, time]."""
+        total = torch.zeros_like(self.scale)
+        for x in x_0.split(8):
+            total += self.mdct(x)[0].square().mean(2).sum(0)
+        self.scale.copy_((total / len(x_0)).sqrt().clamp_min(SCALE_FLOOR))
+
+    def trunk(self, features: Tensor, embedding: Tensor) -> Tensor:
+        """[batch, positions, frames, features] -> [batch, positions, frames, channels[0]]."""
+        h = self.enter(features) + self.place[0]
+        kept = []
+        for level, blocks in enumerate(self.down):
+            for block in cast(nn.ModuleList, blocks):
+                h = block(h, embedding)
+            kept.append(h)
+            h = self.merge[level](merge(h)) + self.place[level + 1]
+        for i, block in enumerate(self.bottom):
+            h = block(h, embedding)
+            if i == min(1, len(self.bottom) - 1):
+                h = self.full_band(h)
+        for level in reversed(range(len(self.up))):
+            h = kept[level] + split(self.split[level](h))
+            for block in cast(nn.ModuleList, self.up[level]):
+                h = block(h, embedding)
+        return F.layer_norm(h, (h.shape[-1],))
+
+    def coefficients(
+        self, x: Tensor, sigma: Tensor, mixture: Tensor | None = None, given: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean, log-variance and Gaussian-prior variance v_k of x_0, as MDCT coefficients.
+
+        x: [batch, sources, time], time a multiple of ``bins``; sigma: [batch];
+        mixture: [batch, 1, time] or None; given: [batch] of 0 or 1, which items may see it (all).
+        Each result: [batch, sources, frames, bins] (v_k broadcast over frames as size 1).
+        """
+        config = self.config
+        batch, p, k = x.shape[0], config.patch, config.sources
+        z, z_quadrature = self.mdct(x)
+        frames = z.shape[2]
+        noise = sigma.view(-1, 1, 1, 1) ** 2
+        power = (self.scale**2)[:, None, :]
+        gaussian = noise * power / (noise + power)
+        whiten = (noise + power).rsqrt()
+        normal = (z * whiten).clamp(-LIMIT, LIMIT)
+        level = (normal**2 + (z_quadrature * whiten).clamp(-LIMIT, LIMIT) ** 2) / 2
+        mean = z * power * whiten**2
+        variance = gaussian.expand(batch, -1, -1, -1)
+        if mixture is None:
+            given = x.new_zeros(batch)
+            y_normal = y_level = x.new_zeros(batch, 1, frames, config.bins)
+            share = torch.zeros_like(gaussian)
+        else:
+            given = x.new_ones(batch) if given is None else given.to(x.dtype)
+            seen = given.view(-1, 1, 1, 1)
+            y, y_quadrature = self.mdct(mixture)
+            y_whiten = power.sum(0, keepdim=True).rsqrt()
+            y_normal = (y * y_whiten).clamp(-LIMIT, LIMIT) * seen
+            y_level = (
+                y_normal**2 + ((y_quadrature * y_whiten).clamp(-LIMIT, LIMIT) * seen) ** 2
+            ) / 2
+            share = seen * gaussian / gaussian.sum(1, keepdim=True)
+            mean = mean + share * (y - mean.sum(1, keepdim=True))
+            variance = gaussian * (1 - share)
+        features = torch.cat(
+            [normal, 0.5 * (level + 0.01).log(), y_normal, 0.5 * (y_level + 0.01).log()], 1
+        )
+        features = features.view(batch, 2 * k + 2, frames, -1, p).permute(0, 3, 2, 1, 4)
+        features = features.reshape(batch, -1, frames, (2 * k + 2) * p)
+        h = self.trunk(features, self.embed(sigma, given))
+
+        def grid(out: Tensor, channels: int) -> Tensor:
+            out = out.float().view(batch, -1, frames, channels, p).permute(0, 3, 2, 1, 4)
+            return out.reshape(batch, channels, frames, config.bins)
+
+        additive, multiplicative = grid(self.leave(h), 2 * k).chunk(2, 1)
+        correction = variance.sqrt() * (additive + multiplicative * normal)
+        # With the mixture given, only corrections that sum to zero over the sources are left.
+        mean = mean + correction - share * correction.sum(1, keepdim=True)
+        # The variance is fitted on features that it cannot change: the mean trains as without it.
+        log_ratio = grid(self.log_variance(h.detach()), k).clamp(-8, 4)
+        return mean, variance.log() + log_ratio, gaussian
+
+    def analysis(self, x: Tensor) -> Tensor:
+        """Waveform [..., time] -> MDCT coefficients [..., frames, bins], any time >= 1."""
+        return self.mdct(F.pad(x, (0, -x.shape[-1] % self.config.bins)))[0]
+
+    def synthesis(self, coefficients: Tensor, time: int) -> Tensor:
+        """The inverse of :meth:`analysis` for a waveform of ``time`` samples."""
+        return self.mdct.inverse(coefficients)[..., :time]
+
+    def band_variance(self, sigma: Tensor) -> Tensor:
+        """v_k(sigma), the Gaussian prior's: [batch or 1, sources, 1, bins]."""
+        noise, power = sigma.to(self.scale).view(-1, 1, 1, 1) ** 2, self.scale[:, None] ** 2
+        return noise * power / (noise + power)
+
+    def forward(self, x: Tensor, sigma: Tensor, mixture: Tensor | None = None) -> Tensor:
+        """E[x_0 | x_0 + sigma eps = x (, mixture)]: [batch, sources, time], any time >= 1."""
+        return self.posterior(x, sigma, mixture)[0]
+
+    def posterior(
+        self, x: Tensor, sigma: Tensor, mixture: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Mean [batch, sources, time] and MDCT-domain variance [batch, sources, frames, bins]."""
+        padding = (0, -x.shape[-1] % self.config.bins)
+        sigma = sigma.to(x).expand(x.shape[0])
+        mixture = None if mixture is None else F.pad(mixture, padding)
+        mean, log_variance, _ = self.coefficients(F.pad(x, padding), sigma, mixture)
+        return self.synthesis(mean, x.shape[-1]), log_variance.exp()
+
+    def loss(
+        self, x_0: Tensor, sigma: Tensor, noise: Tensor, given: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Denoising error and negative log-likelihood of the reported variance, each [batch].
+
+        x_0, noise: [batch, sources, time], time a multiple of ``bins``; sigma, given: [batch].
+        The squared error is weighted by 1 / (c_out per bin * c_out broadband): the first alone
+        spends the network on inaudible bins, the second alone on the bass.
+        """
+        mixture = x_0.sum(1, keepdim=True)
+        x = x_0 + sigma.view(-1, 1, 1) * noise
+        mean, log_variance, gaussian = self.coefficients(x, sigma, mixture, given)
+        error = (mean - self.mdct(x_0)[0]) ** 2
+        overall = (self.scale**2).mean()
+        broadband = (sigma**2 * overall / (sigma**2 + overall)).view(-1, 1, 1, 1)
+        denoising = error / (gaussian * broadband).sqrt()
+        likelihood = 0.5 * (error.detach() * (-log_variance).exp() + log_variance - gaussian.log())
+        return denoising.mean((1, 2, 3)), likelihood.mean((1, 2, 3))

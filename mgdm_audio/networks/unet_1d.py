@@ -1,0 +1,317 @@
+"""The multi-source waveform U-Net of MSDM, with room for its public weights.
+
+MSDM: Mariani et al., "Multi-Source Diffusion Models for Simultaneous Music Generation and
+Separation", arXiv 2302.02257; the architecture is the 1-D U-Net of Moûsai (Schneider et al., arXiv
+2301.11757). The defaults of :class:`UNet1dConfig` are MSDM's published model, 405.5 M parameters.
+
+    patches     16 adjacent samples of a source share one position, so the U-Net runs at 1/16 rate
+    down, up    per stage: a strided convolution, residual blocks and, in deep stages, a transformer
+    skips       every output on the way down is concatenated, times 1/sqrt(2), on the way up
+
+This is the bare network F(x, c_noise) of Karras et al. 2022 (EDM), arXiv 2206.00364: scaling x and
+adding c_skip x is the denoiser's part. MSDM has sigma_data = 0.2, c_noise = log(sigma) / 4 and a
+denoiser clamped to [-1, 1].
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+SKIP_SCALE = 0.5**0.5
+
+
+@dataclass(frozen=True)
+class UNet1dConfig:
+    """The shape of a :class:`UNet1d`; ValueError if the stages disagree or a factor is odd.
+
+    Stage i goes from channels * multipliers[i] to channels * multipliers[i + 1] at 1/factors[i]
+    the rate; ``blocks`` and ``attentions`` (a transformer follows the blocks) are per stage.
+    """
+
+    sources: int = 4
+    channels: int = 256
+    patch: int = 16  # samples; divides channels
+    multipliers: tuple[int, ...] = (1, 2, 4, 4, 4, 4, 4)
+    factors: tuple[int, ...] = (4, 4, 4, 2, 2, 2)
+    blocks: tuple[int, ...] = (2, 2, 2, 2, 2, 2)
+    attentions: tuple[bool, ...] = (False, False, False, True, True, True)
+    groups: int = 8  # of every group norm, but those at the waveform's rate
+    heads: int = 8
+    head_features: int = 128
+    feed_forward: int = 2  # its hidden width over its outer width
+
+    def __post_init__(self) -> None:
+        stages = (len(self.multipliers) - 1, len(self.factors), len(self.blocks))
+        if set(stages) != {len(self.attentions)}:
+            raise ValueError(
+                f"multipliers (less one), factors, blocks and attentions describe {stages} and "
+                f"{len(self.attentions)} stages: they must agree"
+            )
+        if any(factor < 2 or factor % 2 for factor in self.factors):
+            raise ValueError(f"factors must be even, got {self.factors}")
+        if self.channels % self.patch:
+            raise ValueError(f"patch = {self.patch} must divide channels = {self.channels}")
+
+
+def to_patches(x: Tensor, patch: int) -> Tensor:
+    """[batch, c, patch * length] -> [batch, c * patch, length], channel-major."""
+    batch, channels, time = x.shape
+    x = x.reshape(batch, channels, time // patch, patch).transpose(2, 3)
+    return x.reshape(batch, channels * patch, time // patch)
+
+
+def from_patches(x: Tensor, patch: int) -> Tensor:
+    """The inverse of :func:`to_patches`."""
+    batch, channels, length = x.shape
+    x = x.reshape(batch, channels // patch, patch, length).transpose(2, 3)
+    return x.reshape(batch, channels // patch, length * patch)
+
+
+class NoiseEmbedding(nn.Module):
+    """c_noise [batch] -> [batch, features]: itself and learned Fourier features, through an MLP."""
+
+    def __init__(self, channels: int, features: int):
+        super().__init__()
+        self.frequencies = nn.Parameter(torch.randn(channels // 2))
+        self.layers = nn.Sequential(
+            nn.Linear(1 + 2 * (channels // 2), features),
+            nn.GELU(),
+            nn.Linear(features, features),
+            nn.GELU(),
+            nn.Linear(features, features),
+            nn.GELU(),
+            nn.SiLU(),  # begins every block's modulation: done here once
+        )
+
+    def forward(self, t: Tensor) -> Tensor:
+        t = t[:, None]
+        angle = 2 * math.pi * (t * self.frequencies)
+        return self.layers(torch.cat([t, angle.sin(), angle.cos()], -1))
+
+
+class ResidualBlock(nn.Module):
+    """Twice (group norm, SiLU, convolution); the noise level scales and shifts the second norm."""
+
+    def __init__(self, enter: int, leave: int, embedding: int, groups: int):
+        super().__init__()
+        self.norm_1 = nn.GroupNorm(groups, enter)
+        self.conv_1 = nn.Conv1d(enter, leave, 3, padding=1)
+        self.modulation = nn.Linear(embedding, 2 * leave)
+        self.norm_2 = nn.GroupNorm(groups, leave)
+        self.conv_2 = nn.Conv1d(leave, leave, 3, padding=1)
+        self.shortcut = nn.Identity() if enter == leave else nn.Conv1d(enter, leave, 1)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """x: [batch, enter, length], embedding: [batch, features] -> [batch, leave, length]."""
+        scale, shift = self.modulation(embedding)[..., None].chunk(2, 1)
+        h = self.conv_1(F.silu(self.norm_1(x)))
+        h = self.conv_2(F.silu(self.norm_2(h) * (1 + scale) + shift))
+        return h + self.shortcut(x)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention over positions, normalised before and after; no residual."""
+
+    def __init__(self, features: int, heads: int, head_features: int):
+        super().__init__()
+        inner = heads * head_features
+        self.heads = heads
+        self.norm_in = nn.LayerNorm(features, bias=False)
+        self.to_q = nn.Linear(features, inner, bias=False)
+        self.to_kv = nn.Linear(features, 2 * inner, bias=False)
+        self.project = nn.Linear(inner, features, bias=False)
+        self.norm_out = nn.LayerNorm(features, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[batch, length, features], same out."""
+        x = self.norm_in(x)
+        q, k, v = (
+            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for part in (self.to_q(x), *self.to_kv(x).chunk(2, -1))
+        )
+        h = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        return self.norm_out(self.project(h))
+
+
+class Transformer(nn.Module):
+    """Attention, then a feed-forward network with a norm inside, each with a residual."""
+
+    def __init__(self, channels: int, config: UNet1dConfig):
+        super().__init__()
+        hidden = channels * config.feed_forward
+        self.attention = Attention(channels, config.heads, config.head_features)
+        self.feed_forward = nn.Sequential(
+            nn.LayerNorm(channels, bias=False),
+            nn.Linear(channels, hidden, bias=False),
+            nn.GELU(),
+            nn.LayerNorm(hidden, bias=False),
+            nn.Linear(hidden, channels, bias=False),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[batch, channels, length], same out."""
+        h = x.transpose(1, 2)
+        h = h + self.attention(h)
+        h = h + self.feed_forward(h)
+        return h.transpose(1, 2)
+
+
+class Down(nn.Module):
+    """To a lower rate, then the stage's blocks and transformer."""
+
+    def __init__(self, config: UNet1dConfig, stage: int, embedding: int):
+        super().__init__()
+        enter, leave = (config.channels * m for m in config.multipliers[stage : stage + 2])
+        factor = config.factors[stage]
+        self.resample = nn.Conv1d(enter, leave, 2 * factor + 1, stride=factor, padding=factor)
+        self.blocks = nn.ModuleList(
+            ResidualBlock(leave, leave, embedding, config.groups)
+            for _ in range(config.blocks[stage])
+        )
+        self.transformer = Transformer(leave, config) if config.attentions[stage] else None
+
+    def forward(self, x: Tensor, embedding: Tensor) -> list[Tensor]:
+        """Every block's output, then the transformer's; the last goes on to the next stage."""
+        x = self.resample(x)
+        outputs = []
+        for block in self.blocks:
+            x = block(x, embedding)
+            outputs.append(x)
+        if self.transformer is not None:
+            outputs.append(self.transformer(x))
+        return outputs
+
+
+class Up(nn.Module):
+    """The mirror of :class:`Down`: a block for each of its outputs, then to the higher rate."""
+
+    def __init__(self, config: UNet1dConfig, stage: int, embedding: int):
+        super().__init__()
+        leave, enter = (config.channels * m for m in config.multipliers[stage : stage + 2])
+        factor = config.factors[stage]
+        self.blocks = nn.ModuleList(
+            ResidualBlock(2 * enter, enter, embedding, config.groups)
+            for _ in range(config.blocks[stage] + config.attentions[stage])
+        )
+        self.transformer = Transformer(enter, config) if config.attentions[stage] else None
+        self.resample = nn.ConvTranspose1d(
+            enter, leave, 2 * factor, stride=factor, padding=factor // 2
+        )
+
+    def forward(self, x: Tensor, skips: list[Tensor], embedding: Tensor) -> Tensor:
+        """Takes its skips off the end of the list, the latest first."""
+        for block in self.blocks:
+            x = block(torch.cat([x, SKIP_SCALE * skips.pop()], 1), embedding)
+        if self.transformer is not None:
+            x = self.transformer(x)
+        return self.resample(x)
+
+
+class Bottleneck(nn.Module):
+    """Block, attention, block, at the lowest rate. The attention has no residual: it replaces x."""
+
+    def __init__(self, channels: int, config: UNet1dConfig, embedding: int):
+        super().__init__()
+        self.before = ResidualBlock(channels, channels, embedding, config.groups)
+        self.attention = Attention(channels, config.heads, config.head_features)
+        self.after = ResidualBlock(channels, channels, embedding, config.groups)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        x = self.attention(self.before(x, embedding).transpose(1, 2)).transpose(1, 2)
+        return self.after(x, embedding)
+
+
+class UNet1d(nn.Module):
+    """See the module's docstring. ``length_multiple``: time must be a multiple of it (8192)."""
+
+    def __init__(self, config: UNet1dConfig | None = None):
+        super().__init__()
+        self.config = config = config or UNet1dConfig()
+        self.length_multiple = config.patch * math.prod(config.factors)
+        width, sources, stages = config.channels, config.sources, len(config.factors)
+        embedding = 4 * width
+        # At the waveform's rate there are few channels: a group per source, at most ``patch``.
+        groups = min(config.patch, sources)
+        self.embed = NoiseEmbedding(width, embedding)
+        self.enter = ResidualBlock(sources, width // config.patch, embedding, groups)
+        self.down = nn.ModuleList(Down(config, stage, embedding) for stage in range(stages))
+        self.bottleneck = Bottleneck(width * config.multipliers[-1], config, embedding)
+        self.up = nn.ModuleList(Up(config, stage, embedding) for stage in reversed(range(stages)))
+        self.leave = ResidualBlock(width // config.patch, sources, embedding, groups)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        """x: [batch, sources, time], t = c_noise: [batch] -> [batch, sources, time].
+
+        ValueError if the number of sources is not the config's, or if ``length_multiple`` does not
+        divide time. Nothing is padded here: group norm is global in time, so padding has a say.
+        """
+        if x.shape[1] != self.config.sources or x.shape[2] % self.length_multiple:
+            raise ValueError(
+                f"UNet1d takes {self.config.sources} sources and a multiple of "
+                f"{self.length_multiple} samples, got {x.shape[1]} and {x.shape[2]}"
+            )
+        embedding = self.embed(t)
+        entered = x = to_patches(self.enter(x, embedding), self.config.patch)
+        skips: list[Tensor] = []
+        for down in self.down:
+            outputs = down(x, embedding)
+            skips += outputs
+            x = outputs[-1]
+        x = self.bottleneck(x, embedding)
+        for up in self.up:
+            x = up(x, skips, embedding)
+        return self.leave(from_patches(x + entered, self.config.patch), embedding)
+
+
+# Name in the public state dict -> name here, one after the other.
+RENAMES = (
+    (r"^to_time\.0\.0\.weights$", "embed.frequencies"),
+    (r"^to_time\.0\.1\.", "embed.layers.0."),
+    (r"^to_mapping\.0\.", "embed.layers.2."),
+    (r"^to_mapping\.2\.", "embed.layers.4."),
+    (r"^to_in\.module_list\.0\.block\.", "enter."),
+    (r"^to_out\.module_list\.0\.block\.", "leave."),
+    (r"^(down|up)samples\.", r"\1."),
+    (r"\.(down|up)sample\.", ".resample."),
+    (r"\.pre_block\.", ".before."),
+    (r"\.post_block\.", ".after."),
+    (r"\.fn\.norm\.g$", ".norm_in.weight"),
+    (r"\.fn\.attention\.to_out\.0\.", ".project."),
+    (r"\.fn\.attention\.to_out\.1\.g$", ".norm_out.weight"),
+    (r"\.fn\.", "."),
+    (r"\.g$", ".weight"),
+    (r"\.block([12])\.groupnorm\.", r".norm_\1."),
+    (r"\.block([12])\.project\.", r".conv_\1."),
+    (r"\.to_scale_shift\.to_scale_shift\.1\.", ".modulation."),
+    (r"\.to_out\.", ".shortcut."),
+)
+
+
+def convert_public_weights(public: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict of audio-diffusion-pytorch 0.0.43 -> one of :class:`UNet1d`.
+
+    public: of its UNet1d or AudioDiffusionModel, or the "state_dict" of an MSDM checkpoint. The
+    latter two hold each of the 434 tensors twice, as ``unet.*`` and ``diffusion.net.*`` (868): the
+    first is taken. Values are unchanged; a feed-forward convolution of width 1, its gain included,
+    only loses its axes of size 1, being a linear layer here. Load the result with ``strict=True``.
+    """
+    copies = {
+        prefix: {key.split(prefix, 1)[1]: v for key, v in public.items() if prefix in key}
+        for prefix in ("unet.", "diffusion.net.")
+    }
+    converted = {}
+    for key, value in (copies["unet."] or copies["diffusion.net."] or public).items():
+        name = key
+        for pattern, replacement in RENAMES:
+            name = re.sub(pattern, replacement, name)
+        if key.endswith(".g"):
+            value = value.flatten()
+        elif ".feed_forward." in key:
+            value = value.flatten(1)
+        converted[name] = value
+    return converted

@@ -1,0 +1,76 @@
+"""Random numbers: always from a generator the caller passes, one a batch item when they want it.
+
+Nothing in the package touches torch's global random state. Where a result must not depend on the
+batch it was computed in, pass a sequence with one generator per batch item: item ``i`` is then
+drawn from generator ``i`` alone (the practice of EDM, arXiv 2206.00364).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import blake2b
+
+import torch
+from torch import Tensor
+
+Generators = torch.Generator | Sequence[torch.Generator]
+"""One generator for a whole batch, or a sequence holding one generator per batch item."""
+
+
+def randn(
+    shape: Sequence[int],
+    *,
+    generator: Generators,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Standard normal draws of shape ``[batch, *event]``.
+
+    Drawn on the generator's own device and then moved, so that a seed means the same numbers on
+    every device. Raises ``ValueError`` when a sequence of generators does not fit the batch.
+    """
+    if isinstance(generator, torch.Generator):
+        x = torch.randn(tuple(shape), generator=generator, dtype=dtype, device=generator.device)
+        return x.to(device)
+    _require_one_per_item(generator, shape[0])
+    items = [
+        torch.randn(tuple(shape[1:]), generator=g, dtype=dtype, device=g.device) for g in generator
+    ]
+    return torch.stack(items).to(device)
+
+
+def randn_like(x: Tensor, generator: Generators) -> Tensor:
+    """Standard normal draws with the shape, dtype and device of ``x: [batch, *event]``."""
+    return randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+
+
+def randint(low: int, high: int, *, batch: int, generator: Generators) -> Tensor:
+    """``[batch]`` integers (int64, on the CPU), uniform on ``low <= n < high``.
+
+    One integer per batch item: were a batch to share one draw, an item's result would depend on
+    its neighbours.
+    """
+    if isinstance(generator, torch.Generator):
+        n = torch.randint(low, high, (batch,), generator=generator, device=generator.device)
+        return n.cpu()
+    _require_one_per_item(generator, batch)
+    items = [torch.randint(low, high, (), generator=g, device=g.device).cpu() for g in generator]
+    return torch.stack(items)
+
+
+def generator_for(
+    seed: int, *keys: int | str, device: torch.device | str = "cpu"
+) -> torch.Generator:
+    """A generator whose stream is a stable function of ``(seed, *keys)``.
+
+    The hash is BLAKE2b and not Python's ``hash``, which changes from process to process. Typical
+    keys are the track's name, the segment's number and the draw's number.
+    """
+    digest = blake2b(repr((seed, *keys)).encode(), digest_size=8).digest()
+    # 63 bits: the largest seed that every torch version takes without wrapping.
+    return torch.Generator(device).manual_seed(int.from_bytes(digest, "big") >> 1)
+
+
+def _require_one_per_item(generators: Sequence[torch.Generator], batch: int) -> None:
+    if len(generators) != batch:
+        raise ValueError(f"{len(generators)} generators for a batch of {batch}: give one per item")

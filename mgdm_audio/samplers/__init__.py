@@ -1,0 +1,27 @@
+"""The posterior samplers, one paper a file, and the list that names them."""
+
+from typing import Any
+
+from mgdm_audio.samplers.ancestral import Ancestral
+from mgdm_audio.samplers.base import OnStep, PerStep, Sampler, Step, require
+from mgdm_audio.samplers.mgdm import MGDM
+from mgdm_audio.samplers.wiener import WienerGuidance
+
+SAMPLERS: dict[str, type[Any]] = {
+    "ancestral": Ancestral,
+    "mgdm": MGDM,
+    "wiener": WienerGuidance,
+}
+"""Every sampler by the name that presets use; a line here also puts it under the shared tests."""
+
+__all__ = [
+    "MGDM",
+    "SAMPLERS",
+    "Ancestral",
+    "OnStep",
+    "PerStep",
+    "Sampler",
+    "Step",
+    "WienerGuidance",
+    "require",
+]

@@ -1,0 +1,53 @@
+"""Ancestral sampling: draws from the prior alone (DDIM, arXiv 2010.02502; DDPM at eta = 1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from mgdm_audio.diffusion import Prior, ddim_step
+from mgdm_audio.measurement import Likelihood
+from mgdm_audio.rng import Generators
+from mgdm_audio.samplers.base import OnStep, Step, initial_state
+
+
+@dataclass(frozen=True)
+class Ancestral:
+    """Generation from nothing. It is no posterior sampler: ``likelihood`` only tells the batch.
+
+    Without a likelihood give ``x_T = prior.sample_x_T(batch, generator=...)``.
+    """
+
+    num_steps: int = 100  # N, points of the grid
+    eta: float = 1.0  # 0: deterministic
+
+    def __post_init__(self) -> None:
+        if self.num_steps < 2 or not 0 <= self.eta <= 1:
+            raise ValueError("num_steps is at least 2 and eta lies in [0, 1]")
+
+    @torch.no_grad()
+    def sample(
+        self,
+        prior: Prior,
+        likelihood: Likelihood | None = None,
+        *,
+        generator: Generators,
+        x_T: Tensor | None = None,
+        on_step: OnStep | None = None,
+    ) -> Tensor:
+        """``x_0 ~ p(x_0)``: ``[batch, *event]``, in ``num_steps - 1`` denoiser calls."""
+        if likelihood is not None:
+            x = initial_state(prior, likelihood, generator, x_T)
+        elif x_T is not None:
+            x = x_T
+        else:
+            raise TypeError("Ancestral needs x_T where there is no likelihood to tell the batch")
+        grid = prior.schedule.timesteps(self.num_steps)[::-1]
+        for index, (u, t) in enumerate(pairwise(grid)):
+            x = ddim_step(prior, x, u, t, eta=self.eta, generator=generator)
+            if on_step is not None:
+                on_step(Step(index, len(grid) - 1, t, x, x))
+        return x

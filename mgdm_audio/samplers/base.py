@@ -1,0 +1,112 @@
+"""What every sampler shares: its protocol, its step record, its schedules of hyper-parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from mgdm_audio.diffusion import Level, Prior
+from mgdm_audio.measurement import Likelihood, Operator
+from mgdm_audio.rng import Generators
+
+OperatorT = TypeVar("OperatorT", bound=Operator)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A sampler's report after one of its outer steps, for progress bars and plots."""
+
+    index: int  # 0 .. total-1
+    total: int
+    t: int  # level of x_t
+    x_t: Tensor  # [batch, *event]
+    x_0: Tensor  # [batch, *event], the current estimate
+
+
+OnStep = Callable[[Step], None]
+
+
+class Sampler(Protocol):
+    """A posterior sampler: a frozen dataclass of its paper's hyper-parameters, with ``sample``."""
+
+    def sample(
+        self,
+        prior: Prior,
+        likelihood: Any,
+        *,
+        generator: Generators,
+        x_T: Tensor | None = None,
+        on_step: OnStep | None = None,
+    ) -> Tensor:
+        """A draw of ``x_0`` given ``y`` for every batch item: ``[batch, *event]``.
+
+        ``x_T`` replaces the initial noise; the batch size is that of ``likelihood.y``. No input
+        is changed, and torch's global random state is neither read nor written.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class PerStep:
+    """A hyper-parameter that may change with the outer step ``i = 0..n-1``.
+
+    ``last``, ``first``, ``every`` override ``base`` in this order of precedence:
+    ``last = (m, v)`` on the last m steps, ``first = (m, v)`` on the first m, ``every = (k, v)``
+    where k divides i. In a preset: ``vi_steps = {base = 3, last = [5, 20]}``, or a bare number.
+    """
+
+    base: int | float
+    first: tuple[int, int | float] | None = None
+    last: tuple[int, int | float] | None = None
+    every: tuple[int, int | float] | None = None
+
+    def at(self, i: int, n: int) -> int | float:
+        """The value at step ``i`` of ``n``."""
+        if self.last and i >= n - self.last[0]:
+            return self.last[1]
+        if self.first and i < self.first[0]:
+            return self.first[1]
+        if self.every and i % self.every[0] == 0:
+            return self.every[1]
+        return self.base
+
+    @property
+    def values(self) -> list[int | float]:
+        """Every value the rule can take, for checks of range."""
+        rules = (self.first, self.last, self.every)
+        return [self.base, *(rule[1] for rule in rules if rule)]
+
+
+def require(operator: Operator, kind: type[OperatorT], who: str) -> OperatorT:
+    """``operator``, or ``TypeError`` when it lacks what the sampler ``who`` needs of it."""
+    if not isinstance(operator, kind):
+        raise TypeError(f"{who} needs a {kind.__name__}, got {type(operator).__name__}")
+    return operator
+
+
+def initial_state(
+    prior: Prior,
+    likelihood: Likelihood,
+    generator: Generators,
+    x_T: Tensor | None,
+) -> Tensor:
+    """``x_T``, or a draw of it for every item of ``likelihood.y``: ``[batch, *event]``."""
+    if x_T is not None:
+        return x_T
+    y = likelihood.y
+    return prior.sample_x_T(len(y), generator=generator, dtype=y.dtype, device=y.device)
+
+
+def likelihood_score(prior: Prior, likelihood: Likelihood, x_t: Tensor, t: Level) -> Tensor:
+    """``grad_{x_t} log g(y | D(x_t))``: ``[batch, *event]``, through the denoiser.
+
+    Log densities are summed before differentiating, which gives every item its own gradient.
+    """
+    with torch.enable_grad():
+        x_t = x_t.detach().requires_grad_()
+        log_g = likelihood.log_prob(prior.predict_x0(x_t, t)).sum()
+        return torch.autograd.grad(log_g, x_t)[0]

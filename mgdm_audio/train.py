@@ -1,0 +1,322 @@
+"""Denoising score matching with an exponential moving average, on accelerate.
+
+Every random draw of step n on process r is a function of (seed, n, r), so a run that is killed and
+restarted goes through the same parameters as one that is not, and no reader state is kept.
+"""
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from mgdm_audio.errors import UserError
+from mgdm_audio.rng import generator_for, randn
+
+STATE = "state.safetensors"
+LOG = "log.jsonl"
+
+
+@dataclass(frozen=True)
+class NoiseLevels:
+    """How noise levels are drawn: log sigma normal around log(center), clamped to its bounds.
+
+    A share ``given`` of the examples also shows the network the mixture. Those lean to larger
+    sigma: the mixture already fixes much of x_0, so the open questions are decided earlier.
+    """
+
+    center: float = 0.067
+    spread: float = 1.5
+    given: float = 0.5
+    given_center: float = 0.3
+    given_spread: float = 2.0
+    minimum: float = 5e-4
+    maximum: float = 20.0
+
+    def draw(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """(sigma, given), each [batch]. Stratified over the batch: less gradient noise."""
+        given = (torch.rand(batch, generator=generator) < self.given).float()
+        u = (
+            torch.randperm(batch, generator=generator) + torch.rand(batch, generator=generator)
+        ) / batch
+        normal = math.sqrt(2) * torch.erfinv((2 * u - 1).clamp(-0.99999, 0.99999))
+        center = math.log(self.center) + given * math.log(self.given_center / self.center)
+        spread = self.spread + given * (self.given_spread - self.spread)
+        return (center + spread * normal).exp().clamp(self.minimum, self.maximum), given
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Learning rate over ``steps``: linear warm-up, then "cosine", or "stable" until the last
+    ``decay`` steps, which fall linearly to zero (a stable run may be extended at any time)."""
+
+    steps: int = 10_000
+    learning_rate: float = 2e-3
+    warmup: int = 100
+    kind: str = "cosine"
+    decay: int = 1_000
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("cosine", "stable"):
+            raise UserError(f"schedule.kind = {self.kind!r}: use 'cosine' or 'stable'")
+
+    def at(self, step: int) -> float:
+        rate = self.learning_rate * min(1.0, (step + 1) / max(self.warmup, 1))
+        if self.kind == "cosine":
+            return rate * (
+                0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.steps)))
+            )
+        return rate * min(1.0, max(0.0, (self.steps - step) / max(self.decay, 1)))
+
+
+@dataclass(frozen=True)
+class Training:
+    """Everything but the network and the data."""
+
+    seed: int = 0
+    batch: int = 6  # segments a step and process
+    ema: float = 0.999
+    weight_decay: float = 0.01
+    gradient_clip: float = 1.0
+    precision: str = "bf16"  # or "no"; bf16 doubles the speed where the processor has it
+    save_every: int = 200  # steps
+    validate_every: int = 1_000
+    validation_sigmas: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0)
+
+    def __post_init__(self) -> None:
+        if self.precision not in ("bf16", "no"):
+            raise ValueError(f"precision = {self.precision!r}: use 'bf16' or 'no'")
+        if min(self.batch, self.save_every, self.validate_every) < 1:
+            raise ValueError("batch, save_every and validate_every are at least 1")
+
+
+class Denoising(Protocol):
+    """What training asks of a network."""
+
+    def loss(
+        self, x_0: Tensor, sigma: Tensor, noise: Tensor, given: Tensor
+    ) -> tuple[Tensor, Tensor]: ...
+
+
+class Objective(nn.Module):
+    """The network's loss as a forward pass, which is what data-parallel wrappers can split."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(
+        self, x_0: Tensor, sigma: Tensor, noise: Tensor, given: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        denoising, likelihood = self.network.loss(x_0, sigma, noise, given)  # type: ignore[operator]
+        return denoising.mean(), likelihood.mean()
+
+
+class State:
+    """Parameters, their moving average, AdamW's moments and the step, in one safetensors file."""
+
+    def __init__(self, network: nn.Module, optimiser: torch.optim.AdamW):
+        self.network, self.optimiser, self.step = network, optimiser, 0
+        self.average = {name: p.detach().clone() for name, p in network.named_parameters()}
+
+    def update_average(self, decay: float) -> None:
+        # The first steps count little: the average forgets its random start as fast as it can.
+        decay = min(decay, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            parameters = [p.detach() for p in self.network.parameters()]
+            torch._foreach_lerp_(list(self.average.values()), parameters, 1 - decay)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The network holds the averaged parameters inside the block."""
+        kept = {n: p.detach().clone() for n, p in self.network.named_parameters()}
+        self._load(self.average)
+        try:
+            yield
+        finally:
+            self._load(kept)
+
+    @torch.no_grad()
+    def _load(self, values: dict[str, Tensor]) -> None:
+        for name, parameter in self.network.named_parameters():
+            parameter.copy_(values[name])
+
+    def save(self, path: Path) -> None:
+        tensors = {f"average.{n}": v for n, v in self.average.items()}
+        for name, parameter in self.network.named_parameters():
+            tensors[f"parameter.{name}"] = parameter.detach()
+            for key, value in self.optimiser.state.get(parameter, {}).items():
+                tensors[f"adamw.{key}.{name}"] = value
+        for name, buffer in self.network.named_buffers():
+            tensors[f"buffer.{name}"] = buffer
+        partial = path.with_suffix(".partial")
+        tensors = {n: t.detach().cpu().contiguous().clone() for n, t in tensors.items()}
+        save_file(tensors, partial, metadata={"step": str(self.step)})
+        os.replace(partial, path)
+
+    def load(self, path: Path) -> None:
+        try:
+            with safe_open(path, "pt") as file:
+                self.step = int(file.metadata()["step"])
+            tensors = load_file(path)
+        except (SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
+            raise UserError(
+                f"{path}: no training state ({str(error).splitlines()[0]}); "
+                "remove it to train from the start"
+            ) from None
+        own = {f"parameter.{n}": v.shape for n, v in self.average.items()}
+        saved = {n: v.shape for n, v in tensors.items() if n.startswith("parameter.")}
+        if odd := sorted(n for n in own | saved if own.get(n) != saved.get(n)):
+            raise UserError(
+                f"{path}: was written by a network of another shape ({odd[0]!r} differs); "
+                "restore the old [model] section or train in another folder"
+            )
+        self._load({n: tensors[f"parameter.{n}"] for n in self.average})
+        self.average = {n: tensors[f"average.{n}"].to(v.device) for n, v in self.average.items()}
+        for name, parameter in self.network.named_parameters():
+            moments = {
+                key: tensors[f"adamw.{key}.{name}"]
+                for key in ("step", "exp_avg", "exp_avg_sq")
+                if f"adamw.{key}.{name}" in tensors
+            }
+            if moments:
+                self.optimiser.state[parameter] = {
+                    k: v if k == "step" else v.to(parameter.device) for k, v in moments.items()
+                }
+        with torch.no_grad():
+            for name, buffer in self.network.named_buffers():
+                if f"buffer.{name}" in tensors:
+                    buffer.copy_(tensors[f"buffer.{name}"])
+
+
+@torch.no_grad()
+def validate(network: nn.Module, x_0: Tensor, sigmas: tuple[float, ...]) -> dict[str, Any]:
+    """Denoising error over signal energy in dB, per sigma and source, without and with the mixture.
+
+    x_0: [examples, sources, time]. The noise is the same at every call.
+    """
+    result: dict[str, Any] = {}
+    for mode in ("prior", "given"):
+        for sigma in sigmas:
+            error, energy = x_0.new_zeros(x_0.shape[1]), x_0.new_zeros(x_0.shape[1])
+            for i in range(0, len(x_0), 4):
+                x = x_0[i : i + 4]
+                noise = randn(x.shape, generator=generator_for(0, "validation", i)).to(x)
+                mixture = x.sum(1, keepdim=True) if mode == "given" else None
+                estimate = network(x + sigma * noise, torch.full((len(x),), sigma).to(x), mixture)
+                error += ((estimate - x) ** 2).sum((0, 2))
+                energy += (x**2).sum((0, 2))
+            ratio = torch.cat([(error.sum() / energy.sum())[None], error / energy])
+            overall, *each = [round(v, 3) for v in (10 * ratio.log10()).tolist()]
+            result[f"{mode}@{sigma:g}"] = {"all": overall, "sources": each}
+    return result
+
+
+def train(
+    network: nn.Module,
+    batches: Callable[[int, torch.Generator], Tensor],
+    validation: Tensor | None,
+    folder: Path,
+    noise: NoiseLevels,
+    schedule: Schedule,
+    config: Training,
+    *,
+    export: Callable[[nn.Module, int], None],
+    progress: Callable[[int, int, dict[str, float]], None] | None = None,
+) -> State:
+    """Train until ``schedule.steps``, from the state in ``folder`` if it holds one.
+
+    batches(size, generator) -> x_0 [size, sources, time]. ``export(network, step)`` is called with
+    the averaged weights at each validation and at the end. Raises UserError on a non-finite loss.
+    """
+    try:
+        from accelerate import Accelerator
+    except ImportError:
+        raise UserError("training needs accelerate: pip install 'mgdm_audio[train]'") from None
+    accelerator = Accelerator(mixed_precision=config.precision)
+    network.to(accelerator.device)
+    optimiser = torch.optim.AdamW(
+        network.parameters(),
+        lr=schedule.learning_rate,
+        betas=(0.9, 0.99),
+        weight_decay=config.weight_decay,
+    )
+    state = State(network, optimiser)
+    folder.mkdir(parents=True, exist_ok=True)
+    if (folder / STATE).is_file():
+        state.load(folder / STATE)
+    objective = accelerator.prepare(Objective(network))
+    rank, main = accelerator.process_index, accelerator.is_main_process
+    losses: dict[str, float] = {"loss": 0.0, "nll": 0.0}
+    since, started = 0, time.monotonic()
+
+    def log(record: dict[str, Any]) -> None:
+        with open(folder / LOG, "a") as file:
+            file.write(
+                json.dumps({"step": state.step, "time": round(time.time(), 1)} | record) + "\n"
+            )
+
+    def check() -> None:
+        with state.averaged(), accelerator.autocast():
+            network.eval()
+            if validation is not None:
+                log(
+                    {
+                        "validation": validate(
+                            network, validation.to(accelerator.device), config.validation_sigmas
+                        )
+                    }
+                )
+            export(network, state.step)
+            network.train()
+
+    if main and state.step >= schedule.steps:
+        check()  # a run that was stopped between its last save and its export
+    while state.step < schedule.steps:
+        generator = generator_for(config.seed, "train", state.step, rank)
+        x_0 = batches(config.batch, generator).to(accelerator.device)
+        sigma, given = (v.to(accelerator.device) for v in noise.draw(len(x_0), generator))
+        eps = torch.randn(x_0.shape, generator=generator).to(accelerator.device)
+        rate = schedule.at(state.step)
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        with accelerator.autocast():
+            denoising, likelihood = objective(x_0, sigma, eps, given)
+        optimiser.zero_grad(set_to_none=True)
+        accelerator.backward(denoising + likelihood)
+        norm = torch.nn.utils.clip_grad_norm_(network.parameters(), config.gradient_clip)
+        if not torch.isfinite(norm):
+            raise UserError(
+                f"step {state.step}: the gradient is not finite; lower schedule.learning_rate"
+            )
+        optimiser.step()
+        state.step += 1
+        state.update_average(config.ema)
+        since += 1
+        losses["loss"] += denoising.item()
+        losses["nll"] += likelihood.item()
+        if main and progress is not None:
+            progress(state.step, schedule.steps, {"loss": denoising.item(), "lr": rate})
+        done = state.step == schedule.steps
+        if main and (state.step % config.save_every == 0 or done):
+            state.save(folder / STATE)
+            seconds = (time.monotonic() - started) / since
+            log(
+                {k: round(v / since, 5) for k, v in losses.items()}
+                | {"lr": rate, "step_s": round(seconds, 3)}
+            )
+            losses, since, started = {"loss": 0.0, "nll": 0.0}, 0, time.monotonic()
+        if main and (state.step % config.validate_every == 0 or done):
+            check()
+            started = time.monotonic()
+    accelerator.wait_for_everyone()
+    return state
