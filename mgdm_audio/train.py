@@ -156,8 +156,10 @@ class State:
             tensors[f"parameter.{name}"] = parameter.detach()
             for key, value in self.optimiser.state.get(parameter, {}).items():
                 tensors[f"adamw.{key}.{name}"] = value
+        persistent = self.network.state_dict()
         for name, buffer in self.network.named_buffers():
-            tensors[f"buffer.{name}"] = buffer
+            if name in persistent:
+                tensors[f"buffer.{name}"] = buffer
         partial = path.with_suffix(".partial")
         tensors = {n: t.detach().cpu().contiguous().clone() for n, t in tensors.items()}
         save_file(tensors, partial, metadata={"step": str(self.step)})

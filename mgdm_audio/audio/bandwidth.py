@@ -33,7 +33,8 @@ def share_residual(mixture: Tensor, stems: Tensor, sample_rate: int, cutoff_hz: 
         around = _split(residual[:, low:high], stems[..., low:high], sample_rate, cutoff_hz, window)
         shared[..., start:end] += around[..., start - low : end - low]
     # The masks' sum and the inverse transform are rounded; the rest is spread over all stems.
-    return shared + (mixture - shared.sum(0)) / stems.shape[0]
+    shared += (mixture - shared.sum(0)) / stems.shape[0]
+    return shared
 
 
 def _split(

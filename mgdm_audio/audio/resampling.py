@@ -28,10 +28,12 @@ def resample(samples: Tensor, from_rate: int, to_rate: int) -> Tensor:
     common = math.gcd(from_rate, to_rate)
     old, new = from_rate // common, to_rate // common
     length = -(-samples.shape[-1] * new // old)
-    if old == new or not samples.shape[-1]:
+    if old == new:
         return samples
+    if not samples.numel():
+        return samples.new_empty(*samples.shape[:-1], length)
     if new * (2 * _half_width(old, new) + old) <= _LARGEST_KERNEL:
-        return _polyphase(samples, old, new)[..., :length]
+        return _polyphase(samples, old, new, length)
     return _interpolated(samples, old, new, length)
 
 
@@ -60,12 +62,17 @@ def _torchaudio(old: int, new: int, dtype: torch.dtype, device: torch.device) ->
     return filters.to(device, dtype)
 
 
-def _polyphase(samples: Tensor, old: int, new: int) -> Tensor:
+def _polyphase(samples: Tensor, old: int, new: int, length: int) -> Tensor:
     # torchaudio rounds its output length in float32, short by some samples beyond 2^24 of them:
-    # zeros after the end make up for it, and the caller cuts. (They are there implicitly anyway.)
+    # zeros after the end make up for it, and are cut off again. (It pads with them anyway.)
     spare = 64 * math.ceil(old / new)
-    padded = torch.nn.functional.pad(samples, (0, spare))
-    return _torchaudio(old, new, samples.dtype, samples.device)(padded)
+    filters = _torchaudio(old, new, samples.dtype, samples.device)
+    # Row by row: its copies then stay small, and no row's rounding depends on the others.
+    rows = [
+        filters(torch.nn.functional.pad(row, (0, spare)))[:length]
+        for row in samples.reshape(-1, samples.shape[-1])
+    ]
+    return torch.stack(rows).reshape(*samples.shape[:-1], length)
 
 
 def _kernel(t: Tensor, scale: float) -> Tensor:

@@ -86,16 +86,6 @@ class MixtureSum(SourceMatrix):
         return parallel / (rho + self._norm2) + (b - parallel) / rho
 
     def wiener_gain(self, variance: Tensor, noise_std: float) -> Tensor:
-        """``C A^T (A C A^T + sigma_y^2)^-1`` for ``C = diag(variance)``, per source.
-
-        ``variance: [batch, K, ...]``, in any basis that acts on time alone (it commutes with A);
-        same shape out. Times the residual of the sum, it is the Gaussian conditional's step.
-        """
-        weights = variance.new_tensor(self.weights).view(-1, *[1] * (variance.ndim - 2))
-        total = (weights**2 * variance).sum(1, keepdim=True)
-        return weights * variance / (total + noise_std**2)
-
-    def wiener_gain(self, variance: Tensor, noise_std: float) -> Tensor:
         """``C A^T (A C A^T + noise_std^2 I)^-1`` for ``C = diag(variance)``: each source's share.
 
         ``variance: [batch, K, *any]`` -> the gain, shaped alike, that multiplies a residual

@@ -29,9 +29,10 @@ from torch import Tensor, nn
 from mgdm_audio.networks.mdct import MDCT
 
 GROUP_WIDTH = 16  # channels a convolution group; see Block
-LIMIT = 6.0  # standard deviations at which normalised inputs are clamped; a guided x_t strays
+LIMIT = 6.0  # standard deviations at which the linear inputs are clamped
+REACH = 30.0  # and at which levels and masked values are: a guided x_t may stray far
 SCALE_FLOOR = 1e-3  # smallest s_k: below it a sampler drives normalised inputs far out of range
-MIXTURE_FLOOR = 1e-4  # added to powers under the logarithm
+LEVEL_FLOOR = 0.01  # added to normalised powers under the logarithm
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,12 @@ def split(x: Tensor) -> Tensor:
     return x.reshape(batch, 4 * positions, frames, channels // 4)
 
 
+def log_level(coefficient: Tensor, quadrature: Tensor) -> Tensor:
+    """Half the log power of a complex coefficient: smooth in time where the MDCT fluctuates."""
+    power = coefficient.clamp(-REACH, REACH) ** 2 + quadrature.clamp(-REACH, REACH) ** 2
+    return 0.5 * (power / 2 + LEVEL_FLOOR).log()
+
+
 class TFUNet(nn.Module):
     """See the module's docstring. ``scale``: [sources, bins], the prior's s_k, linear amplitude."""
 
@@ -162,7 +169,7 @@ class TFUNet(nn.Module):
         self.embed = NoiseEmbedding(config.embedding)
         widths, counts = config.channels, config.blocks
         positions = [n // p // 4**level for level in range(len(widths))]
-        self.enter = nn.Linear((2 * k + 2) * p, widths[0])
+        self.enter = nn.Linear((2 * k + 4) * p, widths[0])
         self.place = nn.ParameterList(
             [nn.Parameter(torch.zeros(q, 1, c)) for q, c in zip(positions, widths, strict=True)]
         )
@@ -182,7 +189,7 @@ class TFUNet(nn.Module):
         )
         self.split = nn.ModuleList(nn.Linear(widths[i + 1], 4 * widths[i]) for i in range(last))
         self.up = nn.ModuleList(stack(level) for level in range(last))
-        self.leave = nn.Linear(widths[0], 2 * k * p)
+        self.leave = nn.Linear(widths[0], 3 * k * p)
         self.log_variance = nn.Sequential(nn.Linear(widths[0], 64), nn.SiLU(), nn.Linear(64, k * p))
         for layer in (self.leave, cast(nn.Linear, self.log_variance[-1])):
             nn.init.zeros_(layer.weight)
@@ -232,39 +239,46 @@ class TFUNet(nn.Module):
         power = (self.scale**2)[:, None, :]
         gaussian = noise * power / (noise + power)
         whiten = (noise + power).rsqrt()
-        normal = (z * whiten).clamp(-LIMIT, LIMIT)
-        level = (normal**2 + (z_quadrature * whiten).clamp(-LIMIT, LIMIT) ** 2) / 2
+        normal = (z * whiten).clamp(-REACH, REACH)
         mean = z * power * whiten**2
         variance = gaussian.expand(batch, -1, -1, -1)
+        inputs = [normal.clamp(-LIMIT, LIMIT), log_level(normal, z_quadrature * whiten)]
         if mixture is None:
             given = x.new_zeros(batch)
-            y_normal = y_level = x.new_zeros(batch, 1, frames, config.bins)
             share = torch.zeros_like(gaussian)
+            innovation = x.new_zeros(batch, 1, frames, config.bins)
+            inputs += [innovation, log_level(innovation, innovation)] * 2
         else:
             given = x.new_ones(batch) if given is None else given.to(x.dtype)
             seen = given.view(-1, 1, 1, 1)
-            y, y_quadrature = self.mdct(mixture)
-            y_whiten = power.sum(0, keepdim=True).rsqrt()
-            y_normal = (y * y_whiten).clamp(-LIMIT, LIMIT) * seen
-            y_level = (
-                y_normal**2 + ((y_quadrature * y_whiten).clamp(-LIMIT, LIMIT) * seen) ** 2
-            ) / 2
+            y, y_quadrature = (seen * part for part in self.mdct(mixture))
+            # What the mixture says beyond x_sigma, in units of its standard deviation.
+            deviation = gaussian.sum(1, keepdim=True).sqrt()
+            blind = (z_quadrature * power * whiten**2).sum(1, keepdim=True)
+            surprise = seen * (y - mean.sum(1, keepdim=True))
+            innovation = (surprise / deviation).clamp(-REACH, REACH)
+            loudness = power.sum(0, keepdim=True).rsqrt()
+            inputs += [
+                (y * loudness).clamp(-LIMIT, LIMIT),
+                log_level(y * loudness, y_quadrature * loudness),
+                innovation.clamp(-LIMIT, LIMIT),
+                log_level(innovation, seen * (y_quadrature - blind) / deviation),
+            ]
             share = seen * gaussian / gaussian.sum(1, keepdim=True)
-            mean = mean + share * (y - mean.sum(1, keepdim=True))
+            mean = mean + share * surprise
             variance = gaussian * (1 - share)
-        features = torch.cat(
-            [normal, 0.5 * (level + 0.01).log(), y_normal, 0.5 * (y_level + 0.01).log()], 1
-        )
-        features = features.view(batch, 2 * k + 2, frames, -1, p).permute(0, 3, 2, 1, 4)
-        features = features.reshape(batch, -1, frames, (2 * k + 2) * p)
+        features = torch.cat(inputs, 1)
+        features = features.view(batch, 2 * k + 4, frames, -1, p).permute(0, 3, 2, 1, 4)
+        features = features.reshape(batch, -1, frames, (2 * k + 4) * p)
         h = self.trunk(features, self.embed(sigma, given))
 
         def grid(out: Tensor, channels: int) -> Tensor:
             out = out.float().view(batch, -1, frames, channels, p).permute(0, 3, 2, 1, 4)
             return out.reshape(batch, channels, frames, config.bins)
 
-        additive, multiplicative = grid(self.leave(h), 2 * k).chunk(2, 1)
-        correction = variance.sqrt() * (additive + multiplicative * normal)
+        # Masks on what came in: a network finds a sign-carrying product far harder than a gain.
+        additive, on_source, on_mixture = grid(self.leave(h), 3 * k).chunk(3, 1)
+        correction = variance.sqrt() * (additive + on_source * normal + on_mixture * innovation)
         # With the mixture given, only corrections that sum to zero over the sources are left.
         mean = mean + correction - share * correction.sum(1, keepdim=True)
         # The variance is fitted on features that it cannot change: the mean trains as without it.

@@ -1,0 +1,239 @@
+"""The 2-D U-Net: exactly the Gaussian conditional before training, and what holds after it."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mgdm_audio.networks.tf_unet import SCALE_FLOOR, FullBand, TFUNet, TFUNetConfig, merge, split
+from tests.toys import TINY, tiny_network
+
+BINS = TINY.bins
+# Coefficients near 0.05 with float32's 6e-8, a few tens of roundings deep.
+ROUNDING = 1e-6
+
+
+def normal(*shape: int, seed: int = 0, std: float = 1.0) -> Tensor:
+    return std * torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture
+def untrained() -> TFUNet:
+    return tiny_network(1, trained=False)
+
+
+@pytest.fixture
+def trained() -> TFUNet:
+    return tiny_network(1)
+
+
+def conditional(
+    scale: Tensor, z: Tensor, sigma: float, y: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Mean and variances of x_0 ~ N(0, diag(s^2)) given x_0 + sigma eps = z and sum(x_0) = y.
+
+    By the textbook formula with dense matrices in float64, one (frame, bin) after the other.
+    scale: [sources, bins]; z: [sources, frames, bins]; y: [frames, bins].
+    """
+    sources, frames, bins = z.shape
+    mean, variance = torch.zeros(z.shape).double(), torch.zeros(z.shape).double()
+    observe, noise = torch.eye(sources).double(), sigma**2 * torch.eye(sources).double()
+    if y is not None:
+        observe = torch.cat([observe, torch.ones(1, sources).double()])
+        noise = torch.block_diag(noise, torch.zeros(1, 1).double())
+    for b in range(bins):
+        prior = torch.diag(scale[:, b].double() ** 2)
+        gain = prior @ observe.T @ torch.linalg.inv(observe @ prior @ observe.T + noise)
+        for f in range(frames):
+            seen = z[:, f, b] if y is None else torch.cat([z[:, f, b], y[None, f, b]])
+            mean[:, f, b] = gain @ seen.double()
+            variance[:, f, b] = (prior - gain @ observe @ prior).diag()
+    return mean, variance
+
+
+@pytest.mark.parametrize("sigma", [0.003, 0.05, 2.0])
+@pytest.mark.parametrize("given", [False, True])
+def test_untrained_it_is_the_gaussian_conditional(
+    untrained: TFUNet, sigma: float, given: bool
+) -> None:
+    x, y = normal(1, 4, 3 * BINS, std=0.1), normal(1, 1, 3 * BINS, std=0.1, seed=1)
+    mean, log_variance, band = untrained.coefficients(
+        x, torch.tensor([sigma]), y if given else None
+    )
+    z, mixture = untrained.mdct(x)[0][0], untrained.mdct(y)[0][0, 0]
+    want, variance = conditional(untrained.scale, z, sigma, mixture if given else None)
+    assert (mean[0] - want).abs().max() < ROUNDING
+    assert (log_variance[0].exp() / variance - 1).abs().max() < 1e-4  # a difference of two variances
+    unconditional = conditional(untrained.scale, z, sigma, None)[1]
+    assert (band[0] / unconditional[:, :1] - 1).abs().max() < 1e-5
+    torch.testing.assert_close(band, untrained.band_variance(torch.tensor(sigma)))
+    # And as waveforms.
+    out, reported = untrained.posterior(x, torch.tensor(sigma), y if given else None)
+    assert (out - untrained.mdct.inverse(want)).abs().max() < ROUNDING
+    torch.testing.assert_close(reported, log_variance.exp())
+
+
+def test_each_item_may_or_may_not_see_the_mixture(trained: TFUNet) -> None:
+    x, y = normal(2, 4, 2 * BINS, std=0.1), normal(2, 1, 2 * BINS, std=0.1, seed=1)
+    sigma = torch.tensor([0.1, 0.2])
+    mixed = trained.coefficients(x, sigma, y, torch.tensor([0.0, 1.0]))
+    without, both = trained.coefficients(x, sigma), trained.coefficients(x, sigma, y)
+    for got, no, yes in zip(mixed[:2], without[:2], both[:2], strict=True):
+        assert (got[0] - no[0]).abs().max() < 1e-5  # logarithms of up to 16
+        assert (got[1] - yes[1]).abs().max() < 1e-5
+        assert (no[1] - yes[1]).abs().max() > 1e-3  # the mixture matters
+
+
+@pytest.mark.parametrize("sigma", [0.003, 0.05, 2.0])
+def test_sources_sum_to_a_mixture_it_is_given(trained: TFUNet, sigma: float) -> None:
+    x, y = normal(2, 4, 500, std=0.1), normal(2, 1, 500, std=0.1, seed=1)
+    out = trained(x, torch.tensor(sigma), y)
+    # The largest term that cancels is a correction of some 0.1.
+    assert (out.sum(1, keepdim=True) - y).abs().max() < ROUNDING
+    assert (trained(x, torch.tensor(sigma)).sum(1, keepdim=True) - y).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("time", [1, BINS - 1, BINS, BINS + 1, 1000])
+def test_any_length_is_that_of_zeros_appended(trained: TFUNet, time: int) -> None:
+    x, y, sigma = normal(2, 4, time, std=0.1), normal(2, 1, time, std=0.1), torch.tensor(0.1)
+    more = (0, -time % BINS)
+    padded = trained(nn.functional.pad(x, more), sigma, nn.functional.pad(y, more))
+    out, variance = trained.posterior(x, sigma, y)
+    assert out.shape == x.shape
+    assert variance.shape == (2, 4, -(-time // BINS) + 1, BINS)
+    torch.testing.assert_close(out, padded[..., :time])
+    z = trained.analysis(x)
+    assert z.shape == variance.shape
+    assert abs(z.norm() / x.norm() - 1) < ROUNDING
+    assert (trained.synthesis(z, time) - x).abs().max() < ROUNDING
+
+
+def test_split_undoes_merge_which_stacks_four_neighbours() -> None:
+    x = normal(2, 8, 3, 5)
+    merged = merge(x)
+    assert merged.shape == (2, 2, 3, 20)
+    assert torch.equal(merged[1, 1, 2].view(4, 5), x[1, 4:8, 2])
+    assert torch.equal(split(merged), x)
+    assert torch.equal(merge(split(merged)), merged)
+
+
+def test_the_variance_head_trains_without_touching_the_mean(trained: TFUNet) -> None:
+    trained.requires_grad_(True)
+    x_0, eps = normal(3, 4, 4 * BINS, std=0.05), normal(3, 4, 4 * BINS, seed=1)
+    sigma, given = torch.tensor([0.02, 0.1, 1.0]), torch.tensor([1.0, 0.0, 1.0])
+
+    def gradients(with_likelihood: bool) -> dict[str, Tensor | None]:
+        denoising, likelihood = trained.loss(x_0, sigma, eps, given)
+        trained.zero_grad()
+        (denoising + likelihood * with_likelihood).mean().backward()
+        return {n: p.grad for n, p in trained.named_parameters()}
+
+    without, both = gradients(False), gradients(True)
+    for name, gradient in both.items():
+        before = without[name]
+        assert gradient is not None, name
+        if name.startswith("log_variance"):
+            assert before is None or before.count_nonzero() == 0
+            assert gradient.count_nonzero() > 0
+        else:
+            assert before is not None, name
+            assert torch.equal(gradient, before), name
+
+
+def test_before_training_the_likelihood_is_that_of_its_own_gaussian(untrained: TFUNet) -> None:
+    # E[(x_0 - mean)^2 / v] = 1, so the negative log-likelihood, less log v_k / 2, is 1/2 on
+    # average. 4 x 300 x 64 errors: half of a chi^2's standard deviation sqrt(2 / n) is 0.0026;
+    # five of them, and two of 301 frames, at the ends, that are cut in half.
+    frames = 300
+    c = untrained.scale[None, :, None] * normal(1, 4, frames + 1, BINS)
+    x_0, eps = untrained.mdct.inverse(c), normal(1, 4, frames * BINS, seed=1)
+    for sigma in (0.01, 0.3):
+        _, likelihood = untrained.loss(x_0, torch.tensor([sigma]), eps, torch.zeros(1))
+        assert abs(float(likelihood) - 0.5) < 0.013 + 2 / 301
+    # Given the mixture, three of four sources' worth of variance is left: log det falls too.
+    _, given = untrained.loss(x_0, torch.tensor([0.3]), eps, torch.ones(1))
+    assert float(given) < 0.4
+
+
+def test_a_shift_by_a_frame_is_a_shift_by_a_frame(trained: TFUNet) -> None:
+    x, sigma = normal(1, 4, 40 * BINS, std=0.1), torch.tensor(0.1)
+    shifted = torch.cat([torch.zeros(1, 4, BINS), x], -1)
+    # Convolutions along time reach 1 (down) + 1 + 2 (bottom) + 1 (up) frames, a frame 2 hops.
+    reach = (1 + 1 + 2 + 1 + 2) * BINS
+    a, b = trained(x, sigma), trained(shifted, sigma)[..., BINS:]
+    inner = slice(reach, -reach)
+    assert (a[..., inner] - b[..., inner]).abs().max() < 1e-5
+    assert (a - b).abs().max() > 1e-4  # near the ends the padding is heard
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_items_of_a_batch_are_alone(trained: TFUNet, given: bool) -> None:
+    x, y = normal(3, 4, 300, std=0.1), normal(3, 1, 300, std=0.1, seed=1)
+    sigma = torch.tensor([0.01, 0.1, 1.0])
+    together = trained.posterior(x, sigma, y if given else None)
+    for i in range(3):
+        alone = trained.posterior(x[i : i + 1], sigma[i], y[i : i + 1] if given else None)
+        for a, b in zip(together, alone, strict=True):
+            assert (a[i] - b[0]).abs().max() < 1e-5  # matrix products of another height
+
+
+def test_silence_and_thunder_stay_finite(trained: TFUNet) -> None:
+    # A sampler on a bad path can bring anything; normalised inputs are clamped.
+    x, y = torch.zeros(1, 4, 200), torch.zeros(1, 1, 200)
+    for sigma in (5e-4, 20.0):
+        for level in (0.0, 1e6):
+            mean, variance = trained.posterior(x + level, torch.tensor(sigma), y + level)
+            assert mean.isfinite().all()
+            assert variance.isfinite().all()
+            assert (variance > 0).all()
+
+
+def test_measure_takes_the_rms_of_every_source_and_bin(untrained: TFUNet) -> None:
+    x_0 = normal(11, 4, 5 * BINS, std=0.05)  # more than the eight of a pass
+    x_0[:, 2] = 0
+    untrained.measure(x_0)
+    want = untrained.mdct(x_0.double())[0].square().mean((0, 2)).sqrt()
+    want[2] = SCALE_FLOOR
+    assert (untrained.scale / want - 1).abs().max() < 1e-5  # float32 sums of 66 squares
+
+
+@pytest.mark.parametrize("blocks", [(1, 1), (1, 2), (0, 3)])
+def test_every_parameter_is_used(blocks: tuple[int, int]) -> None:
+    # A parameter without a gradient stops data-parallel training.
+    network = tiny_network(0, config=replace(TINY, blocks=blocks)).requires_grad_(True)
+    x_0 = normal(1, 4, 2 * BINS, std=0.05)
+    sum(network.loss(x_0, torch.ones(1), x_0, torch.ones(1))).sum().backward()
+    assert [n for n, p in network.named_parameters() if p.grad is None] == []
+
+
+def test_the_full_band_layer_joins_all_positions_of_a_frame_and_no_others() -> None:
+    torch.manual_seed(0)
+    layer = FullBand(channels=16, positions=4, rank=2, hidden=8)
+    nn.init.ones_(layer.widen.weight)
+    x = normal(1, 4, 5, 16).requires_grad_()
+    layer(x)[0, 0, 2].sum().backward()
+    assert x.grad is not None
+    reached = x.grad[0].abs().amax(-1) > 0  # [positions, frames]
+    assert torch.equal(reached, (torch.arange(5) == 2).expand(4, 5))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"channels": ()},
+        {"channels": (16,)},
+        {"channels": (16, 40)},
+        {"blocks": (1, 0)},
+        {"bins": 72},
+        {"patch": 0},
+    ],
+)
+def test_shapes_that_do_not_divide_are_refused(change: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="channels|bins"):
+        replace(TINY, **change)  # type: ignore[arg-type]
+
+
+def test_the_default_shape_is_sound() -> None:
+    network = TFUNet(TFUNetConfig())
+    assert sum(p.numel() for p in network.parameters()) == pytest.approx(2.7e6, rel=0.05)

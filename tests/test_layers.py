@@ -1,0 +1,66 @@
+"""Imports go down only: cli > audio, images, train > checkpoint > samplers, networks > the rest."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "mgdm_audio"
+LAYERS = [
+    {"errors"},
+    {"rng", "config", "broadcast", "atomic"},
+    {"diffusion", "measurement"},
+    {"samplers", "networks"},
+    {"checkpoint"},
+    {"audio", "images", "train"},
+    {"cli"},
+]
+RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.stem in RANK)
+MATHEMATICS = {"diffusion", "measurement", "samplers", "networks"}
+SHARED_BY_SAMPLERS = {"base", "adam", "langevin"}
+
+
+def imports(path: Path) -> set[str]:
+    """Dotted names of all that a file imports, at any depth of its code."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def part(path: Path) -> str:
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_down(path: Path) -> None:
+    here, names = part(path), imports(path)
+    for name in names:
+        package, _, inside = name.partition(".")
+        there = inside.split(".")[0]
+        if package == "mgdm_audio" and there in RANK and there != here:
+            assert RANK[there] < RANK[here], f"{here} imports {there}"
+    if here in MATHEMATICS:
+        assert not {n.split(".")[0] for n in names} & {
+            "click", "soundfile", "torchaudio", "museval", "PIL"
+        }  # fmt: skip
+    if here == "samplers" and path.parent.name == "samplers" and path.stem != "__init__":
+        siblings = {n.split(".")[2] for n in names if n.startswith("mgdm_audio.samplers.")}
+        assert siblings <= SHARED_BY_SAMPLERS, f"a sampler imports {siblings}"
+
+
+def test_every_module_has_a_layer() -> None:
+    known = {*RANK, "__init__", "__main__", "pretrained"}
+    assert {part(path) for path in PACKAGE.rglob("*.py")} <= known
+
+
+def test_importing_the_package_imports_no_torch() -> None:
+    code = "import sys, mgdm_audio; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent).returncode == 0
