@@ -11,7 +11,7 @@ def per_item(value: float | Tensor, x: Tensor) -> Tensor:
 
     Takes the dtype and device of ``x``; the dtype first, for devices that lack float64.
     """
-    value = torch.as_tensor(value).to(x.dtype).to(x.device)
+    value = torch.as_tensor(value, dtype=x.dtype).to(x.device)
     return value.reshape(-1, *[1] * (x.ndim - 1)) if value.ndim else value
 
 

@@ -63,11 +63,10 @@ class LoadedPrior:
     sha256: str  # of the weights
 
     @property
-    def network(self) -> nn.Module:
+    def network(self) -> Any:
         """The architecture with its weights, out of the denoiser around it."""
-        denoiser: Any = self.prior.denoiser
-        network: nn.Module = denoiser.network if hasattr(denoiser, "network") else denoiser.net
-        return network
+        denoiser = self.prior.denoiser
+        return getattr(denoiser, "network", getattr(denoiser, "net", denoiser))
 
 
 def list_priors() -> list[str]:

@@ -91,7 +91,8 @@ def _required(field: dataclasses.Field[Any]) -> bool:
 
 def _parse_value(text: str) -> Any:
     try:
-        table = tomllib.loads(f"value = {text}")
+        # TOML wants .5 written 0.5; nobody types that on a command line.
+        table = tomllib.loads(f"value = {'0' + text if text.startswith('.') else text}")
     except tomllib.TOMLDecodeError:
         return text
     return table["value"] if len(table) == 1 else text
@@ -125,13 +126,14 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
 
 
 def _convert_union(members: tuple[Any, ...], value: Any, where: str) -> Any:
-    errors = []
+    failure = ConfigError(f"{where}: {value!r} is not allowed")
     for member in members:
         try:
             return _convert(member, value, where)
         except ConfigError as error:
-            errors.append(error)
-    raise errors[0]
+            # Of `int | float` the wider type speaks; of `X | None`, X (TOML has no null).
+            failure = failure if member is types.NoneType else error
+    raise failure
 
 
 def _convert_dataclass(cls: Any, value: Any, where: str) -> Any:

@@ -9,3 +9,7 @@ class UserError(Exception):
     The command line prints that line and exits with status 1; anything else is a bug and keeps
     its traceback.
     """
+
+
+class PairingError(UserError, TypeError):
+    """A sampler that was given a prior or an operator it cannot work with; it names both."""

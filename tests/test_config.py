@@ -18,7 +18,7 @@ class Options:
     name: str = "x"
     flag: bool = False
     law: Literal["fixed", "uniform"] = "fixed"
-    rule: PerStep = PerStep(3)  # noqa: RUF009 - frozen
+    rule: PerStep = PerStep(3)
     shape: tuple[int, ...] = ()
     table: dict[str, Any] = field(default_factory=dict)
 
@@ -62,7 +62,8 @@ def test_a_bare_value_stands_for_a_table_with_one_required_key() -> None:
         ({"size": 1, "law": "unifrom"}, "law: unknown value 'unifrom'; did you mean uniform"),
         ({"size": 1, "rule": {"bas": 1}}, "rule: unknown key 'bas'; did you mean base"),
         ({"size": 1, "rule": {"base": 1, "last": [1, 2, 3]}}, "rule: last"),
-        ({"size": 1, "rule": {"base": "a"}}, "rule: base: 'a'"),
+        ({"size": 1, "rule": {"base": "a"}}, "rule: base: 'a' is not a number"),
+        ({"size": 1, "rule": {"base": 1, "last": "a"}}, "rule: last: 'a' is not"),
         ({"size": 1, "shape": [1, "a"]}, "shape: 'a'"),
         ({"size": -1}, "size is negative"),
     ],
@@ -80,11 +81,18 @@ def test_a_mistake_is_named_in_one_line(mapping: dict[str, Any], says: str) -> N
 
 def test_overrides_write_into_a_copy() -> None:
     original = {"options": {"eta": 1.0}, "noise_std": 1.0}
-    overrides = ["options.eta=0.5", "options.rule.last = [5, 20]", "noise_std=1e-3", "law=mu*"]
+    overrides = [
+        "options.eta=0.5",
+        "options.rule.last = [5, 20]",
+        "noise_std=1e-3",
+        "law=mu*",
+        "x=.5",
+    ]
     assert apply_overrides(original, overrides) == {
         "options": {"eta": 0.5, "rule": {"last": [5, 20]}},
         "noise_std": 1e-3,
         "law": "mu*",
+        "x": 0.5,
     }
     assert original == {"options": {"eta": 1.0}, "noise_std": 1.0}
 
@@ -118,7 +126,7 @@ def test_an_override_never_fails_on_its_value(text: str) -> None:
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="absent.toml: cannot be read"):
+    with pytest.raises(ConfigError, match=r"absent.toml: cannot be read"):
         load_toml(tmp_path / "absent.toml")
     broken = tmp_path / "broken.toml"
     broken.write_text("a = \nb = 2")

@@ -18,7 +18,9 @@ LAYERS = [
     {"cli"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
-MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.stem in RANK)
+MODULES = sorted(
+    path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.stem in RANK
+)
 MATHEMATICS = {"diffusion", "measurement", "samplers", "networks"}
 SHARED_BY_SAMPLERS = {"base", "adam", "langevin"}
 

@@ -17,7 +17,7 @@ from mgdm_audio import __version__
 from mgdm_audio.audio.bandwidth import share_residual
 from mgdm_audio.audio.device import choose_device, fast_precision
 from mgdm_audio.audio.io import read
-from mgdm_audio.audio.resampling import resample, resample_back
+from mgdm_audio.audio.resampling import PASSBAND, resample, resample_back
 from mgdm_audio.audio.segments import cut, stitch
 from mgdm_audio.checkpoint import DEFAULT_PRIOR, LoadedPrior, load_prior
 from mgdm_audio.diffusion.counting import counted
@@ -38,9 +38,10 @@ class Separation:
     """Stems of one file, and how they were made.
 
     ``stems``: name -> [channel, time] float32 at ``sample_rate`` Hz, as many samples as the file;
-    they sum to it. ``report`` is ready for JSON.
+    they sum to ``mixture``. ``report`` is ready for JSON.
     """
 
+    mixture: Tensor  # [channel, time], the file itself
     stems: dict[str, Tensor]
     sample_rate: int
     report: dict[str, Any]
@@ -73,7 +74,9 @@ class Separator:
             raise UserError(f"overlap {overlap} s: choose at least 0 and under half of {segment} s")
         self.loaded, self.preset = loaded, preset
         self.device, self.device_reason = choose_device(device)
-        self.segment = round(segment * loaded.sample_rate)
+        # An architecture may take multiples of some length only.
+        self.multiple = int(getattr(loaded.network, "length_multiple", 1))
+        self.segment = max(1, round(segment * loaded.sample_rate) // self.multiple) * self.multiple
         self.overlap = round(overlap * loaded.sample_rate)
         self.batch_size = batch_size
         self.precision = fast_precision(self.device) if precision == "auto" else precision
@@ -127,7 +130,7 @@ class Separator:
             level = torch.stack([active_level(item, self.loaded.sample_rate) for item in y])
         level = torch.as_tensor(level, dtype=y.dtype, device=y.device).reshape(-1, 1, 1)
         gain = torch.where(level > 0, self.loaded.mixture_rms / level.clamp_min(1e-30), 1.0)
-        segment = min(self.segment, time_)
+        segment = min(self.segment, -(-time_ // self.multiple) * self.multiple)
         overlap = min(self.overlap, (segment - 1) // 2)
         segments = cut(y * gain, segment, overlap)  # [n, batch, 1, segment]
         draws = draws or self.preset.draws
@@ -146,7 +149,7 @@ class Separator:
 
             estimates.append(self._segment(part, seed, index, draws, step))
             progress((index + 1) * chunks, 0)
-        sources = stitch(torch.stack(estimates), overlap, time_) / gain
+        sources = stitch(estimates, time_, overlap) / gain
         return {stem: sources[:, k] for k, stem in enumerate(self.stems)}
 
     def _segment(
@@ -203,8 +206,8 @@ class Separator:
         )
         stems = torch.stack([part.cpu() for part in parts.values()])  # [stem, channel, time]
         stems = resample_back(stems, rate, sample_rate, samples.shape[-1])
-        # What the prior cannot hear, above its Nyquist frequency, still belongs to someone.
-        cutoff = min(rate, sample_rate) / 2
+        # What the prior cannot hear, near and above its Nyquist frequency, belongs to someone too.
+        cutoff = PASSBAND * min(rate, sample_rate) / 2
         stems = share_residual(samples, stems, sample_rate, cutoff)
         return dict(zip(self.stems, stems * unit, strict=True))
 
@@ -250,7 +253,7 @@ class Separator:
                 "gradient": self.calls.gradient - before[1],
             },
         }
-        return Separation(stems, audio.sample_rate, report)
+        return Separation(audio.samples, stems, audio.sample_rate, report)
 
 
 def active_level(samples: Tensor, sample_rate: int) -> Tensor:

@@ -121,11 +121,11 @@ def _write(result: "Separation", output: Path, path: Path, subtype: str) -> None
     """The folder of one input, whole or not at all; adds to ``result.report`` what was written."""
     import torch
 
-    from mgdm_audio.audio.io import read, write
+    from mgdm_audio.audio.io import write
     from mgdm_audio.audio.pcm import common_gain, quantise_together
     from mgdm_audio.errors import UserError
 
-    mixture = read(path).samples
+    mixture = result.mixture
     stems = torch.stack(list(result.stems.values()))
     gain = common_gain(stems, mixture, subtype)
     stems = quantise_together(stems * gain, subtype)

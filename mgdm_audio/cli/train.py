@@ -20,6 +20,10 @@ class DataConfig:
     validation_segments: int = 24
     augment: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if not self.stems or min(self.sample_rate, self.segment, self.validation_segments) < 1:
+            raise ValueError("stems, sample_rate, segment and validation_segments: at least 1")
+
 
 @dataclass(frozen=True)
 class TrainConfig:

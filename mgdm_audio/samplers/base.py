@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mgdm_audio.diffusion import Level, Prior
+from mgdm_audio.errors import PairingError
 from mgdm_audio.measurement import Likelihood, Operator
 from mgdm_audio.rng import Generators
 
@@ -82,9 +83,9 @@ class PerStep:
 
 
 def require(operator: Operator, kind: type[OperatorT], who: str) -> OperatorT:
-    """``operator``, or ``TypeError`` when it lacks what the sampler ``who`` needs of it."""
+    """``operator``, or ``PairingError`` when it lacks what the sampler ``who`` needs of it."""
     if not isinstance(operator, kind):
-        raise TypeError(f"{who} needs a {kind.__name__}, got {type(operator).__name__}")
+        raise PairingError(f"{who} needs a {kind.__name__}, got {type(operator).__name__}")
     return operator
 
 

@@ -79,32 +79,29 @@ class MGDM:
         on_step: OnStep | None = None,
     ) -> Tensor:
         """Algorithm 1: a draw of ``x_0: [batch, *event]`` given ``likelihood.y``."""
-        grid = self._levels(prior)
+        grid, schedule = self._levels(prior), prior.schedule
         x_t = initial_state(prior, likelihood, generator, x_T)
         x_0 = prior.predict_x0(x_t, grid[0])
         first = 0 if self.outer == "paper" else 1
         outer = range(first, len(grid) - 2)
-        for j in outer:  # the paper's i = K .. 2
+        for k, j in enumerate(outer):  # the paper's i = K - k, down to 2
             t, t_prev = grid[j], grid[j + 1]
-            t_next, x_next = (grid[j - 1], x_t) if j > 0 else (None, None)
-            if x_next is not None and t_next is not None:
+            if j > 0:  # the level above hands over; the paper's first level is the top itself
+                t_next, x_next = grid[j - 1], x_t
                 x_t = sample_bridge(
-                    prior.schedule, x_0, x_next, 0, t, t_next, eta=self.eta, generator=generator
+                    schedule, x_0, x_next, 0, t, t_next, eta=self.eta, generator=generator
                 )
-            # Drawn once a level: all R sweeps share s.
-            s = self._draw_index(j - first, t_prev, len(x_t), generator)
-            for _ in range(self.gibbs_steps):
-                x_s = self._fit_and_draw(prior, likelihood, x_0, x_t, s, t, j - first, generator)
-                x_0 = self._denoise(prior, x_s, s, generator)
-                if self.noising == "forward" or x_next is None or t_next is None:
-                    x_t = sample_forward(prior.schedule, x_s, s, t, generator=generator)
+            s = self._draw_index(k, t_prev, len(x_t), generator)  # shared by the R sweeps
+            for _ in range(self.gibbs_steps):  # Algorithm 2
+                x_s = self._fit_and_draw(prior, likelihood, x_0, x_t, s, t, k, generator)  # (a)
+                x_0 = self._denoise(prior, x_s, s, generator)  # (b)
+                if self.noising == "forward" or j == 0:  # (c)
+                    x_t = sample_forward(schedule, x_s, s, t, generator=generator)
                 else:
-                    # Always the exact bridge: eta shapes DDIM steps and is not forwarded here.
-                    x_t = sample_bridge(
-                        prior.schedule, x_s, x_next, s, t, t_next, generator=generator
-                    )
+                    # The exact bridge, eta = 1, whatever eta the DDIM steps have.
+                    x_t = sample_bridge(schedule, x_s, x_next, s, t, t_next, generator=generator)
             if on_step is not None:
-                on_step(Step(j - first, len(outer), t, x_t, x_0))
+                on_step(Step(k, len(outer), t, x_t, x_0))
         return x_0
 
     def _levels(self, prior: Prior) -> list[int]:

@@ -23,6 +23,7 @@ from torch import Tensor
 from mgdm_audio.broadcast import per_item
 from mgdm_audio.diffusion import Prior
 from mgdm_audio.diffusion.posterior import Covariance, MixtureDenoiser, isotropic
+from mgdm_audio.errors import PairingError
 from mgdm_audio.measurement import GaussianLikelihood, MixtureSum
 from mgdm_audio.rng import Generators, randn_like
 from mgdm_audio.samplers.base import OnStep, Step, initial_state, require
@@ -71,8 +72,9 @@ class WienerGuidance:
         denoiser = prior.denoiser
         if self.amortised:
             if not isinstance(denoiser, MixtureDenoiser):
-                raise TypeError(
-                    "WienerGuidance(amortised) needs a prior trained to see the mixture"
+                raise PairingError(
+                    "WienerGuidance(amortised) needs a prior trained to see the mixture, "
+                    f"got {type(denoiser).__name__}"
                 )
             denoiser = denoiser.given(likelihood.y)
         levels = self.levels(prior)

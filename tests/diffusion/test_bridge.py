@@ -131,3 +131,9 @@ def test_repeated_levels_change_nothing(prior: Prior) -> None:
     direct = ddim(prior, x, [500, 100, 0], eta=0.0, generator=generator)
     repeated = ddim(prior, x, [500, 500, 100, 100, 100, 0], eta=0.0, generator=generator)
     torch.testing.assert_close(repeated, direct, rtol=1e-12, atol=0)
+
+
+def test_coefficients_reach_a_float64_state_undiminished() -> None:
+    x = torch.ones(2, 3, dtype=torch.float64)
+    mean = bridge(KARRAS, 0, 500, 900).mean(x, 0 * x)
+    assert float(mean[0, 0]) == bridge(KARRAS, 0, 500, 900).c_s

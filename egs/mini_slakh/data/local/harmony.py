@@ -29,7 +29,7 @@ PROGRESSIONS = (
 
 @dataclass(frozen=True)
 class Chord:
-    """Pitch class of the root, semitones above it, and its scale (pitch classes in degree order)."""
+    """Pitch class of the root, semitones above it, its scale as pitch classes in degree order."""
 
     root: int
     intervals: tuple[int, ...]
@@ -37,7 +37,7 @@ class Chord:
     degree: int
 
     def near(self, low: int, interval: int = 0) -> int:
-        """The lowest pitch from `low` on that is `interval` semitones and octaves above the root."""
+        """The lowest pitch from `low` on that is `interval` semitones above a root."""
         return low + (self.root + interval - low) % 12
 
     def voicing(self, low: int, count: int, spread: int = 0) -> list[int]:

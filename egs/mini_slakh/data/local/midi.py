@@ -68,7 +68,7 @@ def _track(
 
 
 def _without_overlap(notes: tuple[Note, ...]) -> list[tuple[Note, float]]:
-    """Each note with its end, cut where its pitch is struck again (its note-off would stop that)."""
+    """Each note with its end: at the latest where its pitch is struck again."""
     ordered = sorted(notes, key=lambda note: (note.start, note.pitch, -note.velocity))
     following: dict[int, float] = {}
     ends = []

@@ -55,8 +55,8 @@ class Song:
 
 @dataclass(frozen=True)
 class Event:
-    """A note on the grid: `step` and `length` in sixteenths, `accent` added to the velocity, `delay`
-    in seconds (strummed strings), `bend` the semitones below its pitch at which the note starts."""
+    """A note on the grid: `step` and `length` in sixteenths, `accent` added to the velocity,
+    `delay` in seconds (strummed strings), `bend` in semitones below its pitch, where it starts."""
 
     step: float
     length: float

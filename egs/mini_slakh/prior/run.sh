@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Train the prior mini-slakh-v0. To separate with it:  mgdm-audio separate SONG -o OUT --prior
+# egs/mini_slakh/prior/exp/prior
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+
+exec bash "$here/../../../recipes/train_prior.sh" \
+    --data "$here/../data" \
+    --data-options "--train 300 --validation 12 --test 0 --stop_stage 1" \
+    --conf "$here/conf/tf_unet.toml" \
+    --exp "$here/exp" \
+    --results "$here/RESULTS.md" \
+    "$@"

@@ -1,0 +1,62 @@
+"""How well a trained prior denoises its validation tracks, as a Markdown table.
+
+    python training_report.py EXP --results RESULTS.md
+
+reads the last validation in EXP/log.jsonl, prints it, and puts it between the lines
+<!-- validation --> and <!-- /validation --> of RESULTS.md if it has them.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from block import renew
+
+from mgdm_audio.errors import UserError
+
+MODES = {"prior": "x alone", "given": "x and the mixture"}
+
+
+def last_validation(log: Path) -> dict[str, Any]:
+    """The log's last record with a validation. Raises UserError where there is none."""
+    lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
+    for line in reversed(lines):
+        try:
+            record: dict[str, Any] = json.loads(line)
+        except ValueError:
+            continue  # cut short when a run was stopped
+        if "validation" in record:
+            return record
+    raise UserError(f"{log}: holds no validation; train first, with a validation folder")
+
+
+def table(record: dict[str, Any]) -> str:
+    """A row for each of the network's two uses, a column for each noise level."""
+    values = record["validation"]
+    sigmas = list(dict.fromkeys(key.partition("@")[2] for key in values))
+    lines = ["| the network sees | " + " | ".join(f"sigma = {s}" for s in sigmas) + " |"]
+    lines.append("|---" + "|---:" * len(sigmas) + "|")
+    for mode, label in MODES.items():
+        errors = [f"{values[f'{mode}@{s}']['all']:.2f}" for s in sigmas]
+        lines.append(f"| {label} | " + " | ".join(errors) + " |")
+    note = f"Denoising error over signal energy in dB, at step {record['step']}."
+    return "\n".join(lines) + f"\n\n{note}\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("exp", type=Path)
+    parser.add_argument("--results", type=Path)
+    options = parser.parse_args()
+    text = table(last_validation(options.exp / "log.jsonl"))
+    print(f"\n{text}")
+    if options.results is not None and renew(options.results, "validation", text):
+        print(f"written: {options.results}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        raise SystemExit(f"error: {error}") from None

@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Check style, types and behaviour. Arguments after -- go to pytest:  bash recipes/test.sh -- -k mdct
+#
+# The first call makes a virtual environment and installs the package with all its extras in it.
+set -euo pipefail
+
+venv=${VENV:-.venv}  # virtual environment, or none
+. "$(dirname "$0")/parse_options.sh"
+. "$(dirname "$0")/environment.sh"
+environment dev train data formats
+
+# Only the comparison with MSDM's own network needs this old package, whose own requirements are
+# many; without it, that test is skipped.
+if ! python -c 'import sys, importlib.util as u; sys.exit(not u.find_spec("audio_diffusion_pytorch"))'; then
+    python -m pip install --quiet --retries 1 --no-deps \
+        audio-diffusion-pytorch==0.0.43 einops einops-exts ||
+        echo "audio-diffusion-pytorch cannot be had: its parity test is skipped"
+fi
+
+cd "$root"
+ruff check
+mypy mgdm_audio
+python -m pytest "$@"

@@ -1,0 +1,214 @@
+"""Stem folders: every sample is where it should be, and only the generator decides which."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from torch import Tensor
+
+from mgdm_audio.audio.datasets import Augmentation, StemFolder, augmented, equaliser
+from mgdm_audio.errors import UserError
+from tests.toys import STEMS
+
+RATE, FRAMES, SONGS = 8000, 1000, 5
+PLAIN = Augmentation(
+    remix=0, gain=0, polarity=False, equalise=0, equalise_gain=0, loudness=0
+)
+
+
+def code(song: int, stem: int, frames: int = FRAMES) -> np.ndarray:
+    """Samples that say where they come from: integers below 2^24, exact in float32."""
+    return (np.arange(frames) + 2**12 * (1 + stem) + 2**16 * song).astype(np.float32)
+
+
+def decode(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(song, stem, sample) of each value."""
+    n = x.long()
+    return n // 2**16, n % 2**16 // 2**12 - 1, n % 2**12
+
+
+def put(path: Path, samples: np.ndarray, rate: int = RATE) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, samples, rate, subtype="FLOAT")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for song in range(SONGS):
+        for k, stem in enumerate(STEMS):
+            put(tmp_path / f"song{song}" / f"{stem}.wav", code(song, k))
+    return tmp_path
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_segments_are_cut_from_one_place_of_one_song(root: Path) -> None:
+    x = StemFolder(root, STEMS, RATE).batch(200, 60, PLAIN, generator())
+    assert x.shape == (200, 4, 60)
+    song, stem, sample = decode(x)
+    assert torch.equal(song, song[:, :1, :1].expand_as(song))
+    assert torch.equal(stem, torch.arange(4)[:, None].expand_as(stem))
+    assert torch.equal(sample, sample[:, :1, :1] + torch.arange(60).expand_as(sample))
+    assert set(song.flatten().tolist()) == set(range(SONGS))
+    # 200 starts, uniform on 0..940: the outermost are within 5 % of the ends but for .95^200.
+    assert sample.min() < 0.05 * FRAMES
+    assert sample.max() > 0.95 * FRAMES
+
+
+def test_a_remix_takes_its_stems_from_different_songs(root: Path) -> None:
+    folder = StemFolder(root, STEMS, RATE)
+    remix = Augmentation(**{**vars(PLAIN), "remix": 1.0})
+    song, stem, sample = decode(folder.batch(400, 10, remix, generator()))
+    assert torch.equal(stem, torch.arange(4)[:, None].expand_as(stem))
+    # Two stems share a song by chance, once in five; five standard deviations of 400.
+    same = float((song[:, 0, 0] == song[:, 1, 0]).float().mean())
+    assert abs(same - 1 / SONGS) < 5 * math.sqrt(0.2 * 0.8 / 400)
+    assert (sample[:, 0, 0] != sample[:, 1, 0]).float().mean() > 0.9
+    half = Augmentation(**{**vars(PLAIN), "remix": 0.5})
+    song, _, sample = decode(folder.batch(400, 10, half, generator()))
+    whole = (sample[:, :, 0] == sample[:, :1, 0]).all(1) & (song[:, :, 0] == song[:, :1, 0]).all(1)
+    assert abs(float(whole.float().mean()) - 0.5) < 5 * math.sqrt(0.25 / 400)
+
+
+def test_a_batch_is_a_function_of_its_generator(root: Path) -> None:
+    folder, augment = StemFolder(root, STEMS, RATE), Augmentation()
+    state = torch.get_rng_state()
+    x = folder.batch(4, 64, augment, generator(3))
+    assert torch.equal(x, StemFolder(root, STEMS, RATE).batch(4, 64, augment, generator(3)))
+    folder.batch(2, 64, augment, generator(9))
+    assert torch.equal(x, folder.batch(4, 64, augment, generator(3)))
+    assert not torch.equal(x, folder.batch(4, 64, augment, generator(4)))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_missing_stem_is_silent_and_a_song_without_any_is_none(root: Path) -> None:
+    (root / "song0" / "drums.wav").unlink()
+    (root / "cover").mkdir()
+    (root / "cover" / "cover.txt").write_text("no stem")
+    (root / "notes.txt").write_text("no folder")
+    folder = StemFolder(root, STEMS, RATE)
+    assert [track.name for track in folder.tracks] == [f"song{i}" for i in range(SONGS)]
+    track = folder.tracks[0]
+    assert folder.read(track, 1, 0, 50).count_nonzero() == 0
+    assert torch.equal(folder.read(track, 2, 7, 50), torch.from_numpy(code(0, 2)[7:57]))
+
+
+def test_past_the_end_there_are_zeros(root: Path) -> None:
+    folder = StemFolder(root, STEMS, RATE)
+    x = folder.read(folder.tracks[1], 0, FRAMES - 3, 10)
+    assert torch.equal(x[:3], torch.from_numpy(code(1, 0)[-3:]))
+    assert x[3:].count_nonzero() == 0
+    long = folder.batch(2, FRAMES + 5, PLAIN, generator())
+    assert decode(long[:, :, :FRAMES])[2].equal(torch.arange(FRAMES).expand(2, 4, -1))
+    assert long[:, :, FRAMES:].count_nonzero() == 0
+
+
+def test_flac_is_read_and_wav_comes_first(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    soundfile.write(tmp_path / "a" / "bass.flac", np.full(10, 0.25), RATE)
+    soundfile.write(tmp_path / "a" / "drums.flac", np.full(10, 0.25), RATE)
+    put(tmp_path / "a" / "drums.wav", np.full(10, 0.5))
+    folder = StemFolder(tmp_path, STEMS, RATE)
+    assert folder.fixed(1, 10)[0, :, 3].tolist() == [0.25, 0.5, 0, 0]
+
+
+def test_fixed_segments_are_spread_over_songs_and_time(root: Path) -> None:
+    folder = StemFolder(root, STEMS, RATE)
+    x = folder.fixed(2 * SONGS, 100)
+    song, stem, sample = decode(x)
+    assert song[:, 0, 0].tolist() == [*range(SONGS), *range(SONGS)]
+    assert torch.equal(stem, torch.arange(4)[:, None].expand_as(stem))
+    # In the middle of either half of the 900 starts.
+    assert sample[:, 0, 0].tolist() == [225] * SONGS + [675] * SONGS
+    assert torch.equal(x, folder.fixed(2 * SONGS, 100))
+    assert folder.fixed(3, FRAMES + 1).shape == (3, 4, FRAMES + 1)
+
+
+def refusal(root: Path) -> str:
+    with pytest.raises(UserError) as caught:
+        StemFolder(root, STEMS, RATE)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_what_is_wrong_with_a_folder_is_said_in_a_line(root: Path) -> None:
+    path = root / "song2" / "guitar.wav"
+    put(path, code(2, 2), rate=44100)
+    message = refusal(root)
+    assert str(path) in message
+    assert "44100 Hz" in message
+    assert "8000 Hz" in message
+    put(path, np.stack([code(2, 2)] * 2, 1))
+    message = refusal(root)
+    assert str(path) in message
+    assert "2 channels" in message
+    put(path, code(2, 2, FRAMES - 1))
+    message = refusal(root)
+    assert str(path.parent) in message
+    assert f"[{FRAMES - 1}, {FRAMES}]" in message
+    path.write_text("not a sound")
+    message = refusal(root)
+    assert str(path) in message
+    assert "cannot be read" in message
+
+
+def test_folders_without_songs(tmp_path: Path) -> None:
+    assert "no such folder" in refusal(tmp_path / "none")
+    assert "bass, drums, guitar, piano" in refusal(tmp_path)
+    put(tmp_path / "bass.wav", code(0, 0))  # a stem, but in no song's folder
+    assert str(tmp_path) in refusal(tmp_path)
+
+
+def test_gains_stay_within_their_bounds() -> None:
+    x = torch.ones(500, 4, 3)
+    change = Augmentation(remix=0, gain=4, polarity=True, equalise=0, loudness=3)
+    y = augmented(x, change, RATE, generator())
+    assert torch.equal(y, y[:, :, :1].expand_as(y))
+    decibels = 20 * y.abs().log10()
+    assert decibels.max() < 7 + 1e-4  # float32
+    assert decibels.min() > -7 - 1e-4
+    assert decibels.max() > 5  # both at once near their ends, among 500
+    # A sign of its own for every stem: five standard deviations of 2000 tosses.
+    assert abs(float(y.sign().mean())) < 5 / math.sqrt(2000)
+    assert (y.sign()[:, 0] != y.sign()[:, 1]).any()
+    # The loudness is common to an example: 3 dB more of one is 3 dB more of all.
+    common = augmented(x, Augmentation(gain=0, polarity=False, equalise=0), RATE, generator())
+    assert torch.equal(common, common[:, :1].expand_as(common))
+    assert 2.5 < (20 * common.log10()).abs().max() < 3 + 1e-4
+    assert torch.equal(augmented(x, PLAIN, RATE, generator()), x)
+
+
+def test_the_equaliser_is_a_smooth_bounded_curve() -> None:
+    frequencies = torch.fft.rfftfreq(4096, 1 / 22050)
+    curves = torch.stack([equaliser(frequencies, 6.0, generator(i)) for i in range(200)])
+    decibels = 20 * curves.log10()
+    # Half a tilt and two bands, each at most the gain.
+    assert decibels.abs().max() < 2.5 * 6 + 1e-3
+    assert decibels.abs().max() > 6
+    assert (decibels.mean(0).abs() < 5 * 6 / math.sqrt(200)).all()  # as often up as down
+    # The narrowest band, exp(-d^2 / (2 x .5^2)), rises by e^-1/2 / .5 x gain an octave.
+    octaves = (frequencies.clamp_min(20) / 20).log2()
+    slope = (decibels.diff() / octaves.diff().clamp_min(1e-9))[:, frequencies[1:] > 30]
+    assert slope.abs().max() < 6 * (2 * math.exp(-0.5) / 0.5 + 1)
+    assert torch.equal(equaliser(frequencies, 0.0, generator()), torch.ones(2049))
+
+
+def test_equalising_filters_the_chosen_stems_alone() -> None:
+    x = torch.randn(100, 4, 64, generator=generator())
+    change = Augmentation(
+        remix=0, gain=0, polarity=False, equalise=0.5, equalise_gain=6.0, loudness=0
+    )
+    kept = x.clone()
+    y = augmented(x, change, 22050, generator(1))
+    assert torch.equal(x, kept)
+    same = (y == x).all(-1)
+    assert abs(float(same.float().mean()) - 0.5) < 5 * math.sqrt(0.25 / 400)
+    # A filter of real gain shifts no phase: the spectra's ratio is positive, within its bound.
+    ratio = torch.fft.rfft(y[~same]) / torch.fft.rfft(x[~same])
+    assert ratio.imag.abs().max() < 1e-3  # float32, divided by the smallest of 6600 bins
+    assert (20 * ratio.real.log10()).abs().max() < 15.1

@@ -1,0 +1,184 @@
+"""``mgdm-audio train``: from a TOML file and folders of stems to a prior directory."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import soundfile
+import torch
+from click.testing import CliRunner, Result
+from safetensors.torch import load_file
+
+from mgdm_audio.checkpoint import load_prior
+from mgdm_audio.cli.main import main
+from mgdm_audio.train import LOG, STATE
+from tests.toys import STEMS, TINY, song, tiny_network
+
+pytest.importorskip("accelerate")
+
+CONFIG = """
+[data]
+train = "{root}/train"
+validation = "{root}/validation"
+segment = 512
+validation_segments = 2
+augment = {{ gain = 1.0 }}
+
+[model]
+bins = 64
+channels = [16, 32]
+blocks = [1, 2]
+embedding = 16
+mixing = 4
+mixing_hidden = 16
+
+[schedule]
+steps = 3
+kind = "stable"
+warmup = 2
+decay = 1
+
+[training]
+batch = 2
+precision = "no"
+save_every = 2
+validate_every = 2
+validation_sigmas = [0.1]
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A TOML file beside two songs to train on and one to validate with."""
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    for i, name in enumerate(("train/one", "train/two", "validation/three")):
+        (tmp_path / name).mkdir(parents=True)
+        for k, samples in enumerate(song(i, 4, 2000, 22050)):
+            soundfile.write(tmp_path / name / f"{STEMS[k]}.wav", samples.numpy(), 22050, "PCM_16")
+    path = tmp_path / "tiny.toml"
+    path.write_text(CONFIG.format(root=tmp_path))
+    return path
+
+
+def train(config: Path, *arguments: str | Path) -> Result:
+    words = ["train", str(config), "-o", str(config.parent / "run"), *map(str, arguments)]
+    result = CliRunner().invoke(main, words)
+    assert result.exception is None or isinstance(result.exception, SystemExit), result
+    return result
+
+
+def complaint(result: Result) -> str:
+    assert result.exit_code == 1, result.output
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ")
+    return line
+
+
+def records(config: Path) -> list[dict[str, Any]]:
+    return [json.loads(s) for s in (config.parent / "run" / LOG).read_text().splitlines()]
+
+
+def test_a_run_ends_in_a_prior_that_separates(config: Path) -> None:
+    state = torch.get_rng_state()
+    result = train(config)
+    torch.set_rng_state(state)
+    assert result.exit_code == 0, result.output
+    run = config.parent / "run"
+    assert result.stdout == f"step 3: the prior is in {run / 'prior'}\n"
+    assert sorted(p.name for p in run.iterdir()) == [LOG, "prior", STATE]
+    loaded = load_prior(run / "prior")
+    assert (loaded.stems, loaded.sample_rate) == (STEMS, 22050)
+    assert loaded.network.config == TINY
+    assert loaded.config["step"] == 3
+    assert loaded.prior.schedule.num_levels == 1000
+    average = load_file(run / STATE)
+    for name, parameter in loaded.network.named_parameters():
+        assert torch.equal(parameter, average[f"average.{name}"]), name
+    # Songs peak at 0.5 by construction; their sum's rms is what inputs are brought to.
+    assert 0.05 < loaded.mixture_rms < 0.5
+    kinds = [("validation" in r, r["step"]) for r in records(config)]
+    assert kinds == [(False, 2), (True, 2), (False, 3), (True, 3)]
+    assert records(config)[-1]["validation"].keys() == {"prior@0.1", "given@0.1"}
+    out = config.parent / "out"
+    words = ["separate", str(config.parent / "train" / "one" / "bass.wav"), "-o", str(out)]
+    words += ["--prior", str(run / "prior"), "--sampler", "wiener", "--samples", "1"]
+    assert CliRunner().invoke(main, words).exit_code == 0
+    assert (out / "bass" / "separation.json").is_file()
+
+
+def test_the_same_command_resumes(config: Path) -> None:
+    assert train(config, "--set", "schedule.steps=1").exit_code == 0
+    assert train(config, "--set", "schedule.steps=2").exit_code == 0
+    assert [r["step"] for r in records(config)] == [1, 1, 2, 2]
+    assert load_prior(config.parent / "run" / "prior").config["step"] == 2
+    line = complaint(train(config, "--set", "model.mixing=8"))
+    assert "another shape" in line
+    assert "[model]" in line
+
+
+def test_it_starts_from_the_weights_it_is_given(config: Path, tiny_prior: Path) -> None:
+    # A learning rate of zero keeps what it starts from.
+    still = ("--set", "schedule.learning_rate=0", "--init", str(tiny_prior))
+    assert train(config, *still).exit_code == 0
+    got = load_prior(config.parent / "run" / "prior").network.state_dict()
+    want = tiny_network(0).state_dict()
+    for name, value in want.items():
+        assert (got[name] - value).abs().max() < 1e-6, name  # averages of equals, in float32
+    assert torch.equal(got["scale"], want["scale"])
+
+
+def test_weights_of_another_shape_are_refused(config: Path, tiny_prior: Path) -> None:
+    line = complaint(train(config, "--init", tiny_prior, "--set", "model.mixing=8"))
+    assert str(tiny_prior) in line
+    assert "[model]" in line
+    assert "no prior named" in complaint(train(config, "--init", "no-such-prior"))
+
+
+def test_stems_are_those_of_the_config(config: Path) -> None:
+    two = ("--set", 'data.stems=["drums", "bass"]', "--set", "data.sample_rate=22050")
+    assert train(config, *two).exit_code == 0
+    loaded = load_prior(config.parent / "run" / "prior")
+    assert loaded.stems == ("drums", "bass")
+    assert loaded.network.config.sources == 2
+
+
+@pytest.mark.parametrize(
+    ("override", "why"),
+    [
+        ("data.trian=x", "unknown key 'trian'; did you mean train"),
+        ("modle.bins=64", "unknown key 'modle'; did you mean model"),
+        ("model.binz=64", "model: unknown key 'binz'; did you mean bins"),
+        ("model.channels=[16, 40]", "channels = (16, 40)"),
+        ("model.bins=72", "bins = 72"),
+        ("noise.centre=1", "noise: unknown key 'centre'; did you mean center"),
+        ("schedule.stepz=1", "schedule: unknown key 'stepz'; did you mean steps"),
+        ("schedule.kind=linear", "use 'cosine' or 'stable'"),
+        ("training.batch=two", "training: batch: 'two' is not a whole number"),
+        ("training.precision=fp4", "precision = 'fp4'"),
+        ("training.save_every=0", "at least 1"),
+        ("data.augment.remix=much", "data.augment: remix: 'much' is not a number"),
+        ("prior_schedule.kind=cosmic", "prior_schedule: unknown noise schedule 'cosmic'"),
+        ("data.train=/no/such/folder", "/no/such/folder: no such folder of training tracks"),
+        ("data.validation=/no/such/folder", "/no/such/folder"),
+        ("data.sample_rate=44100", "22050 Hz"),
+        ("data.stems=[]", "stems"),
+        ("data.validation_segments=0", "validation_segments"),
+        ("data.segment=0", "segment"),
+    ],
+)
+def test_a_wrong_config_is_one_line(config: Path, override: str, why: str) -> None:
+    assert why in complaint(train(config, "--set", override))
+    assert not (config.parent / "run").exists()
+
+
+def test_a_config_that_is_missing_or_no_toml(config: Path) -> None:
+    assert "none.toml" in complaint(train(config.with_name("none.toml")))
+    config.write_text("[data\n")
+    line = complaint(train(config))
+    assert str(config) in line
+    assert "not TOML" in line
+    config.write_text("[model]\nbins = 64\n")
+    assert "missing key 'data'" in complaint(train(config))
+    config.write_text("[data]\nstems = ['a']\n")
+    assert "missing key 'train'" in complaint(train(config))

@@ -1,0 +1,175 @@
+"""egs/mini_slakh/data: songs follow from their seeds, and tracks have the form of Slakh2100."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+pytest.importorskip("midirenderer")
+
+DATA = Path(__file__).parents[2] / "egs" / "mini_slakh" / "data"
+SECONDS = 8.0
+RANGES = {"bass": range(32, 40), "guitar": range(24, 32), "piano": range(8), "drums": range(128)}
+
+
+@pytest.fixture(scope="module")
+def local() -> Any:
+    """Imports a module of data/local by its name."""
+    sys.path.insert(0, str(DATA / "local"))
+    yield import_module
+    sys.path.remove(str(DATA / "local"))
+
+
+@pytest.fixture(scope="module")
+def font() -> Path:
+    """TimGM6mb.sf2, which comes with pretty_midi."""
+    return Path(str(import_module("pretty_midi").__file__)).parent / "TimGM6mb.sf2"
+
+
+def render(local: Any, out: Path, font: Path, *more: str, count: int = 1) -> Path:
+    arguments = [str(out), "--split", "validation", "--seconds", str(SECONDS)]
+    local("render").main([*arguments, "--soundfont", str(font), "--count", str(count), *more])
+    return out / "validation"
+
+
+@pytest.fixture(scope="module")
+def tracks(local: Any, font: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = render(local, tmp_path_factory.mktemp("mini_slakh"), font, count=2)
+    return sorted(folder.iterdir())
+
+
+def test_a_seed_is_a_song(local: Any) -> None:
+    compose = local("compose").compose
+    assert compose(7, 20.0) == compose(7, 20.0)
+    assert compose(7, 20.0).parts != compose(8, 20.0).parts
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_parts_stay_in_their_class_and_time(local: Any, seed: int) -> None:
+    song = local("compose").compose(seed, 20.0)
+    assert {part.stem for part in song.parts} == set(RANGES)
+    for part in song.parts:
+        assert part.program in RANGES[part.stem]
+        assert part.notes
+        assert all(note.start >= 0 and 0 < note.velocity < 128 for note in part.notes)
+        assert all(24 <= note.pitch <= 96 and note.duration > 0 for note in part.notes)
+
+
+@pytest.mark.parametrize("stem", ["bass", "guitar", "piano"])
+def test_every_style_plays_in_four_and_in_three(local: Any, stem: str) -> None:
+    styles = local(stem).STYLES
+    assert len(styles) >= 6
+    chord = local("harmony").diatonic_chord(4, "dorian", 3, "triad")
+    for name, style in styles.items():
+        for steps in (16, 12):
+            bar = local("score").Bar(0, steps, ((0, chord),), chord, True, False, 0.5)
+            rng = import_module("random").Random(1)
+            events = [event for _ in range(4) for event in style(bar, rng)]
+            assert events, name
+            assert all(0 <= event.step < steps for event in events), name
+
+
+def test_midi_has_drums_on_channel_ten_and_every_note_ends(local: Any) -> None:
+    mido = import_module("mido")
+    io = import_module("io")
+    song = local("compose").compose(3, 20.0)
+    file = mido.MidiFile(file=io.BytesIO(local("midi").song_bytes(song)))
+    assert file.length == pytest.approx(20.0, abs=0.01)
+    for part, track in zip(song.parts, file.tracks, strict=True):
+        channels = {message.channel for message in track if not message.is_meta}
+        assert (channels == {9}) == (part.stem == "drums")
+        held: list[int] = []
+        for message in track:
+            if message.type == "note_on":
+                assert message.note not in held
+                held.append(message.note)
+            elif message.type == "note_off":
+                held.remove(message.note)
+        assert not held
+
+
+def test_the_mix_is_the_sum_of_the_stems(tracks: list[Path]) -> None:
+    assert [track.name for track in tracks] == ["Track80000", "Track80001"]
+    for track in tracks:
+        mix, rate = soundfile.read(track / "mix.flac", dtype="int16")
+        stems = [soundfile.read(s, dtype="int16")[0] for s in sorted(track.glob("stems/*"))]
+        assert rate == 22050
+        assert mix.shape == (round(SECONDS * rate),)
+        np.testing.assert_array_equal(mix, np.sum(stems, axis=0, dtype=np.int64))
+        assert all(np.abs(stem).max() > 300 for stem in stems)
+
+
+def test_metadata_is_that_of_slakh(tracks: list[Path]) -> None:
+    meta = import_module("yaml").safe_load((tracks[0] / "metadata.yaml").read_text())
+    assert set(meta) == {
+        "UUID", "audio_dir", "midi_dir", "normalized", "overall_gain", "stems"
+    }  # fmt: skip
+    assert {path.stem for path in tracks[0].glob("stems/*")} == set(meta["stems"])
+    assert {stem["inst_class"] for stem in meta["stems"].values()} == {
+        "Bass", "Drums", "Guitar", "Piano"
+    }  # fmt: skip
+    for stem in meta["stems"].values():
+        assert stem["audio_rendered"] is True
+        assert stem["plugin_name"] == "TimGM6mb"
+        assert stem["is_drum"] == (stem["inst_class"] == "Drums") == (stem["program_num"] == 128)
+    assert (tracks[0] / "all_src.mid").read_bytes().startswith(b"MThd")
+
+
+def test_check_finds_a_stem_that_was_changed(local: Any, tracks: list[Path]) -> None:
+    check = local("check")
+    mix, stems = check.read_track(tracks[0])
+    assert check.complaints(tracks[0], mix, stems) == []
+    stems["bass"] = stems["bass"] + 1
+    assert any("sum" in complaint for complaint in check.complaints(tracks[0], mix, stems))
+
+
+def test_a_finished_track_is_kept_and_a_removed_one_comes_back_the_same(
+    local: Any, font: Path, tracks: list[Path]
+) -> None:
+    folder = tracks[0].parent
+    before = {path: path.read_bytes() for path in folder.rglob("*.flac")}
+    kept = (tracks[1] / "mix.flac").stat().st_mtime_ns
+    import_module("shutil").rmtree(tracks[0])
+    render(local, folder.parent, font, "--nj", "2", count=2)
+    assert {path: path.read_bytes() for path in folder.rglob("*.flac")} == before
+    assert (tracks[1] / "mix.flac").stat().st_mtime_ns == kept
+
+
+def test_other_settings_in_the_same_folder_are_refused(
+    local: Any, font: Path, tracks: list[Path]
+) -> None:
+    with pytest.raises(SystemExit, match="other settings"):
+        render(local, tracks[0].parents[1], font, "--seconds", "9")
+
+
+def test_splits_share_neither_seeds_nor_fonts(local: Any) -> None:
+    soundfonts = local("soundfonts")
+    conf = soundfonts.read_conf()["splits"]
+    seeds = {split: soundfonts.seeds(split, 0, conf[split]["seeds"]) for split in conf}
+    assert len(set().union(*seeds.values())) == sum(map(len, seeds.values()))
+    fonts = {s: {*conf[s]["fonts"], *conf[s].get("drum_fonts", [])} for s in conf}
+    assert not fonts["train"] & (fonts["validation"] | fonts["test"])
+    assert not fonts["validation"] & fonts["test"]
+    with pytest.raises(SystemExit, match="songs 0 to"):
+        soundfonts.seeds("validation", 9999, 2)
+
+
+def test_without_debian_training_takes_its_substitute(local: Any, tmp_path: Path) -> None:
+    soundfonts = local("soundfonts")
+    with pytest.raises(SystemExit, match="fetch_soundfonts"):
+        soundfonts.fonts_of("train", tmp_path)
+    (tmp_path / "TimGM6mb.sf2").touch()
+    assert [path.name for path in soundfonts.fonts_of("train", tmp_path).tuned] == ["TimGM6mb.sf2"]
+
+
+def test_open_filters_refuses_what_is_no_soundfont(local: Any, font: Path) -> None:
+    open_filters = local("sf2_filter").open_filters
+    assert len(open_filters(font.read_bytes(), frozenset({0}))) == font.stat().st_size
+    with pytest.raises(ValueError, match="not a SoundFont"):
+        open_filters(b"RIFF", frozenset({0}))

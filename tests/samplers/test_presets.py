@@ -1,0 +1,60 @@
+from pathlib import Path
+
+import pytest
+
+from mgdm_audio.config import ConfigError
+from mgdm_audio.samplers import MGDM, PerStep
+from mgdm_audio.samplers.presets import list_presets, load_preset
+
+
+@pytest.mark.parametrize("name", list_presets())
+def test_every_bundled_preset_loads(name: str) -> None:
+    preset = load_preset(name)
+    assert preset.name == name
+    assert preset.noise_std > 0
+    assert preset.draws >= 1
+    assert preset.options["num_steps"] > 0
+
+
+def test_the_default_sampler_is_the_paper_s_preset() -> None:
+    assert load_preset("mgdm").sampler == MGDM()
+    assert load_preset("mgdm").noise_std == 1e-4
+
+
+def test_overrides_reach_options_and_the_file_s_own_keys() -> None:
+    overrides = ["gibbs_steps=2", "options.vi_steps=90", "noise_std=1e-3", "index_law=fixed"]
+    preset = load_preset("mgdm", overrides)
+    assert preset.sampler == MGDM(gibbs_steps=2, vi_steps=PerStep(90), index_law="fixed")
+    assert preset.noise_std == 1e-3
+    assert preset.options["gibbs_steps"] == 2
+    assert load_preset("mgdm", ["vi_steps.base=5"]).sampler == MGDM(
+        vi_steps=PerStep(5, last=(5, 20))
+    )
+
+
+def test_a_preset_may_be_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('sampler = "mgdm"\n[options]\ngibbs_steps = 3\n')
+    preset = load_preset(path)
+    assert (preset.name, preset.sampler) == ("mine", MGDM(gibbs_steps=3))
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "says"),
+    [
+        ("mgmd", [], "unknown preset 'mgmd'; did you mean mgdm"),
+        ("absent.toml", [], "absent.toml: cannot be read"),
+        ("mgdm", ["gibs_steps=2"], "mgdm: options: unknown key 'gibs_steps'; did you mean gibbs"),
+        ("mgdm", ["eta=fast"], "mgdm: options: eta: 'fast' is not a number"),
+        ("mgdm", ["index_law=mu1"], "did you mean"),
+        ("mgdm", ["eta=2"], "eta and threshold lie in"),
+        ("mgdm", ["sampler=mgdn"], "unknown sampler 'mgdn'; did you mean mgdm"),
+        ("mgdm", ["noise_std=0"], "noise_std is positive"),
+        ("mgdm", ["draws=0"], "draws is at least 1"),
+    ],
+)
+def test_a_mistake_is_named(name: str, overrides: list[str], says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_preset(name, overrides)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,115 @@
+"""What every sampler owes its caller; listing a sampler in SAMPLERS puts it under these tests."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+
+from mgdm_audio.config import from_mapping
+from mgdm_audio.diffusion import Prior
+from mgdm_audio.measurement import GaussianLikelihood
+from mgdm_audio.rng import generator_for
+from mgdm_audio.samplers import SAMPLERS
+from mgdm_audio.samplers.base import Sampler, Step
+
+
+def small(cls: type[Any]) -> Sampler:
+    """The sampler's defaults, at ten steps at most."""
+    sampler = cls()
+    if hasattr(sampler, "num_steps"):
+        sampler = dataclasses.replace(sampler, num_steps=min(sampler.num_steps, 10))
+    return sampler
+
+
+each = pytest.mark.parametrize("sampler", [small(cls) for cls in SAMPLERS.values()], ids=SAMPLERS)
+
+
+def take(likelihood: GaussianLikelihood, items: slice, dtype: torch.dtype = torch.float64) -> Any:
+    return dataclasses.replace(likelihood, y=likelihood.y[items].to(dtype))
+
+
+@each
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_shape_type_and_finiteness(
+    sampler: Sampler, prior: Prior, likelihood: GaussianLikelihood, dtype: torch.dtype
+) -> None:
+    likelihood = take(likelihood, slice(None), dtype)
+    x_0 = sampler.sample(prior, likelihood, generator=generator_for(0))
+    assert x_0.shape == (3, *prior.event_shape)
+    assert x_0.dtype == dtype
+    assert bool(x_0.isfinite().all())
+    assert not x_0.requires_grad
+
+
+@each
+def test_the_generator_decides_and_nothing_else(
+    sampler: Sampler, prior: Prior, likelihood: GaussianLikelihood
+) -> None:
+    state = torch.get_rng_state()
+    first = sampler.sample(prior, likelihood, generator=generator_for(0))
+    assert torch.equal(torch.get_rng_state(), state)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(99)
+        again = sampler.sample(prior, likelihood, generator=generator_for(0))
+    other = sampler.sample(prior, likelihood, generator=generator_for(1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+@each
+def test_an_item_does_not_depend_on_its_batch(
+    sampler: Sampler, prior: Prior, likelihood: GaussianLikelihood
+) -> None:
+    together = sampler.sample(prior, likelihood, generator=[generator_for(i) for i in range(3)])
+    for i in range(3):
+        alone = sampler.sample(
+            prior, take(likelihood, slice(i, i + 1)), generator=[generator_for(i)]
+        )
+        # Matrix products round differently for a batch of 1 and of 3: 1e-16 a call, grown by a
+        # guidance whose gain is 1 / sigma_y^2 = 1e4.
+        torch.testing.assert_close(together[i : i + 1], alone, rtol=0, atol=1e-9)
+
+
+@each
+def test_what_it_is_given_stays_as_it_was(
+    sampler: Sampler, prior: Prior, likelihood: GaussianLikelihood
+) -> None:
+    generator = generator_for(0)
+    x_T = prior.sample_x_T(3, generator=generator, dtype=torch.float64)
+    y, noise = likelihood.y.clone(), x_T.clone()
+    given = sampler.sample(prior, likelihood, generator=generator, x_T=x_T)
+    assert torch.equal(likelihood.y, y)
+    assert torch.equal(x_T, noise)
+    # x_T stands for the first draw and for nothing else.
+    drawn = sampler.sample(prior, likelihood, generator=generator_for(0))
+    assert torch.equal(given, drawn)
+
+
+@each
+def test_it_reports_every_step_once(
+    sampler: Sampler, prior: Prior, likelihood: GaussianLikelihood
+) -> None:
+    steps: list[Step] = []
+    x_0 = sampler.sample(prior, likelihood, generator=generator_for(0), on_step=steps.append)
+    total = steps[0].total
+    assert [step.index for step in steps] == list(range(total))
+    assert all(step.total == total for step in steps)
+    assert [step.t for step in steps] == sorted((step.t for step in steps), reverse=True)
+    assert all(step.x_t.shape == step.x_0.shape == x_0.shape for step in steps)
+
+
+@each
+def test_its_fields_are_its_configuration(sampler: Sampler) -> None:
+    options = dataclasses.asdict(sampler)  # type: ignore[call-overload]
+    options = {key: _without_none(value) for key, value in options.items()}
+    assert from_mapping(type(sampler), options, "options") == sampler
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        sampler.num_steps = 3  # type: ignore[attr-defined]
+
+
+def _without_none(value: Any) -> Any:
+    """TOML has no null: an absent rule is left out."""
+    if isinstance(value, dict):
+        return {k: v for k, v in value.items() if v is not None}
+    return value

@@ -1,0 +1,381 @@
+"""Training: resumed runs equal unbroken ones, schedules have their values, refusals one line."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from mgdm_audio.errors import UserError
+from mgdm_audio.train import LOG, STATE, NoiseLevels, Schedule, State, Training, train, validate
+from tests.toys import TINY, tiny_network
+
+pytest.importorskip("accelerate")
+
+LENGTH = 4 * TINY.bins
+
+
+@pytest.fixture(autouse=True)
+def on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equality bit for bit is asked of one device."""
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+
+
+def tones(size: int, generator: torch.Generator) -> Tensor:
+    """[size, 4, LENGTH]: each source a tone of its own pitch, with a random phase and level."""
+    t = torch.arange(LENGTH)
+    pitch = torch.tensor([0.05, 0.2, 0.7, 1.9])[:, None]
+    phase = 2 * math.pi * torch.rand(size, 4, 1, generator=generator)
+    level = 0.05 + 0.1 * torch.rand(size, 4, 1, generator=generator)
+    return level * torch.sin(pitch * t + phase)
+
+
+class Run:
+    """A short training run in a folder, with everything that is usually the command line's."""
+
+    def __init__(self, folder: Path, **settings: Any) -> None:
+        self.folder = folder
+        self.noise = settings.pop("noise", NoiseLevels())
+        self.schedule = Schedule(**{"steps": 7, "warmup": 3, **settings.pop("schedule", {})})
+        self.settings = Training(
+            **{
+                "batch": 2,
+                "ema": 0.9,
+                "precision": "no",
+                "save_every": 2,
+                "validate_every": 3,
+                **settings,
+            }
+        )
+        self.exported: list[tuple[int, Tensor]] = []
+
+    def __call__(
+        self,
+        network: nn.Module,
+        batches: Callable[[int, torch.Generator], Tensor] = tones,
+        stop: int | None = None,
+        validation: Tensor | None = None,
+    ) -> State:
+        def export(net: nn.Module, step: int) -> None:
+            self.exported.append((step, next(net.parameters()).clone()))
+
+        def progress(step: int, total: int, values: dict[str, float]) -> None:
+            assert total == self.schedule.steps
+            if step == stop:
+                raise KeyboardInterrupt
+
+        return train(
+            network.requires_grad_(True),
+            batches,
+            validation,
+            self.folder,
+            self.noise,
+            self.schedule,
+            self.settings,
+            export=export,
+            progress=progress,
+        )
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.folder / LOG).read_text().splitlines()]
+
+
+@pytest.mark.parametrize("stops", [(1,), (2, 3, 6)])
+def test_a_stopped_run_goes_on_as_if_it_had_not(tmp_path: Path, stops: tuple[int, ...]) -> None:
+    whole = Run(tmp_path / "whole")
+    whole(tiny_network(0, trained=False))
+    broken = Run(tmp_path / "broken")
+    for stop in stops:
+        with pytest.raises(KeyboardInterrupt):
+            broken(tiny_network(0, trained=False), stop=stop)
+    # What is resumed comes from the state alone: the network may start from anything.
+    state = broken(tiny_network(5 if stops[-1] > 2 else 0, trained=False))
+    assert state.step == 7
+    a, b = (load_file(run.folder / STATE) for run in (whole, broken))
+    assert a.keys() == b.keys()
+    for kind in ("parameter.", "average.", "buffer.scale", "adamw.exp_avg.", "adamw.exp_avg_sq."):
+        assert any(name.startswith(kind) for name in a), kind
+    assert [name for name in a if not torch.equal(a[name], b[name])] == []
+    assert torch.equal(a["adamw.step.enter.weight"], torch.tensor(7.0))
+    assert [step for step, _ in whole.exported] == [3, 6, 7]
+    assert torch.equal(whole.exported[-1][1], broken.exported[-1][1])
+
+
+def test_the_seed_decides(tmp_path: Path) -> None:
+    states = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        Run(tmp_path / name, seed=seed, schedule={"steps": 2})(tiny_network(0, trained=False))
+        states.append(load_file(tmp_path / name / STATE)["parameter.enter.weight"])
+    assert torch.equal(states[0], states[1])
+    assert not torch.equal(states[0], states[2])
+
+
+def test_a_finished_run_exports_again_and_trains_no_further(tmp_path: Path) -> None:
+    # It may have been stopped between its last save and its export.
+    run = Run(tmp_path, schedule={"steps": 2})
+    run(tiny_network(0, trained=False))
+    before = load_file(tmp_path / STATE)
+    (_, exported), run.exported = run.exported[-1], []
+    run(tiny_network(3, trained=False))
+    ((step, again),) = run.exported
+    assert step == 2
+    assert torch.equal(again, exported)
+    after = load_file(tmp_path / STATE)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_what_is_exported_is_the_moving_average(tmp_path: Path) -> None:
+    network = tiny_network(0, trained=False)
+    seen: list[Tensor] = []
+
+    def parameter() -> Tensor:
+        return next(network.parameters()).detach().clone()
+
+    def batches(size: int, generator: torch.Generator) -> Tensor:
+        seen.append(parameter())  # after as many steps as batches before this one
+        return tones(size, generator)
+
+    run = Run(tmp_path, schedule={"steps": 30, "learning_rate": 1e-2})
+    run(network, batches)
+    average = seen[0].double()
+    for step, value in enumerate([*seen[1:], parameter()], 1):
+        decay = min(0.9, (1 + step) / (10 + step))
+        average = decay * average + (1 - decay) * value
+    step, exported = run.exported[-1]
+    assert step == 30
+    assert (exported - average).abs().max() < 1e-6  # float32 interpolations of values near 0.3
+    assert (exported - parameter()).abs().max() > 1e-3
+
+
+def test_the_average_is_borrowed_and_given_back() -> None:
+    network = tiny_network(0).requires_grad_(True)
+    state = State(network, torch.optim.AdamW(network.parameters()))
+    before = {n: p.detach().clone() for n, p in network.named_parameters()}
+    for value in state.average.values():
+        value.add_(1)
+    with pytest.raises(KeyError), state.averaged():
+        for name, parameter in network.named_parameters():
+            assert torch.equal(parameter, before[name] + 1)
+        raise KeyError
+    assert all(torch.equal(p, before[n]) for n, p in network.named_parameters())
+
+
+def instruments(size: int, generator: torch.Generator) -> Tensor:
+    """[size, 4, LENGTH]: each source either silent or white noise of rms 0.14."""
+    plays = torch.rand(size, 4, 1, generator=generator) < 0.5
+    return plays * 0.14 * torch.randn(size, 4, LENGTH, generator=generator)
+
+
+def test_a_toy_set_is_learned(tmp_path: Path) -> None:
+    # The static filter takes every source for half as strong, -3 dB at sigma = 0.1. Who hears which
+    # sources play removes silence altogether and filters the rest better: -4.8 dB.
+    network = tiny_network(0, trained=False)
+    x_0 = instruments(16, torch.Generator().manual_seed(0))
+    network.measure(x_0)
+    before = validate(network, x_0, (0.1,))
+    assert before["prior@0.1"]["all"] == pytest.approx(-3, abs=0.3)
+    run = Run(
+        tmp_path,
+        batch=8,
+        noise=NoiseLevels(center=0.1, spread=0.5, given_center=0.1, given_spread=0.5),
+        schedule={"steps": 60, "learning_rate": 5e-3, "warmup": 5},
+        validate_every=1000,
+        save_every=20,
+        validation_sigmas=(0.1,),
+    )
+    run(network, instruments, validation=x_0)
+    *losses, last = run.records
+    assert last["validation"]["prior@0.1"]["all"] < before["prior@0.1"]["all"] - 0.4
+    assert last["validation"]["given@0.1"]["all"] < before["given@0.1"]["all"] - 0.4
+    assert [r["step"] for r in losses] == [20, 40, 60]
+    assert losses[-1]["loss"] < losses[0]["loss"] - 0.05
+    assert losses[-1]["nll"] < losses[0]["nll"] - 0.05
+    assert losses[-1]["lr"] == run.schedule.at(59)
+
+
+class Constant(nn.Module):
+    """The input times a number; what it is told besides is kept."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor, self.mixtures = factor, list[Tensor | None]()
+
+    def forward(self, x: Tensor, sigma: Tensor, mixture: Tensor | None = None) -> Tensor:
+        self.mixtures.append(mixture)
+        return self.factor * x
+
+
+def test_validation_measures_error_over_signal() -> None:
+    x_0 = tones(5, torch.Generator().manual_seed(0))
+    silent = validate(Constant(0.0), x_0, (0.1, 1.0))
+    assert silent.keys() == {"prior@0.1", "prior@1", "given@0.1", "given@1"}
+    for record in silent.values():
+        assert record == {"all": 0.0, "sources": [0.0] * 4}
+    network = Constant(1.0)
+    unchanged = validate(network, x_0, (0.1,))
+    assert unchanged == validate(Constant(1.0), x_0, (0.1,))
+    energy = (x_0**2).sum((0, 2))
+    # What is left is the noise: 5 x 256 values a source, whose mean square is 1 within 4 %.
+    want = 10 * (0.01 * 5 * LENGTH / energy).log10()
+    got = torch.tensor(unchanged["prior@0.1"]["sources"])
+    assert (got - want).abs().max() < 5 * 10 / math.log(10) * math.sqrt(2 / (5 * LENGTH))
+    mixtures = [m for m in network.mixtures if m is not None]
+    assert torch.equal(torch.cat(mixtures), x_0.sum(1, keepdim=True))
+    assert len(mixtures) * 2 == len(network.mixtures)
+
+
+def test_cosine_has_its_values() -> None:
+    schedule = Schedule(steps=1000, learning_rate=2.0, warmup=10, kind="cosine")
+    assert schedule.at(0) == pytest.approx(0.2)  # warm-up: (step + 1) / 10
+    assert schedule.at(4) == pytest.approx(1.0, rel=1e-4)
+    assert schedule.at(9) == pytest.approx(2.0, rel=1e-3)
+    assert schedule.at(500) == pytest.approx(2.0 * (0.01 + 0.99 / 2))
+    assert schedule.at(1000) == schedule.at(2000) == pytest.approx(0.02)  # a hundredth is left
+    rates = [schedule.at(i) for i in range(9, 1000)]
+    assert rates == sorted(rates, reverse=True)
+
+
+def test_stable_is_level_and_then_falls_to_zero() -> None:
+    schedule = Schedule(steps=1000, learning_rate=2.0, warmup=10, kind="stable", decay=100)
+    assert schedule.at(0) == pytest.approx(0.2)
+    assert {schedule.at(i) for i in range(9, 901)} == {2.0}
+    assert schedule.at(950) == pytest.approx(1.0)
+    assert schedule.at(999) == pytest.approx(0.02)
+    assert schedule.at(1000) == schedule.at(1001) == 0
+    assert Schedule(warmup=0, kind="stable", learning_rate=2.0).at(0) == 2.0
+    # A longer run is the same until the shorter one's decay.
+    longer = Schedule(steps=5000, learning_rate=2.0, warmup=10, kind="stable", decay=100)
+    assert all(longer.at(i) == schedule.at(i) for i in range(901))
+
+
+def test_unknown_schedules_and_precisions_are_refused() -> None:
+    with pytest.raises(UserError, match=r"'linear': use 'cosine' or 'stable'"):
+        Schedule(kind="linear")
+    with pytest.raises(ValueError, match="use 'bf16' or 'no'"):
+        Training(precision="fp4")
+    for name in ("batch", "save_every", "validate_every"):
+        with pytest.raises(ValueError, match="at least 1"):
+            Training(**{name: 0})
+
+
+@pytest.mark.parametrize("given", [0.0, 1.0])
+def test_noise_levels_are_log_normal_and_stratified(given: float) -> None:
+    levels = NoiseLevels(given=given, minimum=1e-30, maximum=1e30)
+    center, spread = (0.3, 2.0) if given else (0.067, 1.5)
+    sigma, shown = levels.draw(1000, torch.Generator().manual_seed(0))
+    assert torch.equal(shown, torch.full((1000,), given))
+    normal = torch.distributions.Normal(math.log(center), spread)
+    quantile = normal.cdf(sigma.log()).sort().values
+    # One draw in each thousandth of the distribution (float32 rounds a few across the border).
+    middle = (torch.arange(1000) + 0.5) / 1000
+    assert (quantile - middle).abs().max() < 0.5 / 1000 + 2e-5
+    assert sigma.median().log().item() == pytest.approx(math.log(center), abs=spread * 3e-3)
+    order = sigma.argsort()
+    assert not torch.equal(order, order.sort().values)  # but in no order
+
+
+def test_noise_levels_stay_within_their_bounds_and_belong_to_their_generator() -> None:
+    levels = NoiseLevels(minimum=0.05, maximum=0.2, given=0.3)
+    sigma, given = levels.draw(2000, torch.Generator().manual_seed(0))
+    assert sigma.min() == pytest.approx(0.05)
+    assert sigma.max() == pytest.approx(0.2)
+    assert set(given.tolist()) == {0.0, 1.0}
+    # A binomial share: five standard deviations.
+    assert abs(float(given.mean()) - 0.3) < 5 * math.sqrt(0.3 * 0.7 / 2000)
+    again = levels.draw(2000, torch.Generator().manual_seed(0))
+    other = levels.draw(2000, torch.Generator().manual_seed(1))
+    assert torch.equal(sigma, again[0])
+    assert torch.equal(given, again[1])
+    assert not torch.equal(sigma, other[0])
+
+
+@pytest.mark.parametrize(
+    "change", [{"blocks": (2, 2)}, {"blocks": (1, 1)}, {"channels": (16, 48)}, {"mixing": 8}]
+)
+def test_a_state_of_another_shape_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    run = Run(tmp_path, schedule={"steps": 2})
+    run(tiny_network(0, trained=False))
+    other = tiny_network(0, trained=False, config=replace(TINY, **change))
+    before = (tmp_path / STATE).read_bytes()
+    with pytest.raises(UserError, match="another shape") as caught:
+        run(other)
+    assert str(tmp_path / STATE) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert (tmp_path / STATE).read_bytes() == before
+
+
+@pytest.mark.parametrize("keep", [0, 5, 1000, -1])
+def test_a_damaged_state_is_refused(tmp_path: Path, keep: int) -> None:
+    run = Run(tmp_path, schedule={"steps": 2})
+    run(tiny_network(0, trained=False))
+    (tmp_path / STATE).write_bytes((tmp_path / STATE).read_bytes()[:keep])
+    with pytest.raises(UserError, match="no training state") as caught:
+        run(tiny_network(0, trained=False))
+    assert str(tmp_path / STATE) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, value: float) -> None:
+    run = Run(tmp_path, save_every=1)
+
+    def batches(size: int, generator: torch.Generator) -> Tensor:
+        x = tones(size, generator)
+        return x * value if (tmp_path / STATE).exists() else x
+
+    with pytest.raises(UserError, match=r"^step 1: .*not finite") as caught:
+        run(tiny_network(0, trained=False), batches)
+    assert "\n" not in str(caught.value)
+    state = load_file(tmp_path / STATE)  # the last good step's
+    assert all(tensor.isfinite().all() for tensor in state.values())
+
+
+WORKER = """
+import os, sys
+from pathlib import Path
+from safetensors.torch import save_file
+from tests.test_train import Run
+from tests.toys import tiny_network
+
+network = tiny_network(0, trained=False)
+state = Run(Path(sys.argv[1]) / "run", schedule={"steps": 3})(network)
+tensors = {n: p.detach().contiguous() for n, p in network.named_parameters()}
+save_file(tensors | {f"average.{n}": v for n, v in state.average.items()},
+          Path(sys.argv[1]) / f"rank{os.environ['RANK']}.safetensors")
+"""
+
+
+def test_two_processes_end_with_equal_parameters(tmp_path: Path) -> None:
+    (tmp_path / "worker.py").write_text(WORKER)
+    root = Path(__file__).parents[1]
+    environment = os.environ | {"PYTHONPATH": str(root), "ACCELERATE_USE_CPU": "true"}
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    done = subprocess.run(
+        [*launch, "--nproc-per-node", "2", str(tmp_path / "worker.py"), str(tmp_path)],
+        env=environment | {"OMP_NUM_THREADS": "1"},
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    first, second = (load_file(tmp_path / f"rank{rank}.safetensors") for rank in (0, 1))
+    assert first.keys() == second.keys()
+    assert [name for name in first if not torch.equal(first[name], second[name])] == []
+    # They drew different examples: one process alone ends elsewhere.
+    alone = tiny_network(0, trained=False)
+    Run(tmp_path / "alone", schedule={"steps": 3})(alone)
+    assert not torch.equal(first["enter.weight"], dict(alone.named_parameters())["enter.weight"])
+    # And only one of them wrote.
+    records = [json.loads(s) for s in (tmp_path / "run" / LOG).read_text().splitlines()]
+    assert [r["step"] for r in records] == [2, 3]
