@@ -32,20 +32,23 @@ class EDMDenoiser:
     ``D(x, sigma) = c_skip x + c_out F(c_in x, c_noise)`` with ``c_skip = sd^2 / (sigma^2 + sd^2)``,
     ``c_out = sigma sd / sqrt(sigma^2 + sd^2)``, ``c_in = 1 / sqrt(sigma^2 + sd^2)`` and
     ``c_noise = log(sigma) / 4``, where ``sd = sigma_data`` is the data's standard deviation.
+    ``limit``: the result is clamped to ``[-limit, limit]``; MSDM's public network wants 1.
     """
 
-    def __init__(self, net: Network, sigma_data: float) -> None:
+    def __init__(self, net: Network, sigma_data: float, limit: float | None = None) -> None:
         self.net = net
         self.sigma_data = sigma_data
+        self.limit = limit
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         sigma = _one_per_item(sigma, x)
         total = (sigma**2 + self.sigma_data**2).sqrt()
         c_skip, c_in = (self.sigma_data / total) ** 2, 1 / total
         c_out, c_noise = sigma * self.sigma_data / total, sigma.log() / 4
-        return per_item(c_skip, x) * x + per_item(c_out, x) * self.net(
+        x_0 = per_item(c_skip, x) * x + per_item(c_out, x) * self.net(
             per_item(c_in, x) * x, c_noise
         )
+        return x_0 if self.limit is None else x_0.clamp(-self.limit, self.limit)
 
 
 class EpsDenoiser:

@@ -14,9 +14,7 @@ from mgdm_audio.errors import UserError
 from tests.toys import STEMS
 
 RATE, FRAMES, SONGS = 8000, 1000, 5
-PLAIN = Augmentation(
-    remix=0, gain=0, polarity=False, equalise=0, equalise_gain=0, loudness=0
-)
+PLAIN = Augmentation(remix=0, gain=0, polarity=False, equalise=0, equalise_gain=0, loudness=0)
 
 
 def code(song: int, stem: int, frames: int = FRAMES) -> np.ndarray:

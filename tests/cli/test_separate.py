@@ -31,9 +31,7 @@ class Separate:
     def __init__(self, prior: Path, folder: Path) -> None:
         self.prior, self.folder, self.out = prior, folder, folder / "out"
 
-    def put(
-        self, name: str, samples: Tensor, rate: int = 22050, subtype: str = "PCM_16"
-    ) -> Path:
+    def put(self, name: str, samples: Tensor, rate: int = 22050, subtype: str = "PCM_16") -> Path:
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(path, samples.T.numpy(), rate, subtype, format="WAV")
@@ -276,9 +274,7 @@ def test_a_bad_file_does_not_stop_the_others(separate: Separate) -> None:
         (["--device", "cuda:99"], "device 'cuda:99'"),
     ],
 )
-def test_an_impossible_option_is_one_line(
-    separate: Separate, options: list[str], why: str
-) -> None:
+def test_an_impossible_option_is_one_line(separate: Separate, options: list[str], why: str) -> None:
     path = separate.put("a.wav", song(1, 1, 3000, 22050))
     assert why in complaint(separate(path, *options))
     assert nothing_written(separate)

@@ -70,6 +70,18 @@ def test_every_adapter_is_the_denoiser_its_network_stands_for(
     torch.testing.assert_close(denoiser(x, sigma), EXACT(x, sigma), rtol=1e-11, atol=1e-11)
 
 
+def test_a_limit_clamps_the_estimate_and_its_gradient() -> None:
+    x = torch.randn(3, 2, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    x.requires_grad_()
+    sigma, limit = torch.tensor(0.2, dtype=torch.float64), 0.05
+    free = ADAPTERS["edm"](x, sigma)
+    limited = EDMDenoiser(edm_net, SIGMA_DATA, limit)(x, sigma)
+    outside = free.abs() > limit
+    assert 0 < outside.sum() < outside.numel()  # both cases occur
+    assert torch.equal(limited, free.clamp(-limit, limit))
+    assert not torch.autograd.grad(limited[outside].sum(), x)[0].any()
+
+
 def test_the_gaussian_denoiser_is_the_conditional_mean() -> None:
     c, sigma = covariance(), torch.tensor(0.2, dtype=torch.float64)
     x = torch.randn(4, 2, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)

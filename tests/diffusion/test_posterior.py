@@ -5,7 +5,7 @@ from torch import Tensor
 
 from mgdm_audio.diffusion import GaussianDenoiser, NoiseSchedule, Prior
 from mgdm_audio.diffusion.counting import counted
-from mgdm_audio.diffusion.posterior import Identity, MixtureDenoiser, isotropic
+from mgdm_audio.diffusion.posterior import Covariance, Identity, MixtureDenoiser, isotropic
 from tests.toys import tiny_network
 
 SCHEDULE = NoiseSchedule.karras()
@@ -81,8 +81,9 @@ def test_counting_sees_every_call_and_changes_none() -> None:
     assert isinstance(prior.denoiser, MixtureDenoiser)
     assert torch.equal(same.predict_x0(x, 500), prior.predict_x0(x, 500))
     assert (calls.forward, calls.gradient) == (1, 0)
-    for kind in ("isotropic", "band", "reported"):
-        a, b = (p.denoiser.posterior(x, sigma, kind) for p in (same, prior))
+    kinds: tuple[Covariance, ...] = ("isotropic", "band", "reported")
+    for kind in kinds:
+        a, b = (d.posterior(x, sigma, kind) for d in (same.denoiser, prior.denoiser))
         assert torch.equal(a.mean, b.mean)
         assert torch.equal(a.variance, b.variance)
     assert (calls.forward, calls.gradient) == (4, 0)

@@ -28,9 +28,7 @@ def trained() -> TFUNet:
     return tiny_network(1)
 
 
-def conditional(
-    scale: Tensor, z: Tensor, sigma: float, y: Tensor | None
-) -> tuple[Tensor, Tensor]:
+def conditional(scale: Tensor, z: Tensor, sigma: float, y: Tensor | None) -> tuple[Tensor, Tensor]:
     """Mean and variances of x_0 ~ N(0, diag(s^2)) given x_0 + sigma eps = z and sum(x_0) = y.
 
     By the textbook formula with dense matrices in float64, one (frame, bin) after the other.
@@ -64,7 +62,9 @@ def test_untrained_it_is_the_gaussian_conditional(
     z, mixture = untrained.mdct(x)[0][0], untrained.mdct(y)[0][0, 0]
     want, variance = conditional(untrained.scale, z, sigma, mixture if given else None)
     assert (mean[0] - want).abs().max() < ROUNDING
-    assert (log_variance[0].exp() / variance - 1).abs().max() < 1e-4  # a difference of two variances
+    assert (
+        log_variance[0].exp() / variance - 1
+    ).abs().max() < 1e-4  # a difference of two variances
     unconditional = conditional(untrained.scale, z, sigma, None)[1]
     assert (band[0] / unconditional[:, :1] - 1).abs().max() < 1e-5
     torch.testing.assert_close(band, untrained.band_variance(torch.tensor(sigma)))
@@ -203,7 +203,7 @@ def test_every_parameter_is_used(blocks: tuple[int, int]) -> None:
     # A parameter without a gradient stops data-parallel training.
     network = tiny_network(0, config=replace(TINY, blocks=blocks)).requires_grad_(True)
     x_0 = normal(1, 4, 2 * BINS, std=0.05)
-    sum(network.loss(x_0, torch.ones(1), x_0, torch.ones(1))).sum().backward()
+    torch.cat(network.loss(x_0, torch.ones(1), x_0, torch.ones(1))).sum().backward()
     assert [n for n, p in network.named_parameters() if p.grad is None] == []
 
 
@@ -230,7 +230,7 @@ def test_the_full_band_layer_joins_all_positions_of_a_frame_and_no_others() -> N
     ],
 )
 def test_shapes_that_do_not_divide_are_refused(change: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="channels|bins"):
+    with pytest.raises(ValueError, match=r"channels|bins"):
         replace(TINY, **change)  # type: ignore[arg-type]
 
 

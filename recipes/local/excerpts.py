@@ -1,0 +1,44 @@
+"""Cut short excerpts of stem folders, for samplers that take minutes per second of audio.
+
+    python recipes/local/excerpts.py STEMS OUT --seconds 4 --per-track 1
+
+writes OUT/<track>-<i>/<stem>.wav, evenly spread over each track; finished excerpts are kept.
+"""
+
+import argparse
+import os
+import shutil
+from pathlib import Path
+
+from mgdm_audio.audio.io import read, write
+from mgdm_audio.audio.scoring import find_tracks
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("stems", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--per-track", type=int, default=1)
+    parser.add_argument("--tracks", type=int, help="Only the first so many.")
+    arguments = parser.parse_args()
+    for track, files in list(find_tracks(arguments.stems).items())[: arguments.tracks]:
+        stems = {stem: read(path) for stem, path in files.items()}
+        for i in range(arguments.per_track):
+            final = arguments.out / f"{track}-{i}"
+            if final.exists():
+                continue
+            partial = arguments.out / f".{track}-{i}.partial"
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            for stem, audio in stems.items():
+                length = round(arguments.seconds * audio.sample_rate)
+                room = audio.samples.shape[-1] - length
+                start = max(0, round((i + 0.5) / arguments.per_track * room))
+                cut = audio.samples[:, start : start + length]
+                write(partial / f"{stem}.wav", cut, audio.sample_rate, "PCM_16")
+            os.replace(partial, final)
+
+
+if __name__ == "__main__":
+    main()
