@@ -15,7 +15,7 @@ fail() { # one clear line, and out
 
 at_stage() { # NUMBER TITLE: is this stage asked for?
     ((stage <= $1 && stop_stage >= $1)) || return 1
-    echo "stage $1: $2"
+    echo "${_script##*/}, stage $1: $2"
 }
 
 _script=${BASH_SOURCE[1]}

@@ -64,6 +64,7 @@ if at_stage 3 "separate"; then
             --sampler "$sampler" --device "$device" --subtype FLOAT --seed <"$exp/.pending" ||
             fail "$system: not every track was separated; the same command goes on from here"
     done
+    rm -f "$exp/.pending"
 fi
 
 score=(bash "$root/recipes/score.sh" --venv none --reference "$reference" --exp "$exp")

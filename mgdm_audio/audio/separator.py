@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mgdm_audio import __version__
@@ -76,6 +77,8 @@ class Separator:
         self.device, self.device_reason = choose_device(device)
         # An architecture may take multiples of some length only.
         self.multiple = int(getattr(loaded.network, "length_multiple", 1))
+        # Draws are spread over the positions of the network's frames, see _segment.
+        self.hop = int(getattr(loaded.network, "hop", 0))
         self.segment = max(1, round(segment * loaded.sample_rate) // self.multiple) * self.multiple
         self.overlap = round(overlap * loaded.sample_rate)
         self.batch_size = batch_size
@@ -157,18 +160,24 @@ class Separator:
     ) -> Tensor:
         """y: [batch, 1, time] at the prior's level -> mean over draws, [batch, sources, time].
 
-        ``on_step(chunk, record)``: ``chunk`` counts the sampler's runs.
+        ``on_step(chunk, record)``: ``chunk`` counts the sampler's runs. Each draw sees the segment
+        at another offset from the frames of a network that has frames: in the mean, what a frame's
+        edges add to an estimate cancels (cycle spinning, Coifman & Donoho 1995).
         """
         sources = len(self.stems)
         result = (y / sources).expand(-1, sources, -1).clone()
         loud = y.square().mean((1, 2)).sqrt() > SILENCE * self.loaded.mixture_rms
         items = [(i, d) for d in range(draws) for i in range(len(y)) if bool(loud[i])]
         result[loud] = 0
-        prior = self.prior.with_event_shape((sources, y.shape[-1]))
+        time_, spread = y.shape[-1], self.hop if draws > 1 else 0
+        prior = self.prior.with_event_shape((sources, time_ + spread))
         for first in range(0, len(items), self.batch_size):
             chunk = items[first : first + self.batch_size]
             generators = [generator_for(seed, "segment", index, "draw", d) for _, d in chunk]
-            observed = y[[i for i, _ in chunk]]
+            offsets = [spread * d // draws for _, d in chunk]
+            observed = torch.stack(
+                [F.pad(y[i], (n, spread - n)) for (i, _), n in zip(chunk, offsets, strict=True)]
+            )
             likelihood = GaussianLikelihood(MixtureSum(sources), observed, self.preset.noise_std)
             kind = torch.device(self.device).type
             with torch.autocast(kind, torch.bfloat16, enabled=self.precision == "bfloat16"):
@@ -180,8 +189,8 @@ class Separator:
                 )
             # A sampler meets the mixture up to sigma_y at best: the rest is shared equally.
             x = x + MixtureSum(sources).pinv(likelihood.residual(x))
-            for j, (i, _) in enumerate(chunk):
-                result[i] += x[j] / draws
+            for draw, (i, _), n in zip(x, chunk, offsets, strict=True):
+                result[i] += draw[:, n : n + time_] / draws
         return result
 
     def separate_audio(

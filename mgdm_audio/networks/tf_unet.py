@@ -285,6 +285,11 @@ class TFUNet(nn.Module):
         log_ratio = grid(self.log_variance(h.detach()), k).clamp(-8, 4)
         return mean, variance.log() + log_ratio, gaussian
 
+    @property
+    def hop(self) -> int:
+        """Samples between frames: a shift by less puts other samples on the frames' edges."""
+        return self.config.bins
+
     def analysis(self, x: Tensor) -> Tensor:
         """Waveform [..., time] -> MDCT coefficients [..., frames, bins], any time >= 1."""
         return self.mdct(F.pad(x, (0, -x.shape[-1] % self.config.bins)))[0]

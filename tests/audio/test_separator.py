@@ -175,13 +175,16 @@ def test_items_of_a_batch_share_their_random_numbers(make: Make) -> None:
 
 
 def test_draws_are_averaged_and_the_residual_shared(make: Make) -> None:
-    # The stub's answer is pure noise. Brought to sum to y, its mean over the draws is known.
+    # The stub's answer is pure noise. Brought to sum to y, its mean over the draws is known: draw d
+    # of 4 starts d / 4 frames before the segment.
     y = song(1, 2, 300, RATE)[:, None]
     separator = make(lambda y, noise: noise, draws=4, batch_size=3)
     stems = stacked(separator.separate(y, seed=7, level=0.04)).transpose(0, 1)
     total = torch.zeros(2, 4, 300)
     for draw in range(4):
-        noise = randn((4, 300), generator=generator_for(7, "segment", 0, "draw", draw))
+        source = generator_for(7, "segment", 0, "draw", draw)
+        offset = draw * separator.hop // 4
+        noise = randn((4, 300 + separator.hop), generator=source)[:, offset : offset + 300]
         total += noise - noise.mean(0)
     want = y / 4 + total / 4 * 0.04 / separator.loaded.mixture_rms
     assert (stems - want).abs().max() < 1e-6

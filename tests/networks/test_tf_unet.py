@@ -6,7 +6,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mgdm_audio.networks.tf_unet import SCALE_FLOOR, FullBand, TFUNet, TFUNetConfig, merge, split
+from mgdm_audio.networks.tf_unet import (
+    SCALE_FLOOR,
+    Block,
+    FullBand,
+    TFUNet,
+    TFUNetConfig,
+    merge,
+    split,
+)
 from tests.toys import TINY, tiny_network
 
 BINS = TINY.bins
@@ -237,3 +245,21 @@ def test_shapes_that_do_not_divide_are_refused(change: dict[str, object]) -> Non
 def test_the_default_shape_is_sound() -> None:
     network = TFUNet(TFUNetConfig())
     assert sum(p.numel() for p in network.parameters()) == pytest.approx(2.7e6, rel=0.05)
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_in_units_of_its_scale_it_knows_no_level(trained: TFUNet, given: bool) -> None:
+    # Inputs, outputs and the mixture are normalised by the prior's spectrum; only the embedding of
+    # log sigma sees an absolute level. Without it all scales with the scale. A power of two rounds
+    # nothing, so that the rest is exact up to the order of sums.
+    for module in trained.modules():
+        if isinstance(module, Block):
+            nn.init.zeros_(module.modulation.weight)
+            nn.init.zeros_(module.modulation.bias)
+    x, y = normal(2, 4, 300, std=0.1), normal(2, 1, 300, std=0.1, seed=1)
+    sigma = torch.tensor([0.05, 0.5])
+    mean, variance = trained.posterior(x, sigma, y if given else None)
+    trained.scale.mul_(4)
+    louder, wider = trained.posterior(4 * x, 4 * sigma, 4 * y if given else None)
+    torch.testing.assert_close(louder, 4 * mean, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(wider, 16 * variance, rtol=1e-5, atol=0)

@@ -24,7 +24,7 @@ from mgdm_audio.rng import Generators, generator_for, randn, randn_like
 from mgdm_audio.samplers import MGDM, Sampler
 from mgdm_audio.samplers.presets import load_preset
 
-SOURCES, TIME, RMS, NOISE_STD = 4, 16, 0.1, 0.01
+SOURCES, TIME, NOISE_STD = 4, 16, 0.01
 SIZE = SOURCES * TIME
 
 
@@ -38,12 +38,12 @@ class Problem:
     covariance: Tensor  # [SIZE, SIZE], of the posterior
 
 
-def make_problem(seed: int = 0) -> Problem:
-    """Prior N(0, C): random orthonormal eigenvectors, eigenvalues falling by 100, rms .1."""
+def make_problem(seed: int = 0, rms: float = 0.05) -> Problem:
+    """Prior N(0, C) of that rms: random orthonormal eigenvectors, eigenvalues falling by 100."""
     generator = generator_for(seed, "problem")
     basis, _ = torch.linalg.qr(randn((SIZE, SIZE), generator=generator, dtype=torch.float64))
     variances = torch.logspace(0, -2, SIZE, dtype=torch.float64)
-    c = (basis * variances * RMS**2 / variances.mean()) @ basis.T
+    c = (basis * variances * rms**2 / variances.mean()) @ basis.T
     x = torch.linalg.cholesky(c) @ randn((SIZE,), generator=generator, dtype=torch.float64)
     noise = NOISE_STD * randn((1, 1, TIME), generator=generator, dtype=torch.float64)
     y = MixtureSum(SOURCES)(x.reshape(1, SOURCES, TIME)) + noise
@@ -158,10 +158,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--draws", type=int, default=512)
     parser.add_argument("--seeds", type=int, default=3, help="problems, each with its own draws")
+    parser.add_argument("--rms", type=float, default=0.05, help="of a source; a mixture has twice")
     arguments = parser.parse_args()
     torch.set_grad_enabled(False)
     print("| sampler | mean | residual | calls forward / gradient |\n|---|---|---|---|")
-    problems = [make_problem(seed) for seed in range(arguments.seeds)]
+    problems = [make_problem(seed, arguments.rms) for seed in range(arguments.seeds)]
     for name in samplers(problems[0]):
         runs = [
             measure(problem, samplers(problem)[name], arguments.draws, seed)
@@ -169,8 +170,9 @@ def main() -> None:
         ]
         mean = sum(run[0] for run in runs) / len(runs)
         residual = sum(run[1] for run in runs) / len(runs)
+        cell = name.replace("|", "\\|")  # a bare bar would end the cell
         calls = f"{runs[0][2].forward} / {runs[0][2].gradient}"
-        print(f"| {name} | {mean:.3f} | {residual:.2f} | {calls} |", flush=True)
+        print(f"| {cell} | {mean:.3f} | {residual:.2f} | {calls} |", flush=True)
 
 
 if __name__ == "__main__":
