@@ -44,9 +44,9 @@ class Architecture:
 ARCHITECTURES = {
     "tf_unet": Architecture(TFUNetConfig, TFUNet, lambda network, config: MixtureDenoiser(network)),
     "unet_1d": Architecture(
-        UNet1dConfig, UNet1d, lambda network, config: EDMDenoiser(
-            network, config["sigma_data"], config.get("limit")
-        )
+        UNet1dConfig,
+        UNet1d,
+        lambda network, config: EDMDenoiser(network, config["sigma_data"], config.get("limit")),
     ),
 }
 

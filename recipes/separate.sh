@@ -10,6 +10,7 @@ data=                # data recipe: a folder with run.sh and local/stems.py
 data_options=        # options of its run.sh
 split=test           # which of its splits to separate
 reference=           # folder of true stems to use instead
+statistics=          # training stems for the static Wiener split; empty: the prior's own levels
 name=                # name of the set of tracks; empty: that of the folder of stems
 exp=exp              # folder for mixtures, estimates and scores, in EXP/NAME
 prior=mini-slakh-v0  # bundled prior or prior folder
@@ -46,7 +47,8 @@ if at_stage 1 "stem folders and mixtures"; then
 fi
 
 if at_stage 2 "prior and baselines"; then
-    python "$scripts/baselines.py" "$reference" "$exp/mixtures" "$exp/estimates" --prior "$prior"
+    python "$scripts/baselines.py" "$reference" "$exp/mixtures" "$exp/estimates" --prior "$prior" \
+        ${statistics:+--statistics "$statistics"}
 fi
 
 if at_stage 3 "separate"; then

@@ -1,11 +1,11 @@
 """What a sampler must beat, and what masks could reach: estimates that need no sampling.
 
-    python baselines.py REFERENCE MIXTURES OUT --prior PRIOR
+    python baselines.py REFERENCE MIXTURES OUT --prior PRIOR [--statistics TRAINING_STEMS]
 
 writes OUT/<baseline>/<track>/<stem>.wav for
     mixture       every stem is the mixture, divided by the number of stems: SI-SDRi is 0
-    wiener-split  w_k = s_k^2 / sum_j s_j^2 in each MDCT band, with the levels s_k of the prior's
-                  training data: all that the prior knows before its network is asked
+    wiener-split  w_k = s_k^2 / sum_j s_j^2 in each MDCT band, with the levels s_k of a folder of
+                  training stems as they are, or else those in the prior, measured on augmented ones
     oracle-mask   |S_k| / sum_j |S_j| of the true stems, on the mixture's STFT
 """
 
@@ -39,11 +39,28 @@ def equal_shares(mixture: Tensor, truth: Tensor, stems: list[str]) -> Tensor:
 
 
 def wiener_split(
-    mixture: Tensor, truth: Tensor, stems: list[str], *, prior: LoadedPrior, network: TFUNet
+    mixture: Tensor,
+    truth: Tensor,
+    stems: list[str],
+    *,
+    prior: LoadedPrior,
+    network: TFUNet,
+    scale: Tensor,
 ) -> Tensor:
-    power = network.scale[[prior.stems.index(stem) for stem in stems]].square()  # [stem, band]
+    power = scale[[prior.stems.index(stem) for stem in stems]].square()  # [stem, band]
     share = (power / power.sum(0))[:, None, None]  # over channels and frames
     return network.synthesis(share * network.analysis(mixture), mixture.shape[-1])
+
+
+def training_levels(folder: Path, prior: LoadedPrior, network: TFUNet) -> Tensor:
+    """rms of each (source, MDCT band) over the tracks of ``folder``, [source, band]."""
+    tracks = find_tracks(folder)
+    power = torch.zeros_like(network.scale)
+    for files in tracks.values():
+        for stem, path in files.items():
+            spectrum = network.analysis(read(path).samples.mean(0))
+            power[prior.stems.index(stem)] += spectrum.square().mean(0)
+    return (power / len(tracks)).sqrt().clamp_min(1e-6)
 
 
 def oracle_mask(mixture: Tensor, truth: Tensor, stems: list[str]) -> Tensor:
@@ -93,12 +110,16 @@ def main() -> None:
     parser.add_argument("mixtures", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--prior", required=True)
+    parser.add_argument("--statistics", type=Path)
     options = parser.parse_args()
     prior = load_prior(options.prior)
     print(f"prior {prior.name}: {', '.join(prior.stems)} at {prior.sample_rate} Hz")
     baselines: dict[str, Baseline] = {"mixture": equal_shares, "oracle-mask": oracle_mask}
     if isinstance(prior.network, TFUNet):
-        baselines["wiener-split"] = partial(wiener_split, prior=prior, network=prior.network)
+        network, scale = prior.network, prior.network.scale
+        if options.statistics is not None:
+            scale = training_levels(options.statistics, prior, network)
+        baselines["wiener-split"] = partial(wiener_split, prior=prior, network=network, scale=scale)
     for track, files in find_tracks(options.reference).items():
         if unknown := sorted(files.keys() - set(prior.stems)):
             known = ", ".join(prior.stems)
@@ -107,6 +128,7 @@ def main() -> None:
             settings: dict[str, object] = {"sampler": name}
             if name == "wiener-split":
                 settings["prior_sha256"] = prior.sha256
+                settings["statistics"] = str(options.statistics)
             mixture, out = options.mixtures / f"{track}.wav", options.out / name / track
             estimate_track(baseline, files, mixture, out, settings)
 
