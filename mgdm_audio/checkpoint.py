@@ -7,7 +7,6 @@ someone sent never runs their code.
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +14,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
+from mgdm_audio import atomic
 from mgdm_audio.config import from_mapping, nearest
 from mgdm_audio.diffusion.denoiser import Denoiser, EDMDenoiser
 from mgdm_audio.diffusion.posterior import MixtureDenoiser
@@ -204,17 +204,14 @@ def save_prior(
     (schedule, stems, sample_rate, mixture_rms, ...).
     """
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {n: t.detach().cpu().contiguous().clone() for n, t in network.state_dict().items()}
-    partial = folder / (WEIGHTS + ".partial")
-    save_file(tensors, partial)
+    weights = save({n: t.detach().cpu().contiguous() for n, t in network.state_dict().items()})
     config = {
         "format": 1,
         "model_type": model_type,
         "model": dataclasses.asdict(shape),
         **details,
-        "sha256": _hash(partial),
+        "sha256": hashlib.sha256(weights).hexdigest(),
     }
-    os.replace(partial, folder / WEIGHTS)
-    partial = folder / (CONFIG + ".partial")
-    partial.write_text(json.dumps(config, indent=2) + "\n")
-    os.replace(partial, folder / CONFIG)
+    # Between the two the hash does not fit, and load_prior says so rather than mix two versions.
+    atomic.write_bytes(folder / WEIGHTS, weights)
+    atomic.write_text(folder / CONFIG, json.dumps(config, indent=2) + "\n")
