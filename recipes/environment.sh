@@ -41,11 +41,14 @@ environment() {
     case $venv in /*) ;; *) venv=$root/$venv ;; esac
     "$venv/bin/python" -m pip --version >/dev/null 2>&1 || _make_venv
     export PATH="$venv/bin:$PATH"
-    local extras stamp wanted
+    local extras stamp wanted other
     extras=$(tr ' ' , <<<"$*")
     stamp=$venv/installed-$extras
-    wanted=$(echo "$root" && cat "$root/pyproject.toml") # a moved or changed repository: once more
-    [[ -f $stamp && $(cat "$stamp") == "$wanted" ]] && return
+    wanted=$(echo "$root" && cat "$root/pyproject.toml")
+    for other in "$venv"/installed-*; do # of another repository, or before a change of this one
+        [[ ! -f $other || $(cat "$other") == "$wanted" ]] || rm "$other"
+    done
+    [[ ! -f $stamp ]] || return 0
     _install "$extras"
     echo "$wanted" >"$stamp"
 }

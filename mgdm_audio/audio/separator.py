@@ -64,10 +64,11 @@ class Separator:
         device: str = "auto",
         segment: float = 12.0,
         overlap: float = 1.0,
-        batch_size: int = 8,
+        batch_size: int | None = None,
         precision: str = "auto",
     ):
-        """``segment``, ``overlap``: seconds. ``batch_size``: draws x channels in one network call.
+        """``segment``, ``overlap``: seconds. ``batch_size``: draws x channels in one network call;
+        by default 8 on a GPU and 1 on a CPU, whose caches and allocator large tensors overrun.
 
         ``precision``: "float32", "bfloat16" (the network's matrices only) or "auto".
         """
@@ -81,7 +82,7 @@ class Separator:
         self.hop = int(getattr(loaded.network, "hop", 0))
         self.segment = max(1, round(segment * loaded.sample_rate) // self.multiple) * self.multiple
         self.overlap = round(overlap * loaded.sample_rate)
-        self.batch_size = batch_size
+        self.batch_size = batch_size or (1 if self.device.type == "cpu" else 8)
         self.precision = fast_precision(self.device) if precision == "auto" else precision
         if self.precision not in ("float32", "bfloat16"):
             raise UserError(f"precision {precision!r}: use float32, bfloat16 or auto")
