@@ -126,7 +126,7 @@ def test_silence_gives_silent_stems_and_asks_no_network(make: Make, rate: int) -
 
 
 def test_a_silent_channel_or_pause_is_shared_equally(make: Make) -> None:
-    separator = make(segment=0.05, overlap=0.0)
+    separator = make(segment=0.05, overlap=0.0, batch_size=8)
     mixture = song(1, 2, 5 * separator.segment, RATE)
     mixture[1] = 0
     mixture[0, separator.segment : 3 * separator.segment] *= 1e-5
