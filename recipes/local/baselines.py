@@ -113,7 +113,7 @@ def main() -> None:
     parser.add_argument("--statistics", type=Path)
     options = parser.parse_args()
     prior = load_prior(options.prior)
-    print(f"prior {prior.name}: {', '.join(prior.stems)} at {prior.sample_rate} Hz")
+    print(f"prior {options.prior}: {', '.join(prior.stems)} at {prior.sample_rate} Hz")
     baselines: dict[str, Baseline] = {"mixture": equal_shares, "oracle-mask": oracle_mask}
     if isinstance(prior.network, TFUNet):
         network, scale = prior.network, prior.network.scale

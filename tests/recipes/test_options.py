@@ -1,0 +1,186 @@
+"""The habits that all recipes share. Needs bash; nothing is installed."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = sorted([*ROOT.glob("recipes/*.sh"), *ROOT.glob("egs/*/*/run.sh"), ROOT / ".ci/run"])
+CHOICES = sorted(p for p in ROOT.glob("egs/mini_slakh/*/run.sh") if p.parent.name != "data")
+RECIPES = [
+    ROOT / "recipes" / f"{name}.sh"
+    for name in ("quickstart", "test", "score", "separate", "train_prior")
+]
+
+SCRIPT = r"""#!/usr/bin/env bash
+# Say what was given.
+#
+#     bash say.sh [WORD...]
+set -euo pipefail
+
+nj=2            # tracks at a time
+out_dir='a b'   # where to
+empty=          # nothing by default
+hidden=1
+stage=0         # first stage
+stop_stage=3    # last stage
+. "$RECIPES/parse_options.sh"
+late=1          # comes too late
+echo "nj=$nj out_dir=$out_dir empty=$empty hidden=$hidden stages=$stage-$stop_stage"
+for word; do echo "word=$word"; done
+if at_stage 2 "two"; then echo done; fi
+"""
+
+
+def bash(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = ["bash", *map(str, arguments)]
+    environment = {"PATH": "/usr/bin:/bin", "RECIPES": str(ROOT / "recipes")}
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment)
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    path = tmp_path / "my recipes" / "say.sh"
+    path.parent.mkdir()
+    path.write_text(SCRIPT)
+    return path
+
+
+def said(script: Path, *arguments: str) -> list[str]:
+    result = bash(script, *arguments)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.splitlines()
+
+
+def test_defaults_hold_without_options(script: Path) -> None:
+    assert said(script) == [
+        "nj=2 out_dir=a b empty= hidden=1 stages=0-3",
+        "say.sh, stage 2: two",
+        "done",
+    ]
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [["--stop-stage", "1"], ["--stop_stage", "1"], ["--stop-stage=1"], ["--stop_stage=1"]],
+)
+def test_an_underscore_may_be_a_dash_and_a_space_an_equals_sign(
+    script: Path, spelling: list[str]
+) -> None:
+    assert said(script, *spelling) == ["nj=2 out_dir=a b empty= hidden=1 stages=0-1"]
+
+
+def test_the_last_of_two_equal_options_counts(script: Path) -> None:
+    assert "nj=5 " in said(script, "--nj", "4", "--nj=5")[0]
+
+
+@pytest.mark.parametrize("value", ["", "a b", "a=b", "--nj 3", "$(touch x); *", "-1"])
+def test_values_are_taken_as_they_are(script: Path, value: str) -> None:
+    assert f"out_dir={value} empty" in said(script, "--out-dir", value)[0]
+    assert f"out_dir={value} empty" in said(script, f"--out-dir={value}")[0]
+
+
+def test_words_may_stand_anywhere_and_two_dashes_end_the_options(script: Path) -> None:
+    lines = said(script, "a song.wav", "--stop-stage", "0", "", "--", "--nj", "x y")
+    assert lines[1:] == ["word=a song.wav", "word=", "word=--nj", "word=x y"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--nope", "1"], "unknown option --nope"),
+        (["--nope=1"], "unknown option --nope"),
+        (["--hidden", "2"], "unknown option --hidden"),  # no comment on its line
+        (["--late", "2"], "unknown option --late"),
+        (["--path", "2"], "unknown option --path"),
+        (["--", "--nj"], ""),
+        (["-x"], "unknown option -x"),
+        (["--=3"], "unknown option --"),
+        (["--*", "3"], "unknown option --*"),
+        (["--nj"], "--nj needs a value"),
+        (["--nj", "two"], "--nj is a whole number, not 'two'"),
+        (["--nj", ""], "--nj is a whole number, not ''"),
+        (["--stage=08"], "--stage is a whole number, not '08'"),
+        (["--stage=-1"], "--stage is a whole number, not '-1'"),
+        (["--stage", "a[$(touch x)]"], "--stage is a whole number"),
+    ],
+)
+def test_a_mistake_is_one_clear_line(script: Path, arguments: list[str], says: str) -> None:
+    result = bash(script, *arguments)
+    if not says:
+        assert result.returncode == 0
+        return
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"error: {says}")
+    assert result.stderr.count("\n") == 1
+
+
+def test_help_prints_the_variables_with_their_values(script: Path) -> None:
+    lines = said(script, "--nj", "7", "--help")
+    assert lines[:3] == ["Say what was given.", "", "    bash say.sh [WORD...]"]
+    assert [line.split() for line in lines[4:]] == [
+        ["--nj", *"tracks at a time [7]".split()],
+        ["--out-dir", *"where to [a b]".split()],
+        ["--empty", *"nothing by default []".split()],
+        ["--stage", *"first stage [0]".split()],
+        ["--stop-stage", *"last stage [3]".split()],
+    ]
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_scripts_are_bash(path: Path) -> None:
+    result = bash("-n", path)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_recipes_explain_themselves_and_refuse_what_they_do_not_know(
+    path: Path, tmp_path: Path
+) -> None:
+    result = bash(path, "--help", cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "--venv " in result.stdout
+    result = bash(path, "--nope", "1", cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: unknown option --nope")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("path", CHOICES, ids=lambda path: path.parent.name)
+def test_instances_are_a_page_of_choices_that_options_overrule(path: Path) -> None:
+    lines = path.read_text().splitlines()
+    assert len(lines) <= 25
+    assert lines[-1].strip() == '"$@"'
+    result = bash(path, "--nj", "3", "--stop-stage", "1", "--help")
+    assert (result.returncode, result.stderr) == (0, "")
+    options = {line.split()[0]: line for line in result.stdout.splitlines() if line[:4] == "  --"}
+    assert options["--nj"].endswith("[3]")
+    assert options["--stop-stage"].endswith("[1]")
+    assert options["--data"].endswith("/data]")
+
+
+def test_a_missing_song_is_named_before_anything_is_installed(tmp_path: Path) -> None:
+    result = bash(ROOT / "recipes/quickstart.sh", "no such.wav", "--venv", tmp_path / "venv")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == "error: no such.wav: no such file\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_python_that_will_not_do_is_named(tmp_path: Path) -> None:
+    (old := tmp_path / "old python").write_text("#!/bin/sh\nexit 1\n")
+    old.chmod(0o755)
+    (song := tmp_path / "song.wav").touch()
+    command = [
+        "bash",
+        str(ROOT / "recipes/quickstart.sh"),
+        str(song),
+        "--venv",
+        str(tmp_path / "v"),
+    ]
+    result = subprocess.run(
+        command, capture_output=True, text=True, env={"PATH": "/usr/bin:/bin", "PYTHON": str(old)}
+    )
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"error: no Python >= 3.11 with its venv module (tried {old})")
+    assert result.stderr.count("\n") == 1
