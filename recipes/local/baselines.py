@@ -3,7 +3,8 @@
     python baselines.py REFERENCE MIXTURES OUT --prior PRIOR [--statistics TRAINING_STEMS]
 
 writes OUT/<baseline>/<track>/<stem>.wav for
-    mixture       every stem is the mixture, divided by the number of stems: SI-SDRi is 0
+    mixture       every stem is the mixture, divided by the number of stems: SI-SDRi is 0, but
+                  above it in windows where a stem rests, as scores reward quiet estimates there
     wiener-split  w_k = s_k^2 / sum_j s_j^2 in each MDCT band, with the levels s_k of a folder of
                   training stems as they are, or else those in the prior, measured on augmented ones
     oracle-mask   |S_k| / sum_j |S_j| of the true stems, on the mixture's STFT

@@ -1,5 +1,6 @@
 """The habits that all recipes share. Needs bash; nothing is installed."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -33,9 +34,11 @@ if at_stage 2 "two"; then echo done; fi
 """
 
 
-def bash(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def bash(
+    *arguments: str | Path, cwd: Path | None = None, **variables: str
+) -> subprocess.CompletedProcess[str]:
     command = ["bash", *map(str, arguments)]
-    environment = {"PATH": "/usr/bin:/bin", "RECIPES": str(ROOT / "recipes")}
+    environment = {"PATH": os.environ["PATH"], "RECIPES": str(ROOT / "recipes"), **variables}
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment)
 
 
@@ -119,12 +122,12 @@ def test_a_mistake_is_one_clear_line(script: Path, arguments: list[str], says: s
 def test_help_prints_the_variables_with_their_values(script: Path) -> None:
     lines = said(script, "--nj", "7", "--help")
     assert lines[:3] == ["Say what was given.", "", "    bash say.sh [WORD...]"]
-    assert [line.split() for line in lines[4:]] == [
-        ["--nj", *"tracks at a time [7]".split()],
-        ["--out-dir", *"where to [a b]".split()],
-        ["--empty", *"nothing by default []".split()],
-        ["--stage", *"first stage [0]".split()],
-        ["--stop-stage", *"last stage [3]".split()],
+    assert [" ".join(line.split()) for line in lines[4:]] == [
+        "--nj tracks at a time [7]",
+        "--out-dir where to [a b]",
+        "--empty nothing by default []",
+        "--stage first stage [0]",
+        "--stop-stage last stage [3]",
     ]
 
 
@@ -171,16 +174,7 @@ def test_a_python_that_will_not_do_is_named(tmp_path: Path) -> None:
     (old := tmp_path / "old python").write_text("#!/bin/sh\nexit 1\n")
     old.chmod(0o755)
     (song := tmp_path / "song.wav").touch()
-    command = [
-        "bash",
-        str(ROOT / "recipes/quickstart.sh"),
-        str(song),
-        "--venv",
-        str(tmp_path / "v"),
-    ]
-    result = subprocess.run(
-        command, capture_output=True, text=True, env={"PATH": "/usr/bin:/bin", "PYTHON": str(old)}
-    )
+    result = bash(ROOT / "recipes/quickstart.sh", song, "--venv", tmp_path / "v", PYTHON=str(old))
     assert result.returncode == 2
     assert result.stderr.startswith(f"error: no Python >= 3.11 with its venv module (tried {old})")
     assert result.stderr.count("\n") == 1

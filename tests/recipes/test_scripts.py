@@ -35,11 +35,11 @@ def local(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture
 def stems(tmp_path: Path) -> Path:
-    """Two tracks of four 16-bit stems, 5 s."""
+    """Two tracks of four 16-bit stems, 3 s."""
     root = tmp_path / "my stems"
     for number in (7, 12):
         (track := root / f"Track{number:05d}").mkdir(parents=True)
-        for stem, wave in zip(STEMS, song(number, 4, 5 * RATE, RATE), strict=True):
+        for stem, wave in zip(STEMS, song(number, 4, 3 * RATE, RATE), strict=True):
             write(track / f"{stem}.wav", wave[None], RATE)
     return root
 
@@ -60,7 +60,9 @@ def test_every_baseline_sums_to_the_mixture(local: Any, tiny_prior: Path) -> Non
     truth = song(0, 8, 6000, RATE).view(4, 2, 6000)  # stereo
     mixture = truth.sum(0)
     names = list(STEMS)
-    split = baselines.wiener_split(mixture, truth, names, prior=prior, network=prior.network)
+    split = baselines.wiener_split(
+        mixture, truth, names, prior=prior, network=prior.network, scale=prior.network.scale
+    )
     for estimates in (
         split,
         baselines.equal_shares(mixture, truth, names),
@@ -73,7 +75,8 @@ def test_every_baseline_sums_to_the_mixture(local: Any, tiny_prior: Path) -> Non
 def test_the_split_follows_the_order_of_the_names(local: Any, tiny_prior: Path) -> None:
     baselines, prior = local("baselines"), load_prior(tiny_prior)
     truth = song(0, 2, 3000, RATE)[:, None]
-    some = {"prior": prior, "network": prior.network}
+    assert isinstance(prior.network, TFUNet)
+    some = {"prior": prior, "network": prior.network, "scale": prior.network.scale}
     forth = baselines.wiener_split(truth.sum(0), truth, ["bass", "piano"], **some)
     back = baselines.wiener_split(truth.sum(0), truth, ["piano", "bass"], **some)
     torch.testing.assert_close(forth.flip(0), back)
@@ -108,6 +111,17 @@ def test_an_estimate_is_done_if_it_is_newer_and_made_alike(local: Any, tmp_path:
     assert not is_done(tmp_path, mixture, settings)
     record.write_text("{")
     assert not is_done(tmp_path, mixture, settings)
+
+
+def test_training_levels_are_the_rms_of_each_band(
+    local: Any, stems: Path, tiny_prior: Path
+) -> None:
+    prior = load_prior(tiny_prior)
+    levels = local("baselines").training_levels(stems, prior, prior.network)
+    waves = [read(stems / track / "bass.wav").samples for track in ("Track00007", "Track00012")]
+    # The transform is orthonormal: the powers of all bands of a frame are those of its samples.
+    power = sum(float(wave.square().mean()) for wave in waves) / 2
+    assert float(levels[0].square().mean()) == pytest.approx(power, rel=0.02)
 
 
 def test_only_the_block_of_that_name_is_renewed(local: Any, tmp_path: Path) -> None:
