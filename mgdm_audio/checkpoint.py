@@ -7,6 +7,7 @@ someone sent never runs their code.
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,6 +131,15 @@ def _fill(network: nn.Module, tensors: dict[str, torch.Tensor], path: Path) -> N
     network.load_state_dict(tensors)
 
 
+def _check(stems: tuple[str, ...], sample_rate: int, mixture_rms: float, segment: int) -> None:
+    """ValueError for values that no prior has. A stem's name becomes the name of a file."""
+    for stem in stems:
+        if not re.fullmatch(r"\w[\w .+-]*", stem) or stems.count(stem) > 1:
+            raise ValueError(f"stem {stem!r} is no name of its own for a file")
+    if not (0 < mixture_rms < float("inf") and sample_rate > 0 and segment > 0):
+        raise ValueError("sample_rate, segment and mixture_rms must be positive")
+
+
 def load_prior(name_or_dir: str | Path, device: str | torch.device = "cpu") -> LoadedPrior:
     """Open a bundled prior by name, or a prior directory.
 
@@ -159,7 +169,8 @@ def load_prior(name_or_dir: str | Path, device: str | torch.device = "cpu") -> L
         stems = tuple(str(stem) for stem in config["stems"])
         sample_rate, mixture_rms = int(config["sample_rate"]), float(config["mixture_rms"])
         segment = int(config.get("segment", 2**18))
-    except (TypeError, ValueError) as error:
+        _check(stems, sample_rate, mixture_rms, segment)
+    except (TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{path / CONFIG}: {error}; the file is damaged, fetch it again") from None
     if len(stems) != shape.sources:
         raise UserError(

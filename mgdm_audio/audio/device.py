@@ -28,7 +28,8 @@ def choose_device(name: str = "auto") -> tuple[torch.device, str]:
 def fast_precision(device: torch.device) -> str:
     """ "bfloat16" where matrix products in it are faster than in float32, else "float32"."""
     if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported(False) else "float32"
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     if device.type == "cpu" and platform.machine() in ("x86_64", "AMD64"):
-        return "bfloat16" if torch.cpu._is_avx512_bf16_supported() else "float32"
+        supported = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)  # not public
+        return "bfloat16" if supported() else "float32"
     return "float32"

@@ -5,6 +5,7 @@ import math
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,9 @@ import click
 
 if TYPE_CHECKING:
     from mgdm_audio.audio.separator import Progress, Separation
+
+
+RECORD = "separation.json"
 
 
 @click.command()
@@ -61,7 +65,8 @@ def separate(
     """Separate audio files into stems.
 
     Writes OUTPUT/<input name>/<stem>.wav, at the input's rate, channels and length, and
-    separation.json, which says how they were made.  The stems sum to the input.
+    separation.json, which says how they were made.  The stems sum to the input, or to the input
+    lowered by a common gain where PCM would clip (a line then says so).
 
     \b
     mgdm-audio separate song.mp3 -o stems
@@ -80,6 +85,7 @@ def separate(
         prior or DEFAULT_PRIOR, sampler or DEFAULT_SAMPLER, overrides=overrides, device=device
     )
     click.echo(f"device: {separator.device} ({separator.device_reason})", err=True)
+    _check_writable(output)
     failed = 0
     for path in inputs:
         try:
@@ -99,6 +105,20 @@ def separate(
         )
     if failed:
         sys.exit(1)
+
+
+def _check_writable(output: Path) -> None:
+    """Before hours of computing, not after: UserError where the folder cannot be written to."""
+    from mgdm_audio.errors import UserError
+
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=output):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"{output}: cannot be written ({error.strerror}); choose another -o"
+        ) from None
 
 
 @contextmanager
@@ -147,10 +167,12 @@ def _write(result: "Separation", output: Path, path: Path, subtype: str) -> None
         partial.mkdir(parents=True)
         for name, samples in zip(result.stems, stems, strict=True):
             write(partial / f"{name}.wav", samples, result.sample_rate, subtype)
-        (partial / "separation.json").write_text(json.dumps(result.report, indent=2) + "\n")
+        (partial / RECORD).write_text(json.dumps(result.report, indent=2) + "\n")
         if final.is_dir():
-            # It may hold files of the user's own: only those of the same name are replaced.
-            for file in sorted(partial.iterdir()):
+            # It may hold files of the user's own: only those of the same name are replaced. The
+            # record goes first and comes last, so that it never describes other stems.
+            (final / RECORD).unlink(missing_ok=True)
+            for file in sorted(partial.iterdir(), key=lambda file: file.name == RECORD):
                 os.replace(file, final / file.name)
         else:
             os.replace(partial, final)

@@ -92,8 +92,11 @@ def train(config: Path, output: Path, overrides: tuple[str, ...], init: str | No
     def batches(size: int, generator: torch.Generator) -> torch.Tensor:
         return songs.batch(size, data.segment, augment, generator)
 
-    torch.manual_seed(training.seed)  # a program's own start, not the library's: initial weights
-    network = TFUNet(shape)
+    if data.segment % shape.bins:
+        raise UserError(f"{where}: data.segment = {data.segment}: give a multiple of {shape.bins}")
+    with torch.random.fork_rng():  # initial weights come from torch's global state, left as it was
+        torch.manual_seed(training.seed)
+        network = TFUNet(shape)
     sample = torch.cat(
         [batches(8, generator_for(training.seed, "statistics", i)) for i in range(40)]
     )

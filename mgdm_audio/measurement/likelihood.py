@@ -42,7 +42,7 @@ class GaussianLikelihood:
     noise_std: float  # sigma_y
 
     def __post_init__(self) -> None:
-        if not self.noise_std > 0:
+        if not 0 < self.noise_std < float("inf"):
             raise ValueError(f"noise_std = {self.noise_std}: give a positive number, say 1e-4")
 
     def residual(self, x: Tensor) -> Tensor:

@@ -65,6 +65,11 @@ class PerStep:
     last: tuple[int, int | float] | None = None
     every: tuple[int, int | float] | None = None
 
+    def __post_init__(self) -> None:
+        for rule, least in ((self.first, 0), (self.last, 0), (self.every, 1)):
+            if rule is not None and rule[0] < least:
+                raise ValueError(f"a rule over {rule[0]} steps; give at least {least}")
+
     def at(self, i: int, n: int) -> int | float:
         """The value at step ``i`` of ``n``."""
         if self.last and i >= n - self.last[0]:

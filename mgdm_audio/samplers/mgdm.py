@@ -65,6 +65,8 @@ class MGDM:
                 raise ValueError(f"{name} = {getattr(self, name)}: give at least {low}")
         if any(v < 0 or v != int(v) for v in self.vi_steps.values):
             raise ValueError("vi_steps are whole numbers >= 0")
+        if any(not 0 < v < 1e6 for v in self.learning_rate.values):
+            raise ValueError("learning_rate is positive and finite")
         if not 0 <= self.eta <= 1 or not 0 <= self.threshold <= 1:
             raise ValueError("eta and threshold lie in [0, 1]")
 

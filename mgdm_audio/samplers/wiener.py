@@ -41,7 +41,7 @@ class WienerGuidance:
     noise_max: float = 3.0  # sigma / alpha of the first level
     noise_min: float = 2e-3  # and of the last
     rho: float = 4.0  # spacing of the levels between them (Karras et al. 2022, eq. 5)
-    covariance: Covariance = "reported"
+    covariance: Covariance = "isotropic"  # of C_t; the others need a prior that knows them
     amortised: bool = False
 
     def __post_init__(self) -> None:
@@ -77,6 +77,11 @@ class WienerGuidance:
                     f"got {type(denoiser).__name__}"
                 )
             denoiser = denoiser.given(likelihood.y)
+        elif self.covariance != "isotropic" and not isinstance(denoiser, MixtureDenoiser):
+            raise PairingError(
+                f"WienerGuidance(covariance={self.covariance!r}) needs a prior that knows it, "
+                f"got {type(denoiser).__name__}; use covariance=isotropic"
+            )
         levels = self.levels(prior)
         # At the top level the signal is negligible beside the noise: scale it to where we start.
         x_t = initial_state(prior, likelihood, generator, x_T)

@@ -231,7 +231,7 @@ def test_a_draw_sums_to_the_mixture(network: DiagonalNetwork) -> None:
 def test_amortised_the_network_sees_the_mixture(network: DiagonalNetwork) -> None:
     y, x_T = normal(2, 1, TIME, seed=2), normal(2, SOURCES, TIME, seed=3)
     likelihood = GaussianLikelihood(MixtureSum(SOURCES), y, 1e-4)
-    sampler = WienerGuidance(num_steps=1, noise_max=0.8, amortised=True)
+    sampler = WienerGuidance(1, noise_max=0.8, covariance="reported", amortised=True)
     x_0 = sampler.sample(prior_of(network), likelihood, generator=generator(), x_T=x_T)
     sigma = SCHEDULE.noise_level[SCHEDULE.nearest(0.8)]
     # Its mean meets the mixture already, and the guidance finds nothing left to share.

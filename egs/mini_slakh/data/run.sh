@@ -8,7 +8,11 @@ stage=0 stop_stage=2 nj=2 out=out seconds=60 python=${PYTHON:-python}
 train=300 validation=12 test=12
 while (($#)); do
     name=${1#--}
-    [[ $1 == --* && -v $name && $# -ge 2 ]] || { echo "error: unknown option $1 (see $0)" >&2; exit 2; }
+    case $1 in
+        --stage | --stop_stage | --nj | --out | --seconds | --train | --validation | --test | --python) ;;
+        *) echo "error: unknown option $1 (see $0)" >&2 && exit 2 ;;
+    esac
+    (($# >= 2)) || { echo "error: $1 needs a value" >&2; exit 2; }
     declare "$name=$2" && shift 2
 done
 

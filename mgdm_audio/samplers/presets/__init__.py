@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,8 +38,8 @@ class _File:
     def __post_init__(self) -> None:
         if self.sampler not in SAMPLERS:
             raise ValueError(f"unknown sampler '{self.sampler}'{nearest(self.sampler, SAMPLERS)}")
-        if not self.noise_std > 0 or self.draws < 1:
-            raise ValueError("noise_std is positive and draws is at least 1")
+        if not 0 < self.noise_std < math.inf or self.draws < 1:
+            raise ValueError("noise_std is positive and finite, draws is at least 1")
 
 
 def list_presets() -> list[str]:
