@@ -41,7 +41,10 @@ def packages() -> Iterator[Check]:
     for name in ("torch", "torchaudio", "numpy", "soundfile", "safetensors"):
         yield _package(name, True, "required", again + name)
     yield _package(
-        "museval", False, "for museval's scores", "install ffmpeg and ffprobe on the PATH, museval"
+        "museval",
+        False,
+        "for BSS Eval in Python",
+        "install ffmpeg and ffprobe on the PATH, museval",
     )
     yield _package("av", False, "for m4a, aac, wma", "pip install 'mgdm_audio[formats]'")
     for name in ("accelerate", "tensorboard"):

@@ -32,15 +32,20 @@ def last_validation(log: Path) -> dict[str, Any]:
 
 
 def table(record: dict[str, Any]) -> str:
-    """A row for each of the network's two uses, a column for each noise level."""
+    """Rows for the network's two uses, all sources and each; a column for each noise level."""
     values = record["validation"]
     sigmas = list(dict.fromkeys(key.partition("@")[2] for key in values))
     lines = ["| the network sees | " + " | ".join(f"sigma = {s}" for s in sigmas) + " |"]
     lines.append("|---" + "|---:" * len(sigmas) + "|")
     for mode, label in MODES.items():
-        errors = [f"{values[f'{mode}@{s}']['all']:.2f}" for s in sigmas]
-        lines.append(f"| {label} | " + " | ".join(errors) + " |")
-    note = f"Denoising error over signal energy in dB, at step {record['step']}."
+        found = [values[f"{mode}@{s}"] for s in sigmas]
+        rows = {label: [f["all"] for f in found]}
+        for k in range(len(found[0]["sources"])):
+            rows[f"{label}, source {k + 1}"] = [f["sources"][k] for f in found]
+        for name, errors in rows.items():
+            lines.append(f"| {name} | " + " | ".join(f"{e:.2f}" for e in errors) + " |")
+    note = "Sources in the order of the configuration's stems. "
+    note += f"Denoising error over signal energy in dB, at step {record['step']}."
     return "\n".join(lines) + f"\n\n{note}\n"
 
 

@@ -269,6 +269,13 @@ def test_a_bad_file_does_not_stop_the_others(separate: Separate) -> None:
         (["--set", "num_steps=0"], "num_steps = 0: at least 1"),
         (["--set", "covariance=diagonal"], "unknown value 'diagonal'"),
         (["--set", "noise_std=-1"], "noise_std is positive"),
+        (["--set", "noise_std=inf"], "noise_std is positive and finite"),
+        (["--sampler", "mgdm", "--set", "num_steps=2000"], "takes 2 to 1000"),
+        (["--sampler", "mgdm", "--set", "vi_steps={base=1, every=[0, 5]}"], "at least 1"),
+        (
+            ["--sampler", "mgdm", "--set", "num_steps=4", "--set", "learning_rate=1e30"],
+            "learning_rate is positive",
+        ),
         (["--set", "num_steps"], "key=value"),
         (["--device", "abacus"], "device 'abacus'"),
         (["--device", "cuda:99"], "device 'cuda:99'"),
