@@ -139,11 +139,12 @@ def test_only_the_block_of_that_name_is_renewed(local: Any, tmp_path: Path) -> N
 
 def test_the_validation_table_is_of_the_last_validation(local: Any, tmp_path: Path) -> None:
     report = local("training_report")
-    values = {f"{mode}@{s}": {"all": -3.25} for mode in ("prior", "given") for s in ("0.1", "1")}
+    error = {"all": -3.25, "sources": [-1.5, -4.75]}
+    values = {f"{mode}@{s}": error for mode in ("prior", "given") for s in ("0.1", "1")}
     lines = [{"step": 1, "validation": {}}, {"step": 2, "validation": values}, {"step": 3}]
     (log := tmp_path / "log.jsonl").write_text("\n".join(map(json.dumps, lines)) + '\n{"st')
     text = report.table(report.last_validation(log))
-    assert text.count("-3.25") == 4
+    assert [text.count(value) for value in ("-3.25", "-1.50", "-4.75")] == [4, 4, 4]
     assert "step 2" in text
 
 
