@@ -30,8 +30,8 @@ _install() { # EXTRAS
     local log=$venv/install.log why
     echo "installing mgdm_audio${1:+[$1]} into $venv (minutes at first; log: $log)"
     if ! (cd "$root" && python -m pip install --no-input --editable ".${1:+[$1]}") >"$log" 2>&1; then
-        why=$(grep '^ *[A-Za-z.]*Error: ' "$log" || grep -i '^error' "$log" || cat "$log")
-        why=${why##*$'\n'}
+        why=$(grep -E '^ *(ERROR|[A-Za-z.]*Error): ' "$log" || grep -i '^error' "$log" || cat "$log")
+        why=$(tail -n 1 <<<"$why" | sed 's/^ *//')
         fail "pip could not install mgdm_audio: ${why:-no message}; see $log"
     fi
 }
