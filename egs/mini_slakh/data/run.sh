@@ -20,6 +20,7 @@ if ((stage <= 0 && stop_stage >= 0)); then
     "$python" local/fetch_soundfonts.py soundfonts
 fi
 for split in train validation test; do
+    if ((${!split} == 0)); then continue; fi
     if ((stage <= 1 && stop_stage >= 1)); then
         "$python" local/render.py "$out" --split "$split" --count "${!split}" --seconds "$seconds" --nj "$nj"
     fi

@@ -6,7 +6,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 
 exec bash "$here/../../../recipes/separate.sh" \
     --data "$here/../data" \
-    --data-options "--train 0 --validation 0 --stop_stage 1" \
+    --data-options "--train 0 --validation 0 --seconds 48 --stop_stage 1" \
     --split test \
     --exp "$here/exp" \
     --prior mini-slakh-v0 \
