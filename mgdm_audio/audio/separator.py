@@ -53,9 +53,7 @@ class Separator:
 
     Several channels are separated as batch items that share their random numbers. Equal channels
     then give equal stems, and a source panned between two channels keeps its place: independent
-    draws would scatter each stem's stereo image by the posterior's spread. On two panned excerpts
-    the energy of the stems away from their true position was 0.8 dB (preset wiener, 4 draws) and
-    0.1 dB (default) lower than with independent draws; SI-SDR did not change.
+    draws would scatter each stem's stereo image by the posterior's spread.
     """
 
     def __init__(

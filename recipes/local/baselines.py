@@ -20,6 +20,7 @@ from pathlib import Path
 
 import torch
 from pending import is_done
+from script import run
 from torch import Tensor
 
 from mgdm_audio import __version__
@@ -135,8 +136,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        with torch.no_grad():
-            main()
-    except UserError as error:
-        raise SystemExit(f"error: {error}") from None
+    with torch.no_grad():
+        run(main)

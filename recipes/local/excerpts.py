@@ -10,6 +10,8 @@ import os
 import shutil
 from pathlib import Path
 
+from script import run
+
 from mgdm_audio.audio.io import read, write
 from mgdm_audio.audio.scoring import find_tracks
 
@@ -41,4 +43,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

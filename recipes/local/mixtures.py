@@ -10,6 +10,7 @@ import argparse
 from pathlib import Path
 
 import torch
+from script import run
 
 from mgdm_audio.audio.io import read, write
 from mgdm_audio.audio.scoring import find_tracks
@@ -41,7 +42,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        raise SystemExit(f"error: {error}") from None
+    run(main)

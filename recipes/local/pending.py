@@ -13,8 +13,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+from script import run
+
 from mgdm_audio.checkpoint import load_prior
-from mgdm_audio.errors import UserError
 from mgdm_audio.samplers.presets import load_preset
 
 
@@ -56,7 +57,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        raise SystemExit(f"error: {error}") from None
+    run(main)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from block import renew
+from script import run
 
 from mgdm_audio.errors import UserError
 
@@ -61,7 +62,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        raise SystemExit(f"error: {error}") from None
+    run(main)
