@@ -30,7 +30,8 @@ from mgdm_audio.networks.mdct import MDCT
 
 GROUP_WIDTH = 16  # channels a convolution group; see Block
 LIMIT = 6.0  # standard deviations at which the linear inputs are clamped
-REACH = 30.0  # and at which levels and masked values are: a guided x_t may stray far
+REACH = 30.0  # and at which levels are, which keep telling loud from louder
+MASK_REACH = 6.0  # and at which masked values are: else a guided x_t that strays is amplified
 SCALE_FLOOR = 1e-3  # smallest s_k: below it a sampler drives normalised inputs far out of range
 LEVEL_FLOOR = 0.01  # added to normalised powers under the logarithm
 
@@ -239,7 +240,7 @@ class TFUNet(nn.Module):
         power = (self.scale**2)[:, None, :]
         gaussian = noise * power / (noise + power)
         whiten = (noise + power).rsqrt()
-        normal = (z * whiten).clamp(-REACH, REACH)
+        normal = z * whiten
         mean = z * power * whiten**2
         variance = gaussian.expand(batch, -1, -1, -1)
         inputs = [normal.clamp(-LIMIT, LIMIT), log_level(normal, z_quadrature * whiten)]
@@ -256,7 +257,7 @@ class TFUNet(nn.Module):
             deviation = gaussian.sum(1, keepdim=True).sqrt()
             blind = (z_quadrature * power * whiten**2).sum(1, keepdim=True)
             surprise = seen * (y - mean.sum(1, keepdim=True))
-            innovation = (surprise / deviation).clamp(-REACH, REACH)
+            innovation = surprise / deviation
             loudness = power.sum(0, keepdim=True).rsqrt()
             inputs += [
                 (y * loudness).clamp(-LIMIT, LIMIT),
@@ -278,7 +279,9 @@ class TFUNet(nn.Module):
 
         # Masks on what came in: a network finds a sign-carrying product far harder than a gain.
         additive, on_source, on_mixture = grid(self.leave(h), 3 * k).chunk(3, 1)
-        correction = variance.sqrt() * (additive + on_source * normal + on_mixture * innovation)
+        masked = on_source * normal.clamp(-MASK_REACH, MASK_REACH)
+        masked = masked + on_mixture * innovation.clamp(-MASK_REACH, MASK_REACH)
+        correction = variance.sqrt() * (additive + masked)
         # With the mixture given, only corrections that sum to zero over the sources are left.
         mean = mean + correction - share * correction.sum(1, keepdim=True)
         # The variance is fitted on features that it cannot change: the mean trains as without it.
