@@ -8,6 +8,7 @@ from mgdm_audio.diffusion.bridge import (
     sample_bridge,
     sample_forward,
 )
+from mgdm_audio.diffusion.codec import Codec
 from mgdm_audio.diffusion.denoiser import (
     CallCounter,
     Denoiser,
@@ -22,6 +23,7 @@ from mgdm_audio.diffusion.schedule import Level, NoiseSchedule
 __all__ = [
     "BridgeCoefficients",
     "CallCounter",
+    "Codec",
     "Denoiser",
     "EDMDenoiser",
     "EpsDenoiser",

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mgdm_audio.broadcast import per_item
+from mgdm_audio.diffusion.codec import Codec
 from mgdm_audio.diffusion.denoiser import Denoiser
 from mgdm_audio.diffusion.schedule import Level, NoiseSchedule
 from mgdm_audio.rng import Generators, randn
@@ -15,11 +16,16 @@ from mgdm_audio.rng import Generators, randn
 
 @dataclass(frozen=True)
 class Prior:
-    """A diffusion prior in variance-preserving coordinates ``x_t = alpha_t x_0 + sigma_t eps``."""
+    """A diffusion prior in variance-preserving coordinates ``x_t = alpha_t x_0 + sigma_t eps``.
+
+    With a ``codec`` it is a latent prior: ``x_t`` and ``x_0`` are latents wherever this class
+    speaks of them, ``event_shape`` is the shape of one latent, and ``codec.decode(x_0)`` the event.
+    """
 
     denoiser: Denoiser
     schedule: NoiseSchedule
-    event_shape: tuple[int, ...]
+    event_shape: tuple[int, ...]  # of the variable that is diffused
+    codec: Codec | None = None
 
     def predict_x0(self, x_t: Tensor, t: Level) -> Tensor:
         """``E[x_0 | x_t] = D(x_t / alpha_t, sigma_t / alpha_t)``, ``x_t: [batch, *event]``.

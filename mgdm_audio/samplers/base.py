@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor
 
-from mgdm_audio.diffusion import Level, Prior
+from mgdm_audio.diffusion import Codec, Level, Prior
 from mgdm_audio.errors import PairingError
 from mgdm_audio.measurement import Likelihood, Operator
 from mgdm_audio.rng import Generators
 
 OperatorT = TypeVar("OperatorT", bound=Operator)
+LikelihoodT = TypeVar("LikelihoodT", bound=Likelihood)
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Step:
     index: int  # 0 .. total-1
     total: int
     t: int  # level of x_t
-    x_t: Tensor  # [batch, *event]
+    x_t: Tensor  # [batch, *event]; under a latent prior a latent, as x_0 is
     x_0: Tensor  # [batch, *event], the current estimate
 
 
@@ -92,6 +93,36 @@ def require(operator: Operator, kind: type[OperatorT], who: str) -> OperatorT:
     if not isinstance(operator, kind):
         raise PairingError(f"{who} needs a {kind.__name__}, got {type(operator).__name__}")
     return operator
+
+
+def require_codec(prior: Prior, who: str) -> Codec:
+    """The codec of ``prior``, or ``PairingError`` when the sampler ``who`` finds none."""
+    if prior.codec is None:
+        raise PairingError(
+            f"{who} needs a latent Prior, one with a codec, got a Prior without; "
+            "use a sampler that needs none, say mgdm"
+        )
+    return prior.codec
+
+
+class Decoded(Operator):
+    """``z -> A(decode(z))``: what is observed of the event behind a latent."""
+
+    def __init__(self, operator: Operator, codec: Codec) -> None:
+        self.operator, self.codec = operator, codec
+
+    def __call__(self, z: Tensor) -> Tensor:
+        return self.operator(self.codec.decode(z))
+
+
+def on_latents(likelihood: LikelihoodT, prior: Prior) -> LikelihoodT:
+    """``g(y | decode(z))``, the likelihood of a latent: takes any sampler to a latent prior.
+
+    ``prior.codec.decode(MGDM().sample(prior, on_latents(likelihood, prior), generator=...))`` for
+    samplers that need no more than a gradient of the operator.
+    """
+    operator = Decoded(likelihood.operator, require_codec(prior, "on_latents"))
+    return cast(LikelihoodT, replace(cast(Any, likelihood), operator=operator))
 
 
 def initial_state(

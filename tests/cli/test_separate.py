@@ -365,3 +365,14 @@ def test_a_sampler_that_the_prior_cannot_serve_is_one_line(
     assert "amortised" in complaint(separate(path, *prior, "--set", "amortised=true"))
     assert "covariance=isotropic" in complaint(separate(path, *prior))  # the preset's is band
     assert nothing_written(separate)
+
+
+@pytest.mark.parametrize(("sampler", "name"), [("psld", "PSLD"), ("resample", "ReSample")])
+def test_a_latent_sampler_wants_a_prior_with_a_codec(
+    separate: Separate, sampler: str, name: str
+) -> None:
+    path = separate.put("a.wav", song(1, 1, 3000, 22050))
+    line = complaint(separate(path, "--sampler", sampler, "--set", "num_steps=3"))
+    assert f"{name} needs a latent Prior" in line
+    assert "use a sampler that needs none, say mgdm" in line
+    assert nothing_written(separate)

@@ -12,6 +12,13 @@ from mgdm_audio.measurement import GaussianLikelihood
 from mgdm_audio.rng import generator_for
 from mgdm_audio.samplers import SAMPLERS
 from mgdm_audio.samplers.base import Sampler, Step
+from tests.samplers.latent import LinearCodec
+
+
+@pytest.fixture
+def prior(prior: Prior) -> Prior:
+    """With a codec, for the samplers that want one: a change of basis. The others ignore it."""
+    return dataclasses.replace(prior, codec=LinearCodec(prior.event_shape, prior.event_shape))
 
 
 def small(cls: type[Any]) -> Sampler:
