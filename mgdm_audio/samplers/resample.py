@@ -85,9 +85,11 @@ class ReSample:
             z_0 = prior.predict_x0(z, t)
             z = sample_bridge(schedule, z_0, z, 0, t_prev, t, eta=eta, generator=generator)
             if self.guidance > 0:
-                # d z_0 / d z = 1 / alpha_t with eps fixed, so alpha_t of alpha_t^2 is left.
-                weight = self.guidance * per_item(schedule.alpha[t], z)
-                z = z - weight * _norm_gradient(on_z, z_0)
+                # Of |y - A dec(z_0)|, not squared. With eps fixed d z_0 / d z = 1 / alpha_t, so one
+                # alpha_t of alpha_t^2 is left.
+                square, gradient = _misfit(on_z, z_0)
+                inverse = torch.where(square > 0, square.rsqrt(), 0.0)
+                z = z - self.guidance * float(schedule.alpha[t]) * per_item(inverse, z) * gradient
             i = self.num_steps - 1 - j  # t = t_i
             if i <= self.num_steps - third and i % self.every == 0:  # t in C
                 if self.lookahead > 0:
@@ -113,12 +115,8 @@ class ReSample:
         adam = Adam(x, learning_rate)
         enough = likelihood.noise_std**2 * likelihood.y[0].numel()
         for step in range(self.fit_steps):
-            with torch.enable_grad():
-                leaf = x.detach().requires_grad_()
-                residual = likelihood.residual(leaf)
-                square = inner(residual, residual)
-                gradient = torch.autograd.grad(square.sum() / 2, leaf)[0]
-            fitted = square.detach() <= enough
+            square, gradient = _misfit(likelihood, x)
+            fitted = square <= enough
             if step % 10 == 0 and bool(fitted.all()):  # now and then: asking waits for the device
                 break
             before = x.clone()
@@ -137,12 +135,11 @@ class ReSample:
         return mean + share**0.5 * sigma * randn_like(z, generator)
 
 
-def _norm_gradient(likelihood: GaussianLikelihood, x: Tensor) -> Tensor:
-    """``grad_x |y - A(x)|`` for every item, 0 where ``y`` is met: ``[batch, *event]``."""
+def _misfit(likelihood: GaussianLikelihood, x: Tensor) -> tuple[Tensor, Tensor]:
+    """``|y - A x|^2``, ``[batch]``, and the gradient of its half, shaped like ``x``."""
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         residual = likelihood.residual(x)
         square = inner(residual, residual)
         gradient = torch.autograd.grad(square.sum() / 2, x)[0]
-    square = square.detach()
-    return gradient * per_item(torch.where(square > 0, square.rsqrt(), 0.0), x)
+    return square.detach(), gradient
