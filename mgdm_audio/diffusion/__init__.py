@@ -17,6 +17,7 @@ from mgdm_audio.diffusion.denoiser import (
     VDenoiser,
 )
 from mgdm_audio.diffusion.gaussian import GaussianDenoiser
+from mgdm_audio.diffusion.joint import JointDenoiser, join
 from mgdm_audio.diffusion.prior import Prior
 from mgdm_audio.diffusion.schedule import Level, NoiseSchedule
 
@@ -28,6 +29,7 @@ __all__ = [
     "EDMDenoiser",
     "EpsDenoiser",
     "GaussianDenoiser",
+    "JointDenoiser",
     "Level",
     "NoiseSchedule",
     "Prior",
@@ -35,6 +37,7 @@ __all__ = [
     "bridge",
     "ddim",
     "ddim_step",
+    "join",
     "sample_bridge",
     "sample_forward",
 ]
