@@ -2,8 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
+
+from mgdm_audio.diffusion.posterior import (
+    Covariance,
+    JacobianPosterior,
+    Posterior,
+    isotropic,
+    jacobian,
+)
+from mgdm_audio.errors import PairingError
+
+
+@dataclass(frozen=True)
+class Eigenbasis:
+    """A transform of whole events, sources and all: coefficients are ``[batch, n]``."""
+
+    basis: Tensor  # [n, n], eigenvectors in its columns
+    event_shape: tuple[int, ...]
+
+    def analysis(self, x: Tensor) -> Tensor:
+        return x.flatten(1) @ self.basis
+
+    def synthesis(self, coefficients: Tensor, time: int) -> Tensor:
+        return (coefficients @ self.basis.T).reshape(-1, *self.event_shape)
 
 
 class GaussianDenoiser:
@@ -25,3 +50,18 @@ class GaussianDenoiser:
         z = x.flatten(1) @ basis
         x_0: Tensor = (z * variances / (variances + noise)) @ basis.T
         return x_0.reshape(x.shape)
+
+    def posterior(
+        self, x: Tensor, sigma: Tensor, covariance: Covariance = "reported"
+    ) -> Posterior | JacobianPosterior:
+        """``p(x_0 | x)``, exact where ``covariance`` is "reported" (or "jacobian")."""
+        if covariance == "isotropic":
+            return isotropic(self, x, sigma)
+        if covariance == "jacobian":
+            return jacobian(self, x, sigma)
+        if covariance == "band":
+            raise PairingError("GaussianDenoiser knows no bands; use covariance=reported")
+        variances, noise = self.variances.to(x), sigma.to(x).reshape(-1, 1) ** 2
+        transform = Eigenbasis(self.basis.to(x), tuple(x.shape[1:]))
+        mean = self(x, sigma)
+        return Posterior(mean, variances * noise / (variances + noise), transform, separable=False)

@@ -7,15 +7,25 @@ share that its own uncertainty v_k bears to the total, and a denoiser's mean alo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
+import torch
 from torch import Tensor
 
+from mgdm_audio.broadcast import per_item
 from mgdm_audio.diffusion.denoiser import Denoiser
+from mgdm_audio.diffusion.lanczos import square_root
+from mgdm_audio.diffusion.prior import Prior
+from mgdm_audio.diffusion.schedule import Level
+from mgdm_audio.errors import PairingError
 
-Covariance = Literal["isotropic", "band", "reported"]
-"""Where v comes from: ``sigma^2 / (1 + sigma^2)`` for every sample; the training set's spectrum per
-(source, bin), ``sigma^2 s^2 / (sigma^2 + s^2)``; or the network's own report per time and bin."""
+Covariance = Literal["isotropic", "band", "reported", "jacobian"]
+"""Where Cov(x_0 | x_t) comes from: ``sigma^2 / (1 + sigma^2)`` for every sample; the training set's
+spectrum per (source, bin), ``sigma^2 s^2 / (sigma^2 + s^2)``; the network's own report per time and
+bin; or ``sigma^2 dD/dx``, which is exact for an exact denoiser (Tweedie's second-order formula) and
+costs a vector-Jacobian product through the network for every product with it."""
+
+KRYLOV_STEPS = 20  # products with a Jacobian for one solve or one square root
 
 
 class Transform(Protocol):
@@ -42,14 +52,50 @@ class Identity:
 
 @dataclass(frozen=True)
 class Posterior:
-    """``p(x_0 | x_t) ~ N(mean, Phi^T diag(variance) Phi)``.
+    """``p(x_0 | x_t) ~ N(mean, C)``, ``C = Phi^T diag(variance) Phi``.
 
-    ``mean: [batch, sources, time]``; ``variance``: of the transform's coefficients, broadcastable.
+    ``mean: [batch, *event]``; ``variance``: of the transform's coefficients, broadcastable.
+    ``separable``: Phi acts on each source alone and alike, so that it commutes with mixing.
     """
 
     mean: Tensor
     variance: Tensor
     transform: Transform
+    separable: bool = True
+
+    def covary(self, x: Tensor) -> Tensor:
+        """``C x``: ``[batch, *event]``."""
+        return self._scaled(self.variance, x)
+
+    def root(self, x: Tensor) -> Tensor:
+        """``C^(1/2) x``: what turns white noise into a draw of x_0 about the mean."""
+        return self._scaled(self.variance.sqrt(), x)
+
+    def _scaled(self, factor: Tensor, x: Tensor) -> Tensor:
+        return self.transform.synthesis(factor * self.transform.analysis(x), x.shape[-1])
+
+
+@dataclass(frozen=True)
+class JacobianPosterior:
+    """``p(x_0 | x_t) ~ N(mean, sigma^2 dD/dx)``, by vector-Jacobian products through the denoiser.
+
+    The Jacobian of an exact denoiser is symmetric; a network's is so only nearly, and its transpose
+    stands in for it. Holds the network's activations for as long as it lives.
+    """
+
+    mean: Tensor  # [batch, *event], without a graph
+    x: Tensor  # the input, on which ``output`` depends
+    output: Tensor  # D(x), with its graph
+    sigma: Tensor  # [] or [batch]
+    separable: bool = False
+
+    def covary(self, x: Tensor) -> Tensor:
+        with torch.enable_grad():
+            pulled = torch.autograd.grad(self.output, self.x, x, retain_graph=True)[0]
+        return per_item(self.sigma**2, x) * pulled
+
+    def root(self, x: Tensor) -> Tensor:
+        return square_root(self.covary, x, KRYLOV_STEPS)
 
 
 class MixtureNetwork(Protocol):
@@ -81,10 +127,14 @@ class MixtureDenoiser:
         """The denoiser of ``p(x_0 | y)``; ``mixture: [batch, 1, time]``."""
         return MixtureDenoiser(self.network, mixture)
 
-    def posterior(self, x: Tensor, sigma: Tensor, covariance: Covariance) -> Posterior:
-        """Mean and variance of ``x_0`` given ``x: [batch, sources, time]`` (and the mixture)."""
+    def posterior(
+        self, x: Tensor, sigma: Tensor, covariance: Covariance
+    ) -> Posterior | JacobianPosterior:
+        """Mean and covariance of ``x_0`` given ``x: [batch, sources, time]`` (and the mixture)."""
         if covariance == "isotropic":
             return isotropic(self, x, sigma)
+        if covariance == "jacobian":
+            return jacobian(self, x, sigma)
         mean, variance = self.network.posterior(x, sigma, self.mixture)
         if covariance == "band":
             variance = self.network.band_variance(sigma)
@@ -98,3 +148,42 @@ def isotropic(denoiser: Denoiser, x: Tensor, sigma: Tensor) -> Posterior:
     """
     level = sigma.to(x).reshape(-1, *[1] * (x.ndim - 1)) ** 2
     return Posterior(denoiser(x, sigma), level / (1 + level), Identity())
+
+
+def jacobian(denoiser: Denoiser, x: Tensor, sigma: Tensor) -> JacobianPosterior:
+    """The posterior of any denoiser by its Jacobian; ``mean`` keeps its graph under gradients."""
+    graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        x = x if x.requires_grad else x.detach().requires_grad_()
+        output = denoiser(x, sigma)
+    return JacobianPosterior(output if graph else output.detach(), x, output, sigma)
+
+
+def posterior_of(
+    denoiser: Denoiser, x: Tensor, sigma: Tensor, covariance: Covariance
+) -> Posterior | JacobianPosterior:
+    """Mean and covariance of ``x_0`` given ``x_0 + sigma eps = x: [batch, *event]``.
+
+    Raises ``PairingError`` for "band" or "reported" where the denoiser does not know them.
+    """
+    if covariance == "isotropic":
+        return isotropic(denoiser, x, sigma)
+    if covariance == "jacobian":
+        return jacobian(denoiser, x, sigma)
+    report: Any = getattr(denoiser, "posterior", None)
+    if report is None:
+        raise PairingError(
+            f"covariance={covariance!r} needs a prior that knows it, got "
+            f"{type(denoiser).__name__}; use covariance=isotropic"
+        )
+    posterior: Posterior = report(x, sigma, covariance)
+    return posterior
+
+
+def predict_posterior(
+    prior: Prior, x_t: Tensor, t: Level, covariance: Covariance
+) -> Posterior | JacobianPosterior:
+    """``posterior_of`` at a level ``t >= 1`` of the prior: ``x_t = alpha_t x_0 + sigma_t eps``."""
+    noise = prior.schedule.noise_level[t].to(x_t.dtype).to(x_t.device)
+    alpha = per_item(prior.schedule.alpha[t], x_t)
+    return posterior_of(prior.denoiser, x_t / alpha, noise, covariance)

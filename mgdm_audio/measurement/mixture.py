@@ -85,17 +85,26 @@ class MixtureSum(SourceMatrix):
         parallel = self.pinv(self(b))
         return parallel / (rho + self._norm2) + (b - parallel) / rho
 
-    def wiener_gain(self, variance: Tensor, noise_std: float) -> Tensor:
-        """``C A^T (A C A^T + noise_std^2 I)^-1`` for ``C = diag(variance)``: each source's share.
+    def mixed_variance(self, variance: Tensor) -> Tensor:
+        """The variance of the mixture of independent sources, ``sum_k w_k^2 v_k``.
 
-        ``variance: [batch, K, *any]`` -> the gain, shaped alike, that multiplies a residual
-        ``[batch, 1, *any]``: ``w_k v_k / (sum_j w_j^2 v_j + noise_std^2)``. Any orthonormal
-        transform over time may have been applied to both, since A leaves time alone.
+        ``variance: [batch, K or 1, *any]`` -> ``[batch, 1, *any]``. Any orthonormal transform over
+        time may have been applied to the sources, since A leaves time alone.
         """
+        return (self._weights(variance) ** 2 * variance).sum(1, keepdim=True)
+
+    def wiener_gain(self, variance: Tensor, noise_variance: float | Tensor) -> Tensor:
+        """``C A^T (A C A^T + noise_variance)^-1`` for ``C = diag(variance)``: each source's share.
+
+        ``variance: [batch, K or 1, *any]`` -> the gain ``[batch, K, *any]`` that multiplies a
+        residual ``[batch, 1, *any]``; ``noise_variance`` broadcasts over that.
+        """
+        total = self.mixed_variance(variance) + noise_variance
+        return self._weights(variance) * variance / total
+
+    def _weights(self, variance: Tensor) -> Tensor:
         weights = torch.tensor(self.weights).to(variance)
-        weights = weights.reshape(-1, *[1] * (variance.ndim - 2))
-        total = (weights**2 * variance).sum(1, keepdim=True) + noise_std**2
-        return weights * variance / total
+        return weights.reshape(-1, *[1] * (variance.ndim - 2))
 
 
 def _mix(matrix: Tensor, x: Tensor) -> Tensor:

@@ -13,6 +13,15 @@ every batch item and not once for a batch, so that an item's result does not dep
 neighbours; and the gradient of the variational objective is written out except through the
 denoiser, which is the same number at less cost.
 
+Beyond the paper, ``covariance`` gives the potential what the denoiser does not know of x_0,
+
+    N(y; A D_s(x_s), sigma_y^2 I + A C_s A^T),        C_s = Cov(x_0 | x_s)
+
+without which the Gibbs chain has the wrong target and more sweeps do not help. With C_s the
+denoiser's slope is known too, dD_s/dx_s = (alpha_s / sigma_s^2) C_s (Tweedie), so (a) is Gaussian
+conditioning, without a gradient: ``gauss_step = "exact"``, exact where D_s is linear. ``project``
+ends with a draw of x_0 given x_s and y, which the paper's last x_0 is not.
+
 The grid is part of the method: on a variance-preserving grid of 20 steps the returned x_0 keeps a
 visible spread, on the audio grid it does not. The last x_0 is a draw from p(x_0 | x_s) at the
 lowest level, with no likelihood after it, so it fits y no better than that level's noise allows.
@@ -20,18 +29,33 @@ lowest level, with no likelihood after it, so it fits y no better than that leve
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from mgdm_audio.broadcast import per_item
 from mgdm_audio.diffusion import Level, Prior, bridge, ddim, sample_bridge, sample_forward
+from mgdm_audio.diffusion.posterior import Covariance
 from mgdm_audio.measurement import Likelihood
 from mgdm_audio.rng import Generators, randint, randn_like
 from mgdm_audio.samplers.adam import Adam
-from mgdm_audio.samplers.base import OnStep, PerStep, Step, initial_state, likelihood_score
+from mgdm_audio.samplers.base import (
+    OnStep,
+    PerStep,
+    Step,
+    initial_state,
+    likelihood_score,
+)
+from mgdm_audio.samplers.conditioning import (
+    condition_clean,
+    condition_state,
+    covariant_score,
+    require_linear_gaussian,
+)
 
 IndexLaw = Literal["mu*", "mu0", "uniform", "fixed"]
 
@@ -39,6 +63,8 @@ IndexLaw = Literal["mu*", "mu0", "uniform", "fixed"]
 @dataclass(frozen=True)
 class MGDM:
     """Mixture-guided diffusion model; needs nothing of the operator but a gradient.
+
+    With a ``covariance`` or ``project`` it needs a LinearOperator and a Gaussian likelihood.
 
     Laws of the index s at level t_i (``index_law``), all on integers >= 1:
     ``mu*``: U[min_index, t_{i-1}] while i > floor(threshold K), then t_{i-1} (the paper's choice);
@@ -57,6 +83,9 @@ class MGDM:
     threshold: float = 0.25  # share of the levels, from below, where mu* is t_{i-1}
     noising: Literal["forward", "bridge"] = "forward"  # (c): q(x_t | x_s) or q(x_t | x_s, x_next)
     outer: Literal["paper", "code"] = "paper"  # levels visited, see _levels
+    covariance: Literal["none"] | Covariance = "none"  # C_s; "none": the paper's potential
+    gauss_step: Literal["variational", "exact"] = "variational"  # how (a) is drawn
+    project: bool = False  # end on x_0 given y
 
     def __post_init__(self) -> None:
         least = {"num_steps": 4, "gibbs_steps": 1, "denoise_steps": 1, "min_index": 1}
@@ -69,6 +98,8 @@ class MGDM:
             raise ValueError("learning_rate is positive and finite")
         if not 0 <= self.eta <= 1 or not 0 <= self.threshold <= 1:
             raise ValueError("eta and threshold lie in [0, 1]")
+        if self.gauss_step == "exact" and self.covariance == "none":
+            raise ValueError("gauss_step = 'exact' needs a covariance, say covariance = 'band'")
 
     @torch.no_grad()
     def sample(
@@ -82,6 +113,8 @@ class MGDM:
     ) -> Tensor:
         """Algorithm 1: a draw of ``x_0: [batch, *event]`` given ``likelihood.y``."""
         grid, schedule = self._levels(prior), prior.schedule
+        if self.covariance != "none" or self.project:
+            require_linear_gaussian(likelihood, "MGDM(covariance, project)")
         x_t = initial_state(prior, likelihood, generator, x_T)
         x_0 = prior.predict_x0(x_t, grid[0])
         first = 0 if self.outer == "paper" else 1
@@ -95,7 +128,8 @@ class MGDM:
                 )
             s = self._draw_index(k, t_prev, len(x_t), generator)  # shared by the R sweeps
             for _ in range(self.gibbs_steps):  # Algorithm 2
-                x_s = self._fit_and_draw(prior, likelihood, x_0, x_t, s, t, k, generator)  # (a)
+                step = self._condition if self.gauss_step == "exact" else self._fit_and_draw
+                x_s = step(prior, likelihood, x_0, x_t, s, t, k, generator)  # (a)
                 x_0 = self._denoise(prior, x_s, s, generator)  # (b)
                 if self.noising == "forward" or j == 0:  # (c)
                     x_t = sample_forward(schedule, x_s, s, t, generator=generator)
@@ -104,6 +138,10 @@ class MGDM:
                     x_t = sample_bridge(schedule, x_s, x_next, s, t, t_next, generator=generator)
             if on_step is not None:
                 on_step(Step(k, len(outer), t, x_t, x_0))
+        if self.project:
+            x_0 = condition_clean(
+                prior, likelihood, x_0, x_s, s, self.covariance, generator=generator
+            )
         return x_0
 
     def _levels(self, prior: Prior) -> list[int]:
@@ -149,16 +187,39 @@ class MGDM:
         precision = per_item(kernel.std, mean) ** -2
         mu = mean.clone()
         log_std = per_item(kernel.std, mean).log().expand_as(mean).clone()
+        score_of: Callable[..., Tensor] = likelihood_score
+        if self.covariance != "none":
+            score_of = partial(covariant_score, covariance=self.covariance)
         learning_rate = self.learning_rate.at(k, self.num_steps)
         adam_mu, adam_log_std = Adam(mu, learning_rate), Adam(log_std, learning_rate)
         for _ in range(int(self.vi_steps.at(k, self.num_steps))):
             step = log_std.exp() * randn_like(mu, generator)
             x_s = mu + step
             # d/dX of the integrand; by reparameterisation also its gradient in mu.
-            gradient = (x_s - mean) * precision - likelihood_score(prior, likelihood, x_s, s)
+            score = score_of(prior, likelihood, x_s, s)
+            gradient = (x_s - mean) * precision - score
             adam_mu.step(gradient)
             adam_log_std.step(gradient * step - 1)  # the entropy's gradient is -1
         return mu + log_std.exp() * randn_like(mu, generator)
+
+    def _condition(
+        self,
+        prior: Prior,
+        likelihood: Any,
+        x_0: Tensor,
+        x_t: Tensor,
+        s: Tensor,
+        t: int,
+        k: int,
+        generator: Generators,
+    ) -> Tensor:
+        """Conditional (a) in closed form, with D_s linear about a draw from q(x_s | x_0, x_t)."""
+        assert self.covariance != "none"  # see __post_init__
+        kernel = bridge(prior.schedule, 0, s, t)
+        mean = kernel.mean(x_0, x_t)
+        return condition_state(
+            prior, likelihood, mean, kernel.std, s, self.covariance, generator=generator
+        )
 
     def _denoise(self, prior: Prior, x_s: Tensor, s: Tensor, generator: Generators) -> Tensor:
         """Conditional (b): DDIM on the M levels floor(linspace(0, s, M)), M - 1 denoiser calls."""

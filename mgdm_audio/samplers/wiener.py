@@ -22,19 +22,21 @@ from torch import Tensor
 
 from mgdm_audio.broadcast import per_item
 from mgdm_audio.diffusion import Prior
-from mgdm_audio.diffusion.posterior import Covariance, MixtureDenoiser, isotropic
+from mgdm_audio.diffusion.posterior import Covariance, MixtureDenoiser, posterior_of
 from mgdm_audio.errors import PairingError
 from mgdm_audio.measurement import GaussianLikelihood, MixtureSum
 from mgdm_audio.rng import Generators, randn_like
 from mgdm_audio.samplers.base import OnStep, Step, initial_state, require
+from mgdm_audio.samplers.conditioning import correction, require_linear_gaussian
 
 
 @dataclass(frozen=True)
 class WienerGuidance:
-    """See the module's docstring. Needs a MixtureSum; any Prior with covariance = "isotropic".
+    """See the module's docstring. Needs a LinearOperator, and a prior that knows ``covariance``.
 
-    ``amortised`` lets the network see the mixture as well, where it was trained to: C_t and D(x_t)
-    are then those of p(x_0 | x_t, y), and (*) only removes what is left of the residual.
+    ``amortised`` (for a MixtureSum) lets the network see the mixture as well, where it was trained
+    to: C_t and D(x_t) are then those of p(x_0 | x_t, y), and (*) only removes what is left of the
+    residual.
     """
 
     num_steps: int = 10
@@ -68,20 +70,17 @@ class WienerGuidance:
         on_step: OnStep | None = None,
     ) -> Tensor:
         """A draw [batch, sources, time]; ``x_T``: noise of unit variance scaled to level T."""
-        operator = require(likelihood.operator, MixtureSum, "WienerGuidance")
+        require_linear_gaussian(likelihood, "WienerGuidance")
+        operator = likelihood.operator
         denoiser = prior.denoiser
         if self.amortised:
+            require(operator, MixtureSum, "WienerGuidance(amortised)")
             if not isinstance(denoiser, MixtureDenoiser):
                 raise PairingError(
                     "WienerGuidance(amortised) needs a prior trained to see the mixture, "
                     f"got {type(denoiser).__name__}"
                 )
             denoiser = denoiser.given(likelihood.y)
-        elif self.covariance != "isotropic" and not isinstance(denoiser, MixtureDenoiser):
-            raise PairingError(
-                f"WienerGuidance(covariance={self.covariance!r}) needs a prior that knows it, "
-                f"got {type(denoiser).__name__}; use covariance=isotropic"
-            )
         levels = self.levels(prior)
         # At the top level the signal is negligible beside the noise: scale it to where we start.
         x_t = initial_state(prior, likelihood, generator, x_T)
@@ -90,14 +89,9 @@ class WienerGuidance:
         for i, t in enumerate(levels):
             noise = prior.schedule.noise_level[t]
             z = x_t / per_item(prior.schedule.alpha[t], x_t)
-            if isinstance(denoiser, MixtureDenoiser):
-                posterior = denoiser.posterior(z, noise, self.covariance)
-            else:
-                posterior = isotropic(denoiser, z, noise)
-            residual = posterior.transform.analysis(likelihood.residual(posterior.mean))
-            gain = operator.wiener_gain(posterior.variance, likelihood.noise_std)
-            shared = posterior.transform.synthesis(gain * residual, z.shape[-1])
-            x_0 = posterior.mean + shared
+            posterior = posterior_of(denoiser, z, noise, self.covariance)
+            residual = likelihood.residual(posterior.mean)
+            x_0 = posterior.mean + correction(operator, posterior, residual, likelihood.noise_std)
             if on_step is not None:
                 on_step(Step(i, len(levels), t, x_t, x_0))
             if i + 1 < len(levels):

@@ -33,7 +33,7 @@ def test_the_wiener_gain_is_the_gaussian_conditional() -> None:
     operator, noise_std = MixtureSum(3, [1.0, 0.5, -2.0]), 0.3
     variance = torch.rand(2, 3, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     a = operator.matrix
-    gain = operator.wiener_gain(variance, noise_std)
+    gain = operator.wiener_gain(variance, noise_std**2)
     for i in range(2):
         for t in range(4):
             c = torch.diag(variance[i, :, t])

@@ -161,10 +161,30 @@ def test_isotropic_guidance_takes_any_prior(noise_std: float) -> None:
     assert (likelihood.residual(x_0) - left * likelihood.residual(mean)).abs().max() < 1e-12
 
 
+@pytest.mark.parametrize("covariance", ["band", "reported", "jacobian"])
+def test_any_linear_operator_will_do(network: DiagonalNetwork, covariance: Any) -> None:
+    """Two of three sources known, one step: the Gaussian conditional given them and x_t."""
+    y, x_T = normal(2, 2, TIME, seed=2), normal(2, SOURCES, TIME, seed=3)
+    likelihood = GaussianLikelihood(KnownSources([0, 2], SOURCES), y, 0.3)
+    sampler = WienerGuidance(num_steps=1, noise_max=0.8, covariance=covariance)
+    x_0 = sampler.sample(prior_of(network), likelihood, generator=generator(), x_T=x_T)
+    level = SCHEDULE.nearest(0.8)
+    sigma = float(SCHEDULE.noise_level[level])
+    z = (x_T * (SCHEDULE.noise_level[level] / SCHEDULE.sigma[-1])).flatten(1)
+    size = SOURCES * TIME
+    rows = torch.eye(size, dtype=Double)
+    known = torch.cat([rows[:TIME], rows[2 * TIME :]])
+    noise = torch.diag(torch.tensor([sigma**2] * size + [0.3**2] * 2 * TIME, dtype=Double))
+    seen = torch.cat([z, y.flatten(1)], 1)
+    want = conditional(network.covariance, torch.cat([rows, known]), noise, seen)
+    # Conjugate gradients to ten rounding errors; 16 unknowns, so 20 steps are enough.
+    assert (x_0.flatten(1) - want).abs().max() < 1e-9
+
+
 @pytest.mark.parametrize("weights", [(1.0, 1.0, 1.0), (0.5, -2.0, 0.0)])
 def test_the_gain_is_the_dense_one(weights: tuple[float, ...]) -> None:
     variance = 0.1 + normal(2, SOURCES, 5, 7) ** 2
-    gain = MixtureSum(SOURCES, weights).wiener_gain(variance, 0.3)
+    gain = MixtureSum(SOURCES, weights).wiener_gain(variance, 0.3**2)
     assert gain.shape == variance.shape
     a = torch.tensor([weights], dtype=Double)
     for index in torch.cartesian_prod(torch.arange(2), torch.arange(5), torch.arange(7)).tolist():
@@ -294,9 +314,9 @@ def test_an_item_is_drawn_from_its_own_generator_alone(network: DiagonalNetwork)
 
 
 def test_a_wrong_pairing_is_a_type_error_naming_both(network: DiagonalNetwork) -> None:
-    likelihood = GaussianLikelihood(KnownSources([0], SOURCES), normal(1, 1, TIME), 0.1)
-    with pytest.raises(TypeError, match=r"WienerGuidance needs a MixtureSum, got KnownSources"):
-        WienerGuidance().sample(prior_of(network), likelihood, generator=generator())
+    known = GaussianLikelihood(KnownSources([0], SOURCES), normal(1, 1, TIME), 0.1)
+    with pytest.raises(TypeError, match=r"\(amortised\) needs a MixtureSum, got KnownSources"):
+        WienerGuidance(amortised=True).sample(prior_of(network), known, generator=generator())
     likelihood = GaussianLikelihood(MixtureSum(SOURCES), normal(1, 1, TIME), 0.1)
     blind = Prior(GaussianDenoiser(network.covariance), SCHEDULE, (SOURCES, TIME))
     with pytest.raises(

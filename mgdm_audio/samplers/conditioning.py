@@ -1,0 +1,163 @@
+"""Gaussian conditioning on y = A x_0 + sigma_y eps, where x_0 ~ N(mean, C): what samplers share.
+
+C is the denoiser's covariance of x_0 given x_t. It gives the denoiser's slope as well, by Tweedie's
+formula: dD/dx_t = (alpha_t / sigma_t^2) C.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeGuard
+
+import torch
+from torch import Tensor
+
+from mgdm_audio.broadcast import per_item
+from mgdm_audio.diffusion import Level, Prior
+from mgdm_audio.diffusion.posterior import (
+    KRYLOV_STEPS,
+    Covariance,
+    JacobianPosterior,
+    Posterior,
+    predict_posterior,
+)
+from mgdm_audio.errors import PairingError
+from mgdm_audio.measurement import GaussianLikelihood, LinearOperator, MixtureSum
+from mgdm_audio.measurement.conjugate_gradient import conjugate_gradient
+from mgdm_audio.rng import Generators, randn_like
+from mgdm_audio.samplers.base import require
+
+Doubt = Posterior | JacobianPosterior
+
+
+def require_linear_gaussian(likelihood: Any, who: str) -> None:
+    """``PairingError`` unless y = A x + noise_std N(0, I) with a linear A."""
+    if not isinstance(likelihood, GaussianLikelihood):
+        raise PairingError(f"{who} needs a GaussianLikelihood, got {type(likelihood).__name__}")
+    require(likelihood.operator, LinearOperator, who)  # type: ignore[type-abstract]
+
+
+def explain(
+    operator: Any,
+    posterior: Doubt,
+    residual: Tensor,
+    noise_std: float,
+    spread: float | Tensor = 0.0,
+) -> Tensor:
+    """``A^T (A (C + spread C^2) A^T + sigma_y^2 I)^-1 residual``: ``[batch, *event]``.
+
+    With ``spread`` = 0 it is the gradient of log N(y; A mean, A C A^T + sigma_y^2 I) in the mean. A
+    positive ``spread``, [] or [batch], adds the doubt about x_t itself: see ``condition_state``.
+    Closed form where C is diagonal in a transform that commutes with a sum; else conjugate
+    gradients.
+    """
+    if isinstance(operator, MixtureSum) and _separable(posterior):
+        total = operator.mixed_variance(posterior.variance) + noise_std**2
+        total = total + _spread_variance(operator, posterior, spread)
+        u = posterior.transform.analysis(residual) / total
+        return operator.adjoint(posterior.transform.synthesis(u, residual.shape[-1]))
+
+    def observed(u: Tensor) -> Tensor:
+        x = posterior.covary(operator.adjoint(u))
+        x = x + per_item(spread, x) * posterior.covary(x)
+        return operator(x) + noise_std**2 * u  # type: ignore[no-any-return]
+
+    steps = KRYLOV_STEPS if isinstance(posterior, JacobianPosterior) else 1000
+    solution = conjugate_gradient(observed, residual, max_iterations=steps)
+    return operator.adjoint(solution)  # type: ignore[no-any-return]
+
+
+def correction(
+    operator: Any,
+    posterior: Doubt,
+    residual: Tensor,
+    noise_std: float,
+    spread: float | Tensor = 0.0,
+) -> Tensor:
+    """``C explain(...)``: ``[batch, *event]``. With ``spread`` = 0, E[x_0 | y] - mean."""
+    if isinstance(operator, MixtureSum) and _separable(posterior):
+        # One gain a source: dividing by small variances and multiplying by them again would leave
+        # float32 rounding of the loud bins in the quiet ones.
+        noise = noise_std**2 + _spread_variance(operator, posterior, spread)
+        gain = operator.wiener_gain(posterior.variance, noise)
+        shares = gain * posterior.transform.analysis(residual)
+        return posterior.transform.synthesis(shares, residual.shape[-1])
+    return posterior.covary(explain(operator, posterior, residual, noise_std, spread))
+
+
+def covariant_score(
+    prior: Prior, likelihood: Any, x_t: Tensor, t: Level, covariance: Covariance
+) -> Tensor:
+    """``grad_{x_t} log N(y; A D(x_t), A C_t A^T + sigma_y^2 I)``, C_t held: ``[batch, *event]``."""
+    with torch.enable_grad():
+        x_t = x_t.detach().requires_grad_()
+        posterior = predict_posterior(prior, x_t, t, covariance)
+    residual = likelihood.residual(posterior.mean.detach())
+    pulled = explain(likelihood.operator, posterior, residual, likelihood.noise_std)
+    return torch.autograd.grad(posterior.mean, x_t, pulled)[0]
+
+
+def condition_state(
+    prior: Prior,
+    likelihood: Any,
+    mean: Tensor,
+    std: float | Tensor,
+    t: Level,
+    covariance: Covariance,
+    *,
+    generator: Generators,
+) -> Tensor:
+    """A draw of x_t from N(mean, std^2 I) times N(y; A D(x_t), A C_t A^T + sigma_y^2 I).
+
+    Perturb and solve: a draw of (x_t, y) without y, at which D is linearised, then its correction
+    by the y observed. One denoiser call; exact where D is linear.
+    """
+    x_t = mean + per_item(std, mean) * randn_like(mean, generator)
+    posterior = predict_posterior(prior, x_t, t, covariance)
+    drawn = posterior.mean + posterior.root(randn_like(mean, generator))
+    slope = prior.schedule.alpha[t] / prior.schedule.sigma[t] ** 2
+    variance = torch.as_tensor(std, dtype=torch.float64) ** 2
+    # x_t's own variance reaches y through D: A (slope C) (variance I) (slope C) A^T.
+    shift = correction(
+        likelihood.operator,
+        posterior,
+        _innovation(likelihood, drawn, generator),
+        likelihood.noise_std,
+        spread=variance * slope**2,
+    )
+    return x_t + per_item(variance * slope, x_t) * shift
+
+
+def condition_clean(
+    prior: Prior,
+    likelihood: Any,
+    x_0: Tensor,
+    x_t: Tensor,
+    t: Level,
+    covariance: Covariance | Literal["none"],
+    *,
+    generator: Generators,
+) -> Tensor:
+    """A draw of x_0 given (x_t, y) out of ``x_0``, a draw given x_t: perturb and solve.
+
+    Without a covariance, the nearest point to ``x_0`` that explains y exactly.
+    """
+    if covariance == "none":
+        return x_0 + likelihood.operator.pinv(likelihood.residual(x_0))  # type: ignore[no-any-return]
+    posterior = predict_posterior(prior, x_t, t, covariance)
+    innovation = _innovation(likelihood, x_0, generator)
+    return x_0 + correction(likelihood.operator, posterior, innovation, likelihood.noise_std)
+
+
+def _innovation(likelihood: Any, x_0: Tensor, generator: Generators) -> Tensor:
+    """y less a draw of what ``x_0`` would have been observed as."""
+    noise = likelihood.noise_std * randn_like(likelihood.y, generator)
+    return likelihood.residual(x_0) - noise  # type: ignore[no-any-return]
+
+
+def _separable(posterior: Doubt) -> TypeGuard[Posterior]:
+    return posterior.separable
+
+
+def _spread_variance(operator: MixtureSum, posterior: Posterior, spread: float | Tensor) -> Tensor:
+    variance = posterior.variance
+    return operator.mixed_variance(per_item(spread, variance) * variance**2)
