@@ -6,6 +6,7 @@ which parameterisation it drives. Each adapter below does its change of variable
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -94,30 +95,78 @@ class CallCounter:
 
     ``gradient`` counts the calls that a vector-Jacobian product will go back through, ``forward``
     all others: the two columns in which the paper's costs are given. All else is passed through.
+
+    With ``timed`` set, ``seconds`` adds up the wall time spent inside, and ``backward`` counts the
+    vector-Jacobian products, of which one call may see several. A backward pass is timed from when
+    the gradient of a result is complete, before it enters, to when the gradient of ``x`` is; what
+    autograd does between ``x`` and the sampler's own variables is the sampler's time. An
+    accelerator is synchronised before the clock is read, so that its queue is in the time.
     """
 
     def __init__(self, denoiser: Any) -> None:
         self.denoiser = denoiser
         self.forward = 0
         self.gradient = 0
+        self.timed = False
+        self.seconds = 0.0
+        self.backward = 0
 
     def __call__(self, x: Tensor, sigma: Tensor, *rest: Any) -> Tensor:
-        self._count(x)
-        return self.denoiser(x, sigma, *rest)
+        result: Tensor = self._call(self.denoiser, x, sigma, *rest)
+        return result
 
     def posterior(self, x: Tensor, sigma: Tensor, *rest: Any) -> Any:
         """The network's own ``posterior`` (a call like any other), where it has one."""
-        self._count(x)
-        return self.denoiser.posterior(x, sigma, *rest)
+        return self._call(self.denoiser.posterior, x, sigma, *rest)
 
-    def _count(self, x: Tensor) -> None:
-        if torch.is_grad_enabled() and x.requires_grad:
+    def _call(self, function: Callable[..., Any], x: Tensor, *rest: Any) -> Any:
+        differentiated = torch.is_grad_enabled() and x.requires_grad
+        if differentiated:
             self.gradient += 1
         else:
             self.forward += 1
+        if not self.timed:
+            return function(x, *rest)
+        return (self._time_both_ways if differentiated else self._time)(function, x, *rest)
+
+    def _time(self, function: Callable[..., Any], x: Tensor, *rest: Any) -> Any:
+        begun = _clock(x)
+        result = function(x, *rest)
+        self.seconds += _clock(x) - begun
+        return result
+
+    def _time_both_ways(self, function: Callable[..., Any], x: Tensor, *rest: Any) -> Any:
+        begun: list[float] = []  # when the backward pass under way came in
+
+        def enter(gradient: Tensor) -> None:
+            if not begun:  # else another of the results came first
+                begun.append(_clock(gradient))
+
+        def leave(gradient: Tensor) -> None:
+            if begun:  # else no network was between: x came back as it went in
+                self.seconds += _clock(gradient) - begun.pop()
+                self.backward += 1
+
+        # A tensor of our own: the gradient of x itself may have other terms, and be complete late.
+        x = x.view_as(x)
+        x.register_hook(leave)
+        result = self._time(function, x, *rest)
+        for part in result if isinstance(result, tuple) else (result,):
+            if part.requires_grad:
+                part.register_hook(enter)
+        return result
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.denoiser, name)
+
+
+def _clock(x: Tensor) -> float:
+    """Seconds, once all that was asked of the device of ``x`` is done."""
+    if x.is_cuda:
+        torch.cuda.synchronize(x.device)
+    elif x.device.type == "mps":
+        torch.mps.synchronize()
+    return time.perf_counter()
 
 
 def _one_per_item(sigma: Tensor, x: Tensor) -> Tensor:
