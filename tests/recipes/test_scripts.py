@@ -14,8 +14,6 @@ import pytest
 import torch
 
 from mgdm_audio.audio.io import read, write
-from mgdm_audio.checkpoint import load_prior
-from mgdm_audio.networks.tf_unet import TFUNet
 from tests.toys import STEMS, song
 
 ROOT = Path(__file__).parents[2]
@@ -54,42 +52,6 @@ def test_a_mixture_is_the_exact_sum_even_beyond_full_scale(
     assert torch.equal(mixture.double(), sum(read(file).samples.double() for file in files))
 
 
-def test_every_baseline_sums_to_the_mixture(local: Any, tiny_prior: Path) -> None:
-    baselines, prior = local("baselines"), load_prior(tiny_prior)
-    assert isinstance(prior.network, TFUNet)
-    truth = song(0, 8, 6000, RATE).view(4, 2, 6000)  # stereo
-    mixture = truth.sum(0)
-    names = list(STEMS)
-    split = baselines.wiener_split(
-        mixture, truth, names, prior=prior, network=prior.network, scale=prior.network.scale
-    )
-    for estimates in (
-        split,
-        baselines.equal_shares(mixture, truth, names),
-        baselines.oracle_mask(mixture, truth, names),
-    ):
-        assert estimates.shape == truth.shape
-        torch.testing.assert_close(estimates.sum(0), mixture, atol=1e-4, rtol=0)
-
-
-def test_the_split_follows_the_order_of_the_names(local: Any, tiny_prior: Path) -> None:
-    baselines, prior = local("baselines"), load_prior(tiny_prior)
-    truth = song(0, 2, 3000, RATE)[:, None]
-    assert isinstance(prior.network, TFUNet)
-    some = {"prior": prior, "network": prior.network, "scale": prior.network.scale}
-    forth = baselines.wiener_split(truth.sum(0), truth, ["bass", "piano"], **some)
-    back = baselines.wiener_split(truth.sum(0), truth, ["piano", "bass"], **some)
-    torch.testing.assert_close(forth.flip(0), back)
-
-
-def test_the_oracle_separates_what_never_sounds_together(local: Any) -> None:
-    truth = torch.zeros(2, 1, 40000)
-    truth[0, :, :16000] = song(0, 1, 16000, RATE)
-    truth[1, :, 24000:] = song(1, 1, 16000, RATE)
-    estimates = local("baselines").oracle_mask(truth.sum(0), truth, ["bass", "drums"])
-    torch.testing.assert_close(estimates, truth, atol=1e-5, rtol=0)
-
-
 @pytest.mark.parametrize(
     ("track", "seed"),
     [("Track02098", 2098), ("a song", 0), ("0", 0), ("1 of 2", 12), ("9" * 30, 999_999_999)],
@@ -111,17 +73,6 @@ def test_an_estimate_is_done_if_it_is_newer_and_made_alike(local: Any, tmp_path:
     assert not is_done(tmp_path, mixture, settings)
     record.write_text("{")
     assert not is_done(tmp_path, mixture, settings)
-
-
-def test_training_levels_are_the_rms_of_each_band(
-    local: Any, stems: Path, tiny_prior: Path
-) -> None:
-    prior = load_prior(tiny_prior)
-    levels = local("baselines").training_levels(stems, prior, prior.network)
-    waves = [read(stems / track / "bass.wav").samples for track in ("Track00007", "Track00012")]
-    # The transform is orthonormal: the powers of all bands of a frame are those of its samples.
-    power = sum(float(wave.square().mean()) for wave in waves) / 2
-    assert float(levels[0].square().mean()) == pytest.approx(power, rel=0.02)
 
 
 def test_only_the_block_of_that_name_is_renewed(local: Any, tmp_path: Path) -> None:
