@@ -13,6 +13,7 @@ from mgdm_audio.errors import UserError
 COMMANDS = {
     "separate": ("mgdm_audio.cli.separate:separate", "Separate songs into stems."),
     "score": ("mgdm_audio.cli.score:score", "Score separated tracks against their true stems."),
+    "bench": ("mgdm_audio.cli.bench:bench", "Compare samplers on sets of tracks: dB and cost."),
     "doctor": ("mgdm_audio.cli.doctor:doctor", "Check the installation and separate 5 seconds."),
     "train": ("mgdm_audio.cli.train:train", "Train a prior from folders of stems."),
 }

@@ -1,0 +1,110 @@
+"""``mgdm-audio bench``: samplers against each other, in dB and in seconds."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@click.command()
+@click.argument("suite", type=click.Path(path_type=Path), metavar="SUITE.toml")
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path), help="Output folder."
+)
+@click.option(
+    "--reference",
+    "references",
+    multiple=True,
+    metavar="SET=FOLDER",
+    help="Folder of true stems for a set, <track>/<stem>.wav, in place of the suite's.",
+)
+@click.option("--prior", metavar="NAME_OR_DIR", help="In place of the suite's.")
+@click.option("--device", help="auto, cpu, cuda, cuda:1, mps; in place of the suite's.")
+def bench(
+    suite: Path, output: Path, references: tuple[str, ...], prior: str | None, device: str | None
+) -> None:
+    """Run samplers x sets of tracks on one prior, score them and measure their cost.
+
+    Writes OUTPUT/table.md, .csv and .json, a plot of dB against seconds, OUTPUT/cost.svg, and a
+    record of every row in OUTPUT/rows.  Rows that are there are not computed again unless the
+    prior, the options, the input or the version changed; failed ones are.  A row that fails stops
+    no other; the exit code is 1 then.
+
+    \b
+    SUITE.toml:
+      prior = "mini-slakh-v0"
+      [[sets]]
+      name = "test"
+      reference = "stems"          # holds <track>/<stem>.wav, relative to SUITE.toml
+      seconds = 4                  # of each track; all of it without this line
+      [[systems]]
+      name = "wiener-split"        # or mixture, oracle-mask, or a preset's name
+      [[systems]]
+      name = "mgdm-r2"
+      preset = "mgdm"              # or a .toml file
+      overrides = ["gibbs_steps=2"]
+      draws = 1
+    """
+    from mgdm_audio.audio.bench import Bench, Record, Row, load_suite, with_references
+    from mgdm_audio.audio.bench_table import to_markdown
+    from mgdm_audio.errors import UserError
+
+    folders = {}
+    for reference in references:
+        name, equals, folder = reference.partition("=")
+        if not equals or not folder:
+            raise UserError(f"--reference {reference!r}: write SET=FOLDER, say test=stems")
+        folders[name] = folder
+    changes = {"prior": prior, "device": device}
+    plan = replace(
+        with_references(load_suite(suite), folders),
+        **{key: value for key, value in changes.items() if value is not None},  # type: ignore[arg-type]
+    )
+    runner = Bench(plan, output)
+    click.echo(f"device: {runner.device} ({runner.device_reason})", err=True)
+    for name in runner.skipped:
+        click.echo(f"set {name}: no folder, left out; add --reference {name}=FOLDER", err=True)
+    with _progress(len(runner.rows), len(runner.finished())) as (say, move):
+
+        def on_row(row: Row, record: Record) -> None:
+            say(f"{row.name}: {_outcome(record)}")
+
+        lines = runner.run(on_row, lambda row, done: move(row.name, done))
+    click.echo(f"{to_markdown(lines)}\nwritten: {output / 'table.md'}")
+    if failed := sum(line["failed"] for line in lines):
+        rows = f"{failed} of {len(runner.rows)} rows"
+        raise UserError(f"{output / 'table.md'}: {rows} failed; run again to retry those alone")
+
+
+def _outcome(record: dict[str, Any]) -> str:
+    if record["status"] != "scored":
+        return f"{record['status']}: {record['reason']}"
+    speed = record["seconds"] / record["audio_seconds"]
+    return f"{record['si_sdri']['all']:.2f} dB, {speed:.3g} s / s"
+
+
+@contextmanager
+def _progress(
+    rows: int, finished: int
+) -> "Iterator[tuple[Callable[[str], None], Callable[[str, float], None]]]":
+    """What prints a line, and what moves one bar over all rows, if standard error is a terminal."""
+    from tqdm import tqdm
+
+    form = "{desc} {percentage:3.0f} % |{bar}| {elapsed} < {remaining}"
+    hidden = not sys.stderr.isatty()
+    with tqdm(total=rows, initial=finished, bar_format=form, disable=hidden) as bar:
+
+        def move(name: str, done: float) -> None:
+            bar.n = done
+            bar.set_description_str(f"{name}, row {int(done) + 1} of {rows}")
+
+        yield tqdm.write, move
+        bar.n = rows
+        bar.refresh()
