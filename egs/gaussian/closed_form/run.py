@@ -1,18 +1,20 @@
 #!/usr/bin/env python3
-"""MGDM where the posterior is known: a correlated Gaussian prior over K = 4 sources of 16 samples.
+"""Every sampler where the posterior is known: a Gaussian prior over K = 4 sources of 16 samples.
 
-Prints, for the published sampler at several numbers R of Gibbs sweeps, the relative error of the
-posterior mean, the residual over sigma_y (ideally 1) and the denoiser calls; then the same with
-all three Gibbs conditionals drawn exactly, under the paper's potential g(y | D(x_s)) and under the
-true p(y | x_s), which adds the denoiser's uncertainty Cov(x_0 | x_s) to the observation noise.
+Prints for each the relative error of the posterior mean, the sliced Wasserstein distance to exact
+draws, the residual over sigma_y (ideally 1) and the denoiser calls. MGDM comes as published, with
+the denoiser's covariance in its likelihood, and with all three Gibbs conditionals drawn exactly,
+under the paper's potential g(y | D(x_s)) and under the true p(y | x_s), which adds the denoiser's
+uncertainty Cov(x_0 | x_s) to the observation noise.
 
-    python egs/gaussian/closed_form/run.py --draws 512 --seeds 4
+    python egs/gaussian/closed_form/run.py --draws 512 --seeds 3 [--only DDNM]
 """
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,11 +23,12 @@ from mgdm_audio.broadcast import per_item
 from mgdm_audio.diffusion import CallCounter, GaussianDenoiser, NoiseSchedule, Prior, bridge
 from mgdm_audio.measurement import GaussianLikelihood, MixtureSum
 from mgdm_audio.rng import Generators, generator_for, randn, randn_like
-from mgdm_audio.samplers import MGDM, Sampler
+from mgdm_audio.samplers import MGDM, PerStep, Sampler
 from mgdm_audio.samplers.presets import load_preset
 
 SOURCES, TIME, NOISE_STD = 4, 16, 0.01
 SIZE = SOURCES * TIME
+SWEEPS = (1, 2, 4, 6, 8)  # R
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Problem:
     covariance: Tensor  # [SIZE, SIZE], of the posterior
 
 
-def make_problem(seed: int = 0, rms: float = 0.05) -> Problem:
+def make_problem(seed: int = 0, rms: float = 0.1) -> Problem:
     """Prior N(0, C) of that rms: random orthonormal eigenvectors, eigenvalues falling by 100."""
     generator = generator_for(seed, "problem")
     basis, _ = torch.linalg.qr(randn((SIZE, SIZE), generator=generator, dtype=torch.float64))
@@ -53,18 +56,36 @@ def make_problem(seed: int = 0, rms: float = 0.05) -> Problem:
     return Problem(prior, y, gain @ y.flatten(), c - gain @ a @ c)
 
 
-def measure(
-    problem: Problem, sampler: Sampler, draws: int, seed: int
-) -> tuple[float, float, CallCounter]:
-    """Relative error of the mean of ``draws`` draws, their residual over sigma_y, the calls."""
+class Score(NamedTuple):
+    """How far the draws of one sampler are from the posterior."""
+
+    mean: float  # |mean of the draws - posterior mean| / |posterior mean|
+    wasserstein: float  # sliced, to exact draws
+    residual: float  # rms of y - A x over sigma_y
+    forward: int  # denoiser calls
+    gradient: int
+
+
+def measure(problem: Problem, sampler: Sampler, draws: int, seed: int) -> Score:
+    """The score of ``draws`` draws."""
     counter = CallCounter(problem.prior.denoiser)
-    prior = Prior(counter, problem.prior.schedule, problem.prior.event_shape)
+    prior = replace(problem.prior, denoiser=counter)
     y = problem.y.expand(draws, -1, -1)
     likelihood = GaussianLikelihood(MixtureSum(SOURCES), y, NOISE_STD)
     x = sampler.sample(prior, likelihood, generator=generator_for(seed, "draws"))
+    exact = Exact(problem).sample(prior, likelihood, generator=generator_for(seed, "exact"))
     error = (x.flatten(1).mean(0) - problem.mean).norm() / problem.mean.norm()
     residual = likelihood.residual(x).square().mean().sqrt() / NOISE_STD
-    return float(error), float(residual), counter
+    distance = sliced_wasserstein(x.flatten(1), exact.flatten(1))
+    return Score(float(error), distance, float(residual), counter.forward, counter.gradient)
+
+
+def sliced_wasserstein(a: Tensor, b: Tensor, directions: int = 256) -> float:
+    """The mean over directions of the Wasserstein-1 distance of two clouds [n, size]."""
+    generator = generator_for(0, "directions")
+    w = randn((a.shape[1], directions), generator=generator, dtype=a.dtype)
+    w = w / w.norm(dim=0)
+    return float(((a @ w).sort(0).values - (b @ w).sort(0).values).abs().mean())
 
 
 @dataclass(frozen=True)
@@ -134,16 +155,85 @@ def gaussian(prior: Prior) -> GaussianDenoiser:
     return denoiser
 
 
+class Rotation:
+    """A codec that changes the basis, so that the latent samplers too have a known answer."""
+
+    def __init__(self) -> None:
+        square = randn((SIZE, SIZE), generator=generator_for(0, "codec"), dtype=torch.float64)
+        self.basis = torch.linalg.qr(square).Q
+
+    def encode(self, x: Tensor) -> Tensor:
+        return (x.flatten(1) @ self.basis).reshape(x.shape)
+
+    def decode(self, z: Tensor) -> Tensor:
+        return (z.flatten(1) @ self.basis.T).reshape(z.shape)
+
+
+@dataclass(frozen=True)
+class Latent:
+    """A latent sampler on the same prior in rotated coordinates."""
+
+    sampler: Sampler
+
+    def sample(
+        self, prior: Prior, likelihood: GaussianLikelihood, *, generator: Generators
+    ) -> Tensor:
+        counter, codec = prior.denoiser, Rotation()
+        assert isinstance(counter, CallCounter)
+        c = counter.denoiser.covariance
+        counter.denoiser = GaussianDenoiser(codec.basis.T @ c @ codec.basis)
+        latent = replace(prior, codec=codec)
+        return self.sampler.sample(latent, likelihood, generator=generator)
+
+
+PUBLISHED: dict[str, tuple[str, list[str]]] = {
+    "DPS, step 1": ("dps", []),
+    "DPS, step .01": ("dps", ["step_size=0.01"]),
+    "PGDM": ("pgdm", []),
+    "DDNM": ("ddnm", ["plus=false"]),
+    "DDNM+": ("ddnm", []),
+    "DDRM": ("ddrm", []),
+    "DiffPIR": ("diffpir", []),
+    "RED-diff": ("reddiff", []),
+    "DAPS": ("daps", []),
+    "PnP-DM, Langevin": ("pnp-dm", []),
+    "PnP-DM, exact linear step": ("pnp-dm", ["likelihood_step=exact"]),
+    "MSDM, Dirac": ("msdm-dirac", []),
+    "MSDM, Gaussian": ("msdm-gaussian", []),
+    "MGPS": ("mgps", []),
+    "DInG": ("ding", []),
+    "Guess & Guide": ("guess-and-guide", []),
+}
+"""The presets' audio values, with changes."""
+
+
 def samplers(problem: Problem) -> dict[str, Sampler]:
     rows: dict[str, Sampler] = {"exact draws": Exact(problem)}  # type: ignore[dict-item]
-    for r in (1, 2, 4, 6, 8):
-        preset = load_preset("mgdm-code", [f"gibbs_steps={r}"])
-        rows[f"MGDM, published code, R = {r}"] = preset.sampler
-    for r in (1, 2, 4, 6, 8):
+    for name, (preset, changes) in PUBLISHED.items():
+        rows[name] = load_preset(preset, changes).sampler
+    for preset_name in ("psld", "resample"):
+        latent = load_preset(preset_name).sampler
+        label = f"{type(latent).__name__}, rotated latents"
+        rows[label] = Latent(latent)  # type: ignore[assignment]
+    for r in SWEEPS:
+        code = load_preset("mgdm-code", [f"gibbs_steps={r}"]).sampler
+        rows[f"MGDM, published code, R = {r}"] = code
+    for r in SWEEPS:
         rows[f"MGDM, paper, R = {r}"] = load_preset("mgdm", [f"gibbs_steps={r}"]).sampler
     rows["MGDM, paper, R = 1, G = 90"] = load_preset("mgdm-r1-g90").sampler
+    covariant = MGDM(num_steps=50, covariance="reported", gauss_step="exact", project=True)
+    for r in SWEEPS:
+        rows[f"MGDM with covariance, K = 50, R = {r}"] = replace(covariant, gibbs_steps=r)
+    for r in (1, 4):
+        rows[f"the same by Jacobian products, R = {r}"] = replace(
+            covariant, gibbs_steps=r, covariance="jacobian"
+        )
+    for r in (1, 4):
+        rows[f"the same by the variational step, G = 20, R = {r}"] = replace(
+            covariant, gibbs_steps=r, gauss_step="variational", vi_steps=PerStep(20)
+        )
     for uncertainty, name in ((0.0, "g(y | D(x_s))"), (1.0, "p(y | x_s)")):
-        for r in (1, 2, 4, 6, 8):
+        for r in SWEEPS:
             rows[f"exact conditionals under {name}, R = {r}"] = ExactGibbs(
                 gibbs_steps=r,
                 threshold=0.35,
@@ -157,22 +247,33 @@ def samplers(problem: Problem) -> dict[str, Sampler]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--draws", type=int, default=512)
-    parser.add_argument("--seeds", type=int, default=4, help="problems, each with its own draws")
-    parser.add_argument("--rms", type=float, default=0.05, help="of a source; a mixture has twice")
+    parser.add_argument("--seeds", type=int, default=3, help="problems, each with its own draws")
+    parser.add_argument("--rms", type=float, default=0.1, help="of a source; a mixture has twice")
+    parser.add_argument("--only", default="", help="rows whose name holds this")
     arguments = parser.parse_args()
     torch.set_grad_enabled(False)
-    print("| sampler | mean | residual | calls forward / gradient |\n|---|---|---|---|")
+    print("| sampler | mean | SW | residual | calls forward / gradient |")
+    print("|---|---|---|---|---|")
     problems = [make_problem(seed, arguments.rms) for seed in range(arguments.seeds)]
     for name in samplers(problems[0]):
-        runs = [
+        if arguments.only not in name:
+            continue
+        scores = [
             measure(problem, samplers(problem)[name], arguments.draws, seed)
             for seed, problem in enumerate(problems)
         ]
-        mean = sum(run[0] for run in runs) / len(runs)
-        residual = sum(run[1] for run in runs) / len(runs)
+        mean, distance, residual = (
+            spread([score[i] for score in scores], digits) for i, digits in ((0, 3), (1, 4), (2, 2))
+        )
         cell = name.replace("|", "\\|")  # a bare bar would end the cell
-        calls = f"{runs[0][2].forward} / {runs[0][2].gradient}"
-        print(f"| {cell} | {mean:.3f} | {residual:.2f} | {calls} |", flush=True)
+        calls = f"{scores[0].forward} / {scores[0].gradient}"
+        print(f"| {cell} | {mean} | {distance} | {residual} | {calls} |", flush=True)
+
+
+def spread(values: list[float], digits: int) -> str:
+    """Mean and, behind it, half of the range over the problems."""
+    mean, half = sum(values) / len(values), (max(values) - min(values)) / 2
+    return f"{mean:.{digits}f} ± {half:.{digits}f}"
 
 
 if __name__ == "__main__":
