@@ -10,9 +10,8 @@ import soundfile
 import torch
 from torch import Tensor
 
+from mgdm_audio.audio.stems import find_stems
 from mgdm_audio.errors import UserError
-
-SUFFIXES = (".wav", ".flac")
 
 
 @dataclass(frozen=True)
@@ -34,13 +33,6 @@ class Augmentation:
     equalise: float = 0.5  # share of the stems that pass a random smooth equaliser
     equalise_gain: float = 6.0  # its bands, uniform in +- this
     loudness: float = 3.0  # the whole example, uniform in +- this
-
-
-def find_stem(folder: Path, stem: str) -> Path | None:
-    for suffix in SUFFIXES:
-        if (path := folder / f"{stem}{suffix}").is_file():
-            return path
-    return None
 
 
 def equaliser(frequencies: Tensor, gain: float, generator: torch.Generator) -> Tensor:
@@ -74,7 +66,8 @@ class StemFolder:
             )
 
     def _open(self, folder: Path) -> Track | None:
-        files = tuple(find_stem(folder, stem) for stem in self.stems)
+        found = find_stems(folder)
+        files = tuple(found.get(stem) for stem in self.stems)
         frames = set()
         for path in files:
             if path is None:

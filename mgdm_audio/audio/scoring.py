@@ -11,10 +11,8 @@ from torch import Tensor
 
 from mgdm_audio.audio.io import Audio, read
 from mgdm_audio.audio.metrics import si_sdr_improvement, why_none
+from mgdm_audio.audio.stems import find_stems
 from mgdm_audio.errors import UserError
-
-SUFFIXES = (".wav", ".flac")
-MIXTURES = ("mixture", "mix")  # names of a file beside the stems that is no stem
 
 Tracks = dict[str, dict[str, Path]]  # track -> stem -> file
 
@@ -28,13 +26,8 @@ def find_tracks(folder: Path) -> Tracks:
         raise UserError(f"{folder}: is {'no folder' if folder.exists() else 'missing'}; check it")
     found: Tracks = {}
     for track in sorted(p for p in folder.iterdir() if p.is_dir() and p.name[0] != "."):
-        for file in sorted(track.iterdir()):
-            if file.suffix.lower() not in SUFFIXES or file.name[0] == ".":
-                continue
-            if file.stem in found.get(track.name, {}):
-                raise UserError(f"{file}: the same stem is there as wav and as flac; remove one")
-            if file.stem not in MIXTURES:
-                found.setdefault(track.name, {})[file.stem] = file
+        if stems := find_stems(track):
+            found[track.name] = stems
     if not found:
         raise UserError(f"{folder}: holds no <track>/<stem>.wav or .flac; check its layout")
     return found

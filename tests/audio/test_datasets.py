@@ -106,13 +106,19 @@ def test_past_the_end_there_are_zeros(root: Path) -> None:
     assert long[:, :, FRAMES:].count_nonzero() == 0
 
 
-def test_flac_is_read_and_wav_comes_first(tmp_path: Path) -> None:
+def test_flac_is_read_and_the_suffix_may_be_in_capitals(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     soundfile.write(tmp_path / "a" / "bass.flac", np.full(10, 0.25), RATE)
-    soundfile.write(tmp_path / "a" / "drums.flac", np.full(10, 0.25), RATE)
-    put(tmp_path / "a" / "drums.wav", np.full(10, 0.5))
+    put(tmp_path / "a" / "drums.WAV", np.full(10, 0.5))
+    put(tmp_path / "a" / "._bass.wav", np.full(10, 0.5))  # some systems' notes on a file
     folder = StemFolder(tmp_path, STEMS, RATE)
     assert folder.fixed(1, 10)[0, :, 3].tolist() == [0.25, 0.5, 0, 0]
+
+
+def test_a_stem_that_is_there_twice_is_refused(root: Path) -> None:
+    soundfile.write(root / "song1" / "bass.flac", np.full(FRAMES, 0.25), RATE)
+    with pytest.raises(UserError, match="as wav and as flac; remove one"):
+        StemFolder(root, STEMS, RATE)
 
 
 def test_fixed_segments_are_spread_over_songs_and_time(root: Path) -> None:
