@@ -12,14 +12,24 @@ from mgdm_audio.samplers.base import (
     require,
     require_codec,
 )
+from mgdm_audio.samplers.ddnm import DDNM
+from mgdm_audio.samplers.ddrm import DDRM
+from mgdm_audio.samplers.diffpir import DiffPIR
+from mgdm_audio.samplers.dps import DPS
 from mgdm_audio.samplers.mgdm import MGDM
+from mgdm_audio.samplers.pgdm import PGDM
 from mgdm_audio.samplers.psld import PSLD
 from mgdm_audio.samplers.resample import ReSample
 from mgdm_audio.samplers.wiener import WienerGuidance
 
 SAMPLERS: dict[str, type[Any]] = {
     "ancestral": Ancestral,
+    "ddnm": DDNM,
+    "ddrm": DDRM,
+    "diffpir": DiffPIR,
+    "dps": DPS,
     "mgdm": MGDM,
+    "pgdm": PGDM,
     "psld": PSLD,
     "resample": ReSample,
     "wiener": WienerGuidance,
@@ -27,10 +37,15 @@ SAMPLERS: dict[str, type[Any]] = {
 """Every sampler by the name that presets use; a line here also puts it under the shared tests."""
 
 __all__ = [
+    "DDNM",
+    "DDRM",
+    "DPS",
     "MGDM",
+    "PGDM",
     "PSLD",
     "SAMPLERS",
     "Ancestral",
+    "DiffPIR",
     "OnStep",
     "PerStep",
     "ReSample",

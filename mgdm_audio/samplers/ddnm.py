@@ -1,0 +1,108 @@
+"""DDNM: Zero-Shot Image Restoration Using Denoising Diffusion Null-Space Model (arXiv 2212.00490).
+
+The denoised estimate is corrected where y tells of it, and keeps its null-space content:
+
+    DDNM   x_c = D(x_t) + A^+ (y - A D(x_t))
+    DDNM+  x_c = D(x_t) + V Lambda V^T A^+ (y - A D(x_t)),  noise covariance V Gamma V^T
+
+DDNM (section 3.2) takes y as noiseless, and A x_0 = y. In DDNM+ (section 3.3, Appendix I) the noise
+that y brings into the step's mean, c_0 x_c + c_t x_t, takes the place of noise that the step would
+have drawn: for every singular value nu of A
+
+    (c_0 lambda sigma_y / nu)^2 + gamma = std^2,    with the largest lambda <= 1 that it allows
+
+so that the step keeps the marginal of the forward process. The coefficients c_0, c_t, std are
+DDIM's; at eta = 1 they are the paper's a_t, b_t, sigma_t. The last step draws no noise and so has
+no room for that of y: by the same rule DDNM+ returns D there. The published code of DDNM+ is
+another recursion, without the x_t term where y tells: DDRM with eta_b = 1. Time travel is left out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from mgdm_audio.diffusion import Prior, bridge, sample_bridge
+from mgdm_audio.measurement import GaussianLikelihood, LinearOperator, SpectralOperator
+from mgdm_audio.rng import Generators, randn_like
+from mgdm_audio.samplers.base import OnStep, Step, initial_state, require
+
+
+@dataclass(frozen=True)
+class DDNM:
+    """Null-space model: DDNM+ needs a SpectralOperator, plain DDNM the ``pinv`` of a linear one."""
+
+    num_steps: int = 1000  # T, points of the grid
+    eta: float = 0.85  # DDIM's stochasticity
+    plus: bool = True  # DDNM+; False: DDNM, which takes y as noiseless
+
+    def __post_init__(self) -> None:
+        if self.num_steps < 2:
+            raise ValueError(f"num_steps = {self.num_steps}: give at least 2")
+        if not 0 <= self.eta <= 1:
+            raise ValueError(f"eta = {self.eta}: give a number in [0, 1]")
+        if self.plus and self.eta == 0:
+            raise ValueError("eta = 0 leaves no noise for that of y; give eta > 0 or plus = false")
+
+    @torch.no_grad()
+    def sample(
+        self,
+        prior: Prior,
+        likelihood: GaussianLikelihood,
+        *,
+        generator: Generators,
+        x_T: Tensor | None = None,
+        on_step: OnStep | None = None,
+    ) -> Tensor:
+        """Algorithm 1: ``x_0: [batch, *event]``, in ``num_steps - 1`` denoiser calls."""
+        step = self._step_plus if self.plus else self._step
+        kind = SpectralOperator if self.plus else LinearOperator
+        require(likelihood.operator, kind, "DDNM+" if self.plus else "DDNM")  # type: ignore[type-abstract]
+        grid = prior.schedule.timesteps(self.num_steps)[::-1]
+        x = initial_state(prior, likelihood, generator, x_T)
+        for index, (t, s) in enumerate(pairwise(grid)):
+            x, x_0 = step(prior, likelihood, x, t, s, generator)
+            if on_step is not None:
+                on_step(Step(index, len(grid) - 1, s, x, x_0))
+        return x
+
+    def _step(
+        self,
+        prior: Prior,
+        likelihood: GaussianLikelihood,
+        x: Tensor,
+        t: int,
+        s: int,
+        generator: Generators,
+    ) -> tuple[Tensor, Tensor]:
+        """x_s and x_c of DDNM; to s = 0 both are x_c."""
+        x_0 = prior.predict_x0(x, t)
+        x_0 = x_0 + likelihood.operator.pinv(likelihood.residual(x_0))  # type: ignore[attr-defined]
+        x = sample_bridge(prior.schedule, x_0, x, 0, s, t, eta=self.eta, generator=generator)
+        return x, x_0
+
+    def _step_plus(
+        self,
+        prior: Prior,
+        likelihood: GaussianLikelihood,
+        x: Tensor,
+        t: int,
+        s: int,
+        generator: Generators,
+    ) -> tuple[Tensor, Tensor]:
+        """x_s and x_c of DDNM+."""
+        operator, kernel = likelihood.operator, bridge(prior.schedule, 0, s, t, self.eta)
+        assert isinstance(operator, SpectralOperator)
+        x_0 = prior.predict_x0(x, t)
+        z = operator.U_T(likelihood.residual(x_0))
+        values = operator.singular_values.to(z)
+        share = kernel.c_s * likelihood.noise_std  # c_0 sigma_y
+        # lambda / nu, 0 where nu = 0: what y does not tell is left alone.
+        gain = torch.where(values > 0, (1 / values).clamp(max=kernel.std / share), 0.0)
+        gamma = (kernel.std**2 - (share * gain) ** 2).clamp(min=0)
+        x_0 = x_0 + operator.V(gain * z)
+        noise = operator.V(gamma.sqrt() * randn_like(operator.V_T(x), generator))
+        return kernel.mean(x_0, x) + noise, x_0
