@@ -107,7 +107,9 @@ def test_the_next_state_mixes_the_implied_noise_and_a_fresh_one(wide: Prior, zet
 
 
 @pytest.mark.parametrize(
-    "operator", [MixtureSum(3), SourceMatrix(normal(2, 3))], ids=["sum", "matrix"]
+    "operator",
+    [MixtureSum(3), SourceMatrix(normal(2, 3)), Stacked([SourceMatrix(normal(2, 3))])],
+    ids=["sum", "matrix", "stacked"],
 )
 def test_the_null_space_gets_nothing_in_float32_either(operator: LinearOperator) -> None:
     """At audio's sigma_y, 1 / rho is near 1e8: a rounding error would become a source."""

@@ -115,7 +115,9 @@ def test_it_is_the_exact_score_of_a_unit_gaussian(operator: LinearOperator) -> N
 
 
 @pytest.mark.parametrize(
-    "operator", [MixtureSum(3), SourceMatrix(normal(2, 3))], ids=["sum", "matrix"]
+    "operator",
+    [MixtureSum(3), SourceMatrix(normal(2, 3)), Stacked([SourceMatrix(normal(2, 3))])],
+    ids=["sum", "matrix", "stacked"],
 )
 def test_the_null_space_gets_nothing_in_float32_either(operator: LinearOperator) -> None:
     """At audio's sigma_y, 1 / rho is near 1e8: a rounding error would become a source."""
