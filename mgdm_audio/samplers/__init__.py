@@ -12,31 +12,38 @@ from mgdm_audio.samplers.base import (
     require,
     require_codec,
 )
+from mgdm_audio.samplers.daps import DAPS
 from mgdm_audio.samplers.ddnm import DDNM
 from mgdm_audio.samplers.ddrm import DDRM
 from mgdm_audio.samplers.diffpir import DiffPIR
 from mgdm_audio.samplers.dps import DPS
 from mgdm_audio.samplers.mgdm import MGDM
 from mgdm_audio.samplers.pgdm import PGDM
+from mgdm_audio.samplers.pnp_dm import PnPDM
 from mgdm_audio.samplers.psld import PSLD
+from mgdm_audio.samplers.reddiff import REDDiff
 from mgdm_audio.samplers.resample import ReSample
 from mgdm_audio.samplers.wiener import WienerGuidance
 
 SAMPLERS: dict[str, type[Any]] = {
     "ancestral": Ancestral,
+    "daps": DAPS,
     "ddnm": DDNM,
     "ddrm": DDRM,
     "diffpir": DiffPIR,
     "dps": DPS,
     "mgdm": MGDM,
     "pgdm": PGDM,
+    "pnp-dm": PnPDM,
     "psld": PSLD,
+    "reddiff": REDDiff,
     "resample": ReSample,
     "wiener": WienerGuidance,
 }
 """Every sampler by the name that presets use; a line here also puts it under the shared tests."""
 
 __all__ = [
+    "DAPS",
     "DDNM",
     "DDRM",
     "DPS",
@@ -48,6 +55,8 @@ __all__ = [
     "DiffPIR",
     "OnStep",
     "PerStep",
+    "PnPDM",
+    "REDDiff",
     "ReSample",
     "Sampler",
     "Step",

@@ -1,0 +1,138 @@
+"""PnP-DM: diffusion models as plug-and-play priors (arXiv 2405.18782), Algorithm 1.
+
+A split Gibbs sampler: x and its copy z, held together by N(z; x, rho_k^2 I), rho_k annealed.
+
+    z ~ g(y | z) N(z; x, rho_k^2 I)          likelihood step
+    x ~ p(x) N(z; x, rho_k^2 I)              prior step: p(x_0 | x_0 + rho_k eps = z)
+
+Likelihood step. ``exact`` (linear A): the Gaussian of precision A^T A / sigma_y^2 + I / rho_k^2,
+drawn by perturbing and solving. ``langevin`` (any A), started at x, whose coupling is the paper's,
+- (h / rho_k^2) (z - x); the published code has the other sign and the first rho throughout.
+
+Prior step. Euler's method on the reverse SDE in sigma^2 (Algorithm 2, variance exploding), the last
+step to 0 being D without noise. It starts at sigma = rho_k itself, as in the paper; the published
+code starts at the next level of its grid below, and the grid's floor is sigma = .02: at rho_min =
+.001 (audio) its last 40 of 99 iterations call no denoiser. Here the floor is ``sigma_min``, which
+must lie below rho_min (or the prior's lowest level, if higher), so every iteration has a call at
+rho_k, and on audio at seven levels below it. That makes 4547 calls, where the code makes 2670.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from mgdm_audio.diffusion import Prior
+from mgdm_audio.measurement import GaussianLikelihood, LinearOperator, SpectralOperator
+from mgdm_audio.measurement.conjugate_gradient import conjugate_gradient
+from mgdm_audio.rng import Generators, randn_like
+from mgdm_audio.samplers.base import OnStep, Step, initial_state, require
+from mgdm_audio.samplers.langevin import langevin
+
+
+@dataclass(frozen=True)
+class PnPDM:
+    """Split Gibbs sampling. ``exact`` needs a LinearOperator, ``langevin`` only a gradient."""
+
+    num_steps: int = 99  # K, iterations
+    rho_start: float = 10.0  # rho_0
+    rho_decay: float = 0.9  # alpha, rho_k = max(rho_0 alpha^k, rho_min)
+    rho_min: float = 1e-3
+    likelihood_step: Literal["exact", "langevin"] = "exact"
+    langevin_steps: int = 100  # J
+    step_size: float = 1e-9  # gamma, Langevin's
+    denoise_steps: int = 99  # points of the reverse SDE's grid, log-spaced
+    sigma_max: float = 100.0  # its highest level, or the prior's where that is lower
+    sigma_min: float = 5e-4  # its lowest, or the prior's where that is higher
+
+    def __post_init__(self) -> None:
+        least = {"num_steps": 1, "langevin_steps": 1, "denoise_steps": 2}
+        for name, low in least.items():
+            if getattr(self, name) < low:
+                raise ValueError(f"{name} = {getattr(self, name)}: give at least {low}")
+        if not 0 < self.rho_min <= self.rho_start < float("inf") or not 0 < self.rho_decay <= 1:
+            raise ValueError("give 0 < rho_min <= rho_start, and rho_decay in (0, 1]")
+        if not 0 < self.sigma_min < min(self.rho_min, self.sigma_max):
+            raise ValueError("sigma_min: give a level below rho_min and sigma_max")
+        if not 0 < self.step_size < float("inf"):
+            raise ValueError(f"step_size = {self.step_size}: give a positive number")
+
+    @torch.no_grad()
+    def sample(
+        self,
+        prior: Prior,
+        likelihood: GaussianLikelihood,
+        *,
+        generator: Generators,
+        x_T: Tensor | None = None,
+        on_step: OnStep | None = None,
+    ) -> Tensor:
+        """Algorithm 1: a draw of ``x_0: [batch, *event]`` given ``likelihood.y``."""
+        grid = self._grid(prior)
+        x = initial_state(prior, likelihood, generator, x_T)
+        for k in range(self.num_steps):
+            rho = max(self.rho_start * self.rho_decay**k, self.rho_min)
+            z = self._likelihood_step(likelihood, x, rho, generator)  # line 3
+            x = self._prior_step(prior, z, rho, grid, generator)  # line 4
+            if on_step is not None:
+                shrink = (1 + rho**2) ** -0.5  # to the variance-preserving scale of all samplers
+                on_step(Step(k, self.num_steps, prior.schedule.nearest(rho), shrink * z, x))
+        return x
+
+    def _likelihood_step(
+        self, likelihood: GaussianLikelihood, x: Tensor, rho: float, generator: Generators
+    ) -> Tensor:
+        """``z ~ g(y | z) N(z; x, rho^2 I)``: Section 3.1, linear or general."""
+        if self.likelihood_step == "langevin":
+            return langevin(
+                likelihood,
+                x,
+                rho,
+                step_size=self.step_size,
+                num_steps=self.langevin_steps,
+                generator=generator,
+            )
+        operator = require(likelihood.operator, LinearOperator, "PnPDM(exact)")  # type: ignore[type-abstract]
+        z = x + rho * randn_like(x, generator)
+        noise = likelihood.noise_std * randn_like(likelihood.y, generator)
+        residual = likelihood.residual(z) + noise
+        return z + _explain(operator, residual, (likelihood.noise_std / rho) ** 2)
+
+    def _prior_step(
+        self, prior: Prior, x: Tensor, rho: float, grid: list[float], generator: Generators
+    ) -> Tensor:
+        """``x ~ p(x_0 | x_0 + rho eps = z)``: Algorithm 2, from ``x`` = z."""
+        for high, low in pairwise([rho, *(sigma for sigma in grid if sigma < rho), 0.0]):
+            x_0 = prior.denoiser(x, x.new_tensor(high))
+            if low == 0:
+                return x_0
+            # dx = (x - D) / sigma^2 d(sigma^2) + dw, backward from high^2 to low^2.
+            x = torch.lerp(x_0, x, (low / high) ** 2)
+            x.add_(randn_like(x, generator), alpha=(high**2 - low**2) ** 0.5)
+        return x
+
+    def _grid(self, prior: Prior) -> list[float]:
+        """The levels of the reverse SDE, descending and log-spaced."""
+        levels = prior.schedule.noise_level
+        high = min(self.sigma_max, float(levels[-1]))
+        low = max(self.sigma_min, float(levels[1]))
+        n = self.denoise_steps
+        return [high * (low / high) ** (i / (n - 1)) for i in range(n)]
+
+
+def _explain(operator: LinearOperator, residual: Tensor, ratio: float) -> Tensor:
+    """``(A^T A + ratio I)^-1 A^T residual``, as ``A^T (A A^T + ratio I)^-1 residual``.
+
+    So the null space gets exactly 0: ``operator.solve`` divides what rounding left there by ratio,
+    which is 1e-10 at audio's first rho.
+    """
+    if isinstance(operator, SpectralOperator):
+        z = operator.U_T(residual)
+        s = operator.singular_values.to(z)
+        return operator.V(s / (s**2 + ratio) * z)
+    u = conjugate_gradient(lambda u: operator(operator.adjoint(u)) + ratio * u, residual)
+    return operator.adjoint(u)
