@@ -60,6 +60,7 @@ class TrackSet:
     reference: str = ""  # folder of <track>/<stem>.wav|flac; empty: given when the suite is run
     seconds: float | None = None  # of each track, instead of all of it
     start: float | None = None  # of these, in seconds; by default they are the track's middle
+    per_track: int = 1  # so many excerpts, evenly spread; each counts as a track
     tracks: int | None = None  # the first so many
 
     def __post_init__(self) -> None:
@@ -68,8 +69,19 @@ class TrackSet:
             raise ValueError(f"set {self.name!r}: seconds = {self.seconds}: give more than 0")
         if self.start is not None and (self.seconds is None or not 0 <= self.start < float("inf")):
             raise ValueError(f"set {self.name!r}: start is >= 0 and goes with seconds")
+        if self.per_track != 1 and (
+            self.per_track < 1 or not self.seconds or self.start is not None
+        ):
+            raise ValueError(
+                f"set {self.name!r}: per_track is >= 1 and goes with seconds, without start"
+            )
         if self.tracks is not None and self.tracks < 1:
             raise ValueError(f"set {self.name!r}: tracks = {self.tracks}: give at least 1")
+
+    @property
+    def positions(self) -> list[float]:
+        """Of the excerpts of a track, see ``Row``."""
+        return [(i + 0.5) / self.per_track for i in range(self.per_track)]
 
 
 @dataclass(frozen=True)
@@ -163,6 +175,7 @@ class Row:
     system: System
     track: str
     files: dict[str, Path]  # stem -> file
+    position: float  # of an excerpt: 0 is the track's beginning, 1 ends with it
 
     @property
     def name(self) -> str:
@@ -184,10 +197,11 @@ class Bench:
         if not tracks:
             raise UserError(f"set {self.skipped[0]!r}: names no reference; give a folder of stems")
         self.rows = [
-            Row(item, system, track, files)
+            Row(item, system, f"{track}-{i}" if item.per_track > 1 else track, files, position)
             for item in suite.sets
             for system in suite.systems
             for track, files in tracks.get(item.name, {}).items()
+            for i, position in enumerate(item.positions)
         ]
         self.device, self.device_reason = choose_device(suite.device)
         self.loaded: LoadedPrior = load_prior(suite.prior, self.device)
@@ -305,6 +319,7 @@ class Bench:
             "input_sha256": self._inputs[files],
             "excerpt_seconds": row.set.seconds,
             "excerpt_start": row.set.start,
+            "excerpt_position": row.position,
             "seed": self.suite.seed + track_number(row.track),
         }
         if row.system.is_reference:
@@ -319,7 +334,7 @@ class Bench:
 
     def _measure(self, row: Row, progress: Progress) -> Record:
         """What is new in the row's record. Raises UserError for what cannot be separated."""
-        truth, rate = load_stems(row.files, row.set.seconds, row.set.start)
+        truth, rate = load_stems(row.files, row.set.seconds, row.set.start, row.position)
         mixture = truth.double().sum(0).float()
         if unknown := sorted(row.files.keys() - set(self.loaded.stems)):
             known = ", ".join(self.loaded.stems)
@@ -414,9 +429,14 @@ class Bench:
 
 
 def load_stems(
-    files: dict[str, Path], seconds: float | None = None, start: float | None = None
+    files: dict[str, Path],
+    seconds: float | None = None,
+    start: float | None = None,
+    position: float = 0.5,
 ) -> tuple[Tensor, int]:
-    """([stem, channel, time], rate) of a track or of an excerpt, as ``TrackSet`` describes it.
+    """([stem, channel, time], rate) of a track, or of ``seconds`` of it.
+
+    These begin ``start`` seconds into the track, or lie at ``position``, see ``Row``.
 
     Raises UserError where the stems differ in length, rate or channels, or end before ``start``.
     """
@@ -431,7 +451,8 @@ def load_stems(
     if seconds is not None:
         time_, rate = stems.shape[-1], audio.sample_rate
         length = max(1, round(seconds * rate))
-        begin = max(0, (time_ - length) // 2) if start is None else round(start * rate)
+        room = max(0, time_ - length)
+        begin = round(position * room) if start is None else round(start * rate)
         if begin >= time_:
             raise UserError(f"{first}: ends at {time_ / rate:g} s, before start = {start:g}")
         stems = stems[..., begin : begin + length]

@@ -26,6 +26,7 @@ from mgdm_audio.audio.scoring import score_folders
 from mgdm_audio.audio.separator import Separator
 from mgdm_audio.errors import UserError
 from mgdm_audio.samplers import MGDM, WienerGuidance
+from mgdm_audio.samplers.presets import load_preset
 from tests.toys import STEMS, song
 
 RATE = 22050
@@ -281,8 +282,20 @@ def test_an_excerpt_is_the_middle_or_where_it_is_asked_for(tmp_path: Path) -> No
         stems, rate = load_stems(files, seconds, start)
         assert rate == 100
         assert torch.equal(stems[0], want)
+    assert torch.equal(load_stems(files, 4.0, position=0.25)[0][0], wave[:, 150:550])
     with pytest.raises(UserError, match=r"a\.wav: ends at 10 s, before start = 10"):
         load_stems(files, 1.0, 10.0)
+
+
+def test_excerpts_of_a_track_are_rows_of_their_own(make: Make, stems: Path) -> None:
+    bench = make(System("mixture"), sets=(TrackSet("test", str(stems), 2.1, None, 2, 1),))
+    assert [(row.track, row.position) for row in bench.rows] == [
+        ("Track00007-0", 0.25),
+        ("Track00007-1", 0.75),
+    ]
+    keys = [bench.settings(row) for row in bench.rows]
+    assert keys[0] != keys[1]
+    assert bench.run()[0]["scored"] == 2
 
 
 def test_lines_add_up_costs_over_tracks() -> None:
@@ -340,6 +353,12 @@ overrides = ["gibbs_steps=2"]
 """
 
 
+def test_the_suite_of_the_recipe_names_presets_that_exist() -> None:
+    suite = load_suite(Path(__file__).parents[2] / "egs/mini_slakh/bench/conf/suite.toml")
+    presets = [load_preset(s.source, s.overrides) for s in suite.systems if not s.is_reference]
+    assert {"mgdm", "default", "dps"} <= {preset.name for preset in presets}
+
+
 def test_paths_of_a_suite_are_relative_to_it(tmp_path: Path) -> None:
     (path := tmp_path / "suite.toml").write_text(SUITE)
     suite = load_suite(path)
@@ -356,6 +375,7 @@ def test_paths_of_a_suite_are_relative_to_it(tmp_path: Path) -> None:
         ("seconds = 4", "second = 4", "unknown key 'second'; did you mean seconds?"),
         ("seconds = 4", "seconds = 0", "set 'test': seconds = 0.0: give more than 0"),
         ("seconds = 4", "start = 4", "set 'test': start is >= 0 and goes with seconds"),
+        ("seconds = 4", "per_track = 2", "set 'test': per_track is >= 1 and goes with seconds"),
         ("seconds = 4", "tracks = 0", "set 'test': tracks = 0: give at least 1"),
         ("seconds = 4", 'seconds = "4"', "seconds: '4' is not a number"),
         ('name = "mixture"', 'name = "mine"', "two systems are named 'mine'; rename one"),

@@ -11,7 +11,7 @@ SCRIPTS = sorted([*ROOT.glob("recipes/*.sh"), *ROOT.glob("egs/*/*/run.sh"), ROOT
 CHOICES = sorted(p for p in ROOT.glob("egs/mini_slakh/*/run.sh") if p.parent.name != "data")
 RECIPES = [
     ROOT / "recipes" / f"{name}.sh"
-    for name in ("quickstart", "test", "score", "separate", "train_prior")
+    for name in ("quickstart", "test", "score", "separate", "train_prior", "bench")
 ]
 
 SCRIPT = r"""#!/usr/bin/env bash

@@ -99,10 +99,13 @@ def test_the_validation_table_is_of_the_last_validation(local: Any, tmp_path: Pa
     assert "step 2" in text
 
 
-@pytest.mark.skipif(
+needs_shell = pytest.mark.skipif(
     not (Path(sys.executable).parent / "mgdm-audio").is_file() or not shutil.which("bash"),
     reason="needs the installed package and bash",
 )
+
+
+@needs_shell
 def test_the_whole_recipe_and_nothing_twice(stems: Path, tiny_prior: Path, tmp_path: Path) -> None:
     sampler = tmp_path / "quick.toml"
     sampler.write_text('sampler = "wiener"\ndraws = 1\n[options]\nnum_steps = 2\n')
@@ -134,3 +137,20 @@ def test_the_whole_recipe_and_nothing_twice(stems: Path, tiny_prior: Path, tmp_p
         == 12
     )
     assert run() == first
+
+
+@needs_shell
+def test_the_bench_recipe_fills_its_block(stems: Path, tiny_prior: Path, tmp_path: Path) -> None:
+    suite = tmp_path / "suite.toml"
+    suite.write_text('sets = ["mine"]\nsystems = ["mixture", "oracle-mask"]\ndevice = "cpu"\n')
+    shutil.copytree(stems, tmp_path / "stems")  # words: no space in it
+    (results := tmp_path / "RESULTS.md").write_text("<!-- bench -->\n<!-- /bench -->\n")
+    command = ["bash", ROOT / "recipes/bench.sh", "--venv", "none", "--suite", suite]
+    command += ["--references", f"mine={tmp_path / 'stems'}", "--exp", tmp_path / "ex p"]
+    command += ["--prior", tiny_prior, "--results", results]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert results.read_text().count("| 0.00 ± 0.00 ") == 5
+    assert "| oracle-mask |" in results.read_text()

@@ -1,0 +1,33 @@
+"""The tables of a benchmark, printed and put into a page of results.
+
+    python bench_report.py EXP --results RESULTS.md
+
+reads EXP/table.md and puts it between the lines <!-- bench --> and <!-- /bench --> of RESULTS.md if
+it has them.
+"""
+
+import argparse
+from pathlib import Path
+
+from block import renew
+from script import run
+
+from mgdm_audio.errors import UserError
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("exp", type=Path)
+    parser.add_argument("--results", type=Path)
+    options = parser.parse_args()
+    table = options.exp / "table.md"
+    if not table.is_file():
+        raise UserError(f"{table}: missing; run the stage that makes it first")
+    text = table.read_text(encoding="utf-8")
+    print(f"\n{text}")
+    if options.results is not None and renew(options.results, "bench", text):
+        print(f"written: {options.results}")
+
+
+if __name__ == "__main__":
+    run(main)
