@@ -10,7 +10,14 @@ from torch import Tensor
 
 from mgdm_audio.diffusion import CallCounter, NoiseSchedule, Prior
 from mgdm_audio.errors import PairingError
-from mgdm_audio.measurement import GaussianLikelihood, LinearOperator, MixtureSum, Operator
+from mgdm_audio.measurement import (
+    GaussianLikelihood,
+    KnownSources,
+    LinearOperator,
+    MixtureSum,
+    Operator,
+    Stacked,
+)
 from mgdm_audio.rng import generator_for, randn
 from mgdm_audio.samplers import PnPDM, Step, langevin, pnp_dm
 from mgdm_audio.samplers.presets import load_preset
@@ -95,13 +102,22 @@ def test_the_exact_step_is_the_gaussian_conditional(
     torch.testing.assert_close(root.T @ root, cov, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("operator", [MixtureSum(4), MixtureSum(4, [1, -2, 0.3, 0.7]), Dense()])
+@pytest.mark.parametrize(
+    "operator",
+    [
+        MixtureSum(4),
+        MixtureSum(4, [1, -2, 0.3, 0.7]),
+        Dense(),
+        Stacked([MixtureSum(4), KnownSources([1], 4)]),
+    ],
+)
 def test_the_exact_step_is_at_home_in_float32(
     operator: LinearOperator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At audio's first rho the precisions of y and of x differ by 1e10."""
     monkeypatch.setattr(pnp_dm, "randn_like", zeros)
-    x, y = 10 * normal(1, 4, 8, seed=1), normal(1, 1, 8, seed=2)
+    x = 10 * normal(1, 4, 8, seed=1)
+    y = normal(*operator(x).shape, seed=2)
     found = []
     for dtype in (torch.float32, Double):
         likelihood = GaussianLikelihood(operator, y.to(dtype), 1e-4)

@@ -53,13 +53,14 @@ def test_the_gradient_is_weighted_by_the_prior_s_own_schedule(
 
     class Recorder(Adam):
         def step(self, gradient: Tensor) -> None:
+            assert (self.learning_rate, self.betas) == (0.2, (0.8, 0.95))
             seen.append((self.x.clone(), gradient.clone()))
             super().step(gradient)
 
     monkeypatch.setattr(reddiff, "Adam", Recorder)
     prior = replace(prior, schedule=schedule)
     x_T = prior.sample_x_T(3, generator=generator_for(0), dtype=Double)
-    sampler, steps = REDDiff(12, strength=0.3), list[Step]()
+    sampler, steps = REDDiff(12, 0.2, (0.8, 0.95), strength=0.3), list[Step]()
     x_0 = sampler.sample(
         prior, likelihood, generator=generator_for(1), x_T=x_T, on_step=steps.append
     )
