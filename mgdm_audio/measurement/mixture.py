@@ -80,6 +80,9 @@ class MixtureSum(SourceMatrix):
     def pinv(self, y: Tensor) -> Tensor:
         return self.adjoint(y / self._norm2)
 
+    def damped_pinv(self, y: Tensor, rho: float | Tensor) -> Tensor:
+        return self.adjoint(y / (self._norm2 + per_item(rho, y)))
+
     def solve(self, b: Tensor, rho: float | Tensor) -> Tensor:
         rho = per_item(rho, b)
         parallel = self.pinv(self(b))

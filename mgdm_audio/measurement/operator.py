@@ -39,6 +39,15 @@ class LinearOperator(Operator):
         # Started at 0, the iterates stay in the row space, which selects the least norm.
         return conjugate_gradient(self.normal, self.adjoint(y))
 
+    def damped_pinv(self, y: Tensor, rho: float | Tensor) -> Tensor:
+        """``A^T (A A^T + rho I)^-1 y``, ``rho > 0``, [] or [batch]: ``[batch, *event]``.
+
+        Equal to ``solve(A^T y, rho)`` on paper. But that divides what rounding leaves in the null
+        space by rho, which for a nearly noiseless observation is 1e8 times the error of a float32.
+        """
+        weight = per_item(rho, y)
+        return self.adjoint(conjugate_gradient(lambda u: self(self.adjoint(u)) + weight * u, y))
+
     def solve(self, b: Tensor, rho: float | Tensor) -> Tensor:
         """``(A^T A + rho I)^-1 b`` for ``b: [batch, *event]`` and ``rho > 0``, [] or [batch].
 
@@ -90,6 +99,11 @@ class SpectralOperator(LinearOperator):
         z = self.U_T(y)
         s = self.singular_values.to(z)
         return self.V(torch.where(s > 0, z / s, 0.0))
+
+    def damped_pinv(self, y: Tensor, rho: float | Tensor) -> Tensor:
+        z = self.U_T(y)
+        s = self.singular_values.to(z)
+        return self.V(s / (s**2 + per_item(rho, z)) * z)
 
     def solve(self, b: Tensor, rho: float | Tensor) -> Tensor:
         z = self.V_T(b)

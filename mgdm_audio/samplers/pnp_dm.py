@@ -27,8 +27,7 @@ import torch
 from torch import Tensor
 
 from mgdm_audio.diffusion import Prior
-from mgdm_audio.measurement import GaussianLikelihood, LinearOperator, SpectralOperator
-from mgdm_audio.measurement.conjugate_gradient import conjugate_gradient
+from mgdm_audio.measurement import GaussianLikelihood, LinearOperator
 from mgdm_audio.rng import Generators, randn_like
 from mgdm_audio.samplers.base import OnStep, Step, initial_state, require
 from mgdm_audio.samplers.langevin import langevin
@@ -100,7 +99,7 @@ class PnPDM:
         z = x + rho * randn_like(x, generator)
         noise = likelihood.noise_std * randn_like(likelihood.y, generator)
         residual = likelihood.residual(z) + noise
-        return z + _explain(operator, residual, (likelihood.noise_std / rho) ** 2)
+        return z + operator.damped_pinv(residual, (likelihood.noise_std / rho) ** 2)
 
     def _prior_step(
         self, prior: Prior, x: Tensor, rho: float, grid: list[float], generator: Generators
@@ -122,17 +121,3 @@ class PnPDM:
         low = max(self.sigma_min, float(levels[1]))
         n = self.denoise_steps
         return [high * (low / high) ** (i / (n - 1)) for i in range(n)]
-
-
-def _explain(operator: LinearOperator, residual: Tensor, ratio: float) -> Tensor:
-    """``(A^T A + ratio I)^-1 A^T residual``, as ``A^T (A A^T + ratio I)^-1 residual``.
-
-    So the null space gets exactly 0: ``operator.solve`` divides what rounding left there by ratio,
-    which is 1e-10 at audio's first rho.
-    """
-    if isinstance(operator, SpectralOperator):
-        z = operator.U_T(residual)
-        s = operator.singular_values.to(z)
-        return operator.V(s / (s**2 + ratio) * z)
-    u = conjugate_gradient(lambda u: operator(operator.adjoint(u)) + ratio * u, residual)
-    return operator.adjoint(u)
