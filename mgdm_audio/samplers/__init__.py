@@ -16,8 +16,12 @@ from mgdm_audio.samplers.daps import DAPS
 from mgdm_audio.samplers.ddnm import DDNM
 from mgdm_audio.samplers.ddrm import DDRM
 from mgdm_audio.samplers.diffpir import DiffPIR
+from mgdm_audio.samplers.ding import DInG
 from mgdm_audio.samplers.dps import DPS
+from mgdm_audio.samplers.guess_and_guide import GuessAndGuide
 from mgdm_audio.samplers.mgdm import MGDM
+from mgdm_audio.samplers.mgps import MGPS
+from mgdm_audio.samplers.msdm import MSDM
 from mgdm_audio.samplers.pgdm import PGDM
 from mgdm_audio.samplers.pnp_dm import PnPDM
 from mgdm_audio.samplers.psld import PSLD
@@ -31,8 +35,12 @@ SAMPLERS: dict[str, type[Any]] = {
     "ddnm": DDNM,
     "ddrm": DDRM,
     "diffpir": DiffPIR,
+    "ding": DInG,
     "dps": DPS,
+    "guess-and-guide": GuessAndGuide,
     "mgdm": MGDM,
+    "mgps": MGPS,
+    "msdm": MSDM,
     "pgdm": PGDM,
     "pnp-dm": PnPDM,
     "psld": PSLD,
@@ -48,11 +56,15 @@ __all__ = [
     "DDRM",
     "DPS",
     "MGDM",
+    "MGPS",
+    "MSDM",
     "PGDM",
     "PSLD",
     "SAMPLERS",
     "Ancestral",
+    "DInG",
     "DiffPIR",
+    "GuessAndGuide",
     "OnStep",
     "PerStep",
     "PnPDM",
