@@ -5,21 +5,23 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from mgdm_audio import __version__
+from mgdm_audio.audio.autocast import Autocast
 from mgdm_audio.audio.bandwidth import share_residual
 from mgdm_audio.audio.device import choose_device, fast_precision
 from mgdm_audio.audio.io import read
 from mgdm_audio.audio.resampling import PASSBAND, resample, resample_back
-from mgdm_audio.audio.segments import cut, stitch
+from mgdm_audio.audio.segments import cut, fade_in, stitch
+from mgdm_audio.audio.separation import Separation
 from mgdm_audio.checkpoint import DEFAULT_PRIOR, LoadedPrior, load_prior
 from mgdm_audio.diffusion.counting import counted
 from mgdm_audio.errors import UserError
@@ -29,23 +31,18 @@ from mgdm_audio.samplers import Step
 from mgdm_audio.samplers.presets import Preset, load_preset
 
 SILENCE = 1e-4  # of the prior's level: a quieter segment is shared equally, no network is asked
+STD_HOP = 0.1  # seconds, the resolution of Separation.std
 DEFAULT_SAMPLER = "default"
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
 
 
-@dataclass(frozen=True)
-class Separation:
-    """Stems of one file, and how they were made.
+class Draws(NamedTuple):
+    """Posterior draws of a batch of mixtures, at the prior's rate."""
 
-    ``stems``: name -> [channel, time] float32 at ``sample_rate`` Hz, as many samples as the file;
-    they sum to ``mixture``. ``report`` is ready for JSON.
-    """
-
-    mixture: Tensor  # [channel, time], the file itself
-    stems: dict[str, Tensor]
-    sample_rate: int
-    report: dict[str, Any]
+    mean: Tensor  # [batch, sources, time]
+    std: Tensor  # [batch, sources, windows of STD_HOP], see Separation; 0 for a single draw
+    each: Tensor  # [draws if they are kept or 0, batch, sources, time]
 
 
 class Separator:
@@ -87,6 +84,8 @@ class Separator:
         if self.precision not in ("float32", "bfloat16"):
             raise UserError(f"precision {precision!r}: use float32, bfloat16 or auto")
         self.prior, self.calls = counted(loaded.prior)
+        if self.precision == "bfloat16":
+            self.calls.denoiser = Autocast(self.calls.denoiser, self.device.type, torch.bfloat16)
 
     @classmethod
     def from_pretrained(
@@ -126,6 +125,18 @@ class Separator:
         by default each item's own active level. Every segment and draw has a seed of its own, so
         the result does not depend on ``batch_size``; items of a batch share their random numbers.
         """
+        mean = self._draw(mixture, seed, draws or self.preset.draws, False, level, on_progress).mean
+        return {stem: mean[:, k] for k, stem in enumerate(self.stems)}
+
+    def _draw(
+        self,
+        mixture: Tensor,
+        seed: int,
+        draws: int,
+        keep: bool,
+        level: Tensor | float | None,
+        on_progress: Progress | None,
+    ) -> Draws:
         if mixture.ndim != 3 or mixture.shape[1] != 1 or mixture.shape[-1] < 1:
             raise UserError(f"mixture of shape {tuple(mixture.shape)}: give [batch, 1, time >= 1]")
         time_ = mixture.shape[-1]
@@ -137,7 +148,6 @@ class Separator:
         segment = min(self.segment, -(-time_ // self.multiple) * self.multiple)
         overlap = min(self.overlap, (segment - 1) // 2)
         segments = cut(y * gain, segment, overlap)  # [n, batch, 1, segment]
-        draws = draws or self.preset.draws
         chunks = -(-len(y) * draws // self.batch_size)  # of a segment, if no item of it is silent
         scale = 1000  # a chunk counts 1000, whatever its sampler's number of steps
 
@@ -151,26 +161,49 @@ class Separator:
                 def step(chunk: int, record: Step, before: int = index * chunks) -> None:
                     progress(before + chunk, (record.index + 1) / record.total)
 
-                yield self._segment(part, seed, index, draws, step)
+                moments = self._segment(part, seed, index, draws, keep, step)
+                # Where segments overlap their draws, which are independent, are blended: each
+                # variance counts by the square of its weight. ``stitch`` applies the other half.
+                fade, variance = fade_in(overlap, part), moments[1]
+                if index > 0:
+                    variance[..., :overlap] *= fade
+                if index + 1 < len(segments):
+                    variance[..., segment - overlap :] *= fade.flip(-1)
+                yield moments
                 progress((index + 1) * chunks, 0)
 
-        sources = stitch(estimates(), time_, overlap) / gain
-        return {stem: sources[:, k] for k, stem in enumerate(self.stems)}
+        mean, variance, *each = stitch(estimates(), time_, overlap)
+        hop = round(STD_HOP * self.loaded.sample_rate)
+        windows = [part.mean(-1) for part in variance.split(hop, -1)]
+        std = torch.stack(windows, -1).clamp_min(0).sqrt()
+        return Draws(
+            mean / gain, std / gain, torch.stack([x / gain for x in each]) if keep else mean[:0]
+        )
 
     def _segment(
-        self, y: Tensor, seed: int, index: int, draws: int, on_step: Callable[[int, Step], None]
+        self,
+        y: Tensor,
+        seed: int,
+        index: int,
+        draws: int,
+        keep: bool,
+        on_step: Callable[[int, Step], None],
     ) -> Tensor:
-        """y: [batch, 1, time] at the prior's level -> mean over draws, [batch, sources, time].
+        """y: [batch, 1, time] at the prior's level -> [rows, batch, sources, time].
 
+        Rows: the mean over draws, their variance (N - 1 in the denominator) and, if they are to be
+        kept, the draws; one at a time goes into the sums, so that memory does not grow with N.
         ``on_step(chunk, record)``: ``chunk`` counts the sampler's runs. Each draw sees the segment
         at another offset from the frames of a network that has frames: in the mean, what a frame's
         edges add to an estimate cancels (cycle spinning, Coifman & Donoho 1995).
         """
         sources = len(self.stems)
-        result = (y / sources).expand(-1, sources, -1).clone()
         loud = y.square().mean((1, 2)).sqrt() > SILENCE * self.loaded.mixture_rms
         items = [(i, d) for d in range(draws) for i in range(len(y)) if bool(loud[i])]
-        result[loud] = 0
+        rows = y.new_empty(2 + draws * keep, len(y), sources, y.shape[-1])
+        rows[:] = y / sources
+        mean, square = rows[0], rows[1]
+        mean[loud], square[:] = 0, 0
         time_, spread = y.shape[-1], self.hop if draws > 1 else 0
         prior = self.prior.with_event_shape((sources, time_ + spread))
         for first in range(0, len(items), self.batch_size):
@@ -181,15 +214,13 @@ class Separator:
                 [F.pad(y[i], (n, spread - n)) for (i, _), n in zip(chunk, offsets, strict=True)]
             )
             likelihood = GaussianLikelihood(MixtureSum(sources), observed, self.preset.noise_std)
-            kind = torch.device(self.device).type
             try:
-                with torch.autocast(kind, torch.bfloat16, enabled=self.precision == "bfloat16"):
-                    x = self.preset.sampler.sample(
-                        prior,
-                        likelihood,
-                        generator=generators,
-                        on_step=partial(on_step, first // self.batch_size),
-                    )
+                x = self.preset.sampler.sample(
+                    prior,
+                    likelihood,
+                    generator=generators,
+                    on_step=partial(on_step, first // self.batch_size),
+                )
             except ValueError as error:
                 raise UserError(f"sampler {self.preset.name}: {error}") from error
             if not x.isfinite().all():
@@ -198,9 +229,15 @@ class Separator:
                 )
             # A sampler meets the mixture up to sigma_y at best: the rest is shared equally.
             x = x + MixtureSum(sources).pinv(likelihood.residual(x))
-            for draw, (i, _), n in zip(x, chunk, offsets, strict=True):
-                result[i] += draw[:, n : n + time_] / draws
-        return result
+            for padded, (i, d), n in zip(x, chunk, offsets, strict=True):
+                draw = padded[:, n : n + time_]
+                change = draw - mean[i]  # Welford's sums: no difference of large numbers
+                mean[i] += change / (d + 1)
+                square[i] += change * (draw - mean[i])
+                if keep:
+                    rows[2 + d, i] = draw
+        square /= max(draws - 1, 1)
+        return rows
 
     def separate_audio(
         self,
@@ -212,22 +249,55 @@ class Separator:
         on_progress: Progress | None = None,
     ) -> dict[str, Tensor]:
         """samples: [channel, time] at any rate -> stem: [channel, time], summing to the samples."""
-        rate = self.loaded.sample_rate
+        return self.posterior(
+            samples, sample_rate, seed=seed, draws=draws, on_progress=on_progress
+        ).stems
+
+    def posterior(
+        self,
+        samples: Tensor,
+        sample_rate: int,
+        *,
+        seed: int = 0,
+        draws: int | None = None,
+        keep_draws: bool = False,
+        on_progress: Progress | None = None,
+    ) -> Separation:
+        """samples: [channel, time] at any rate -> the stems, how they spread, and a report.
+
+        ``draws`` replaces the preset's number. ``keep_draws``: each of them is in the result.
+        """
+        started, before = time.monotonic(), (self.calls.forward, self.calls.gradient)
+        rate, draws = self.loaded.sample_rate, draws or self.preset.draws
         # A power of two rounds nothing, and at full scale no square over- or underflows float32.
         exponent = math.frexp(float(samples.abs().max()))[1]
         unit = 2.0 ** max(-126, min(exponent, 127))
-        samples = samples / unit
-        mixture = resample(samples, sample_rate, rate)
-        level = active_level(mixture, rate)
-        parts = self.separate(
-            mixture[:, None], seed=seed, draws=draws, level=level, on_progress=on_progress
+        scaled = samples / unit
+        mixture = resample(scaled, sample_rate, rate)
+        found = self._draw(
+            mixture[:, None], seed, draws, keep_draws, active_level(mixture, rate), on_progress
         )
-        stems = torch.stack([part.cpu() for part in parts.values()])  # [stem, channel, time]
-        stems = resample_back(stems, rate, sample_rate, samples.shape[-1])
-        # What the prior cannot hear, near and above its Nyquist frequency, belongs to someone too.
-        cutoff = PASSBAND * min(rate, sample_rate) / 2
-        stems = share_residual(samples, stems, sample_rate, cutoff)
-        return dict(zip(self.stems, stems * unit, strict=True))
+
+        def at_rate(sources: Tensor) -> Tensor:
+            """[channel, stem, time] at the prior's rate -> [stem, channel, time] at the file's."""
+            stems = sources.cpu().transpose(0, 1)
+            stems = resample_back(stems, rate, sample_rate, samples.shape[-1])
+            # What the prior cannot hear, near and above its Nyquist frequency, belongs to someone.
+            cutoff = PASSBAND * min(rate, sample_rate) / 2
+            return share_residual(scaled, stems, sample_rate, cutoff) * unit
+
+        stems = dict(zip(self.stems, at_rate(found.mean), strict=True))
+        each = torch.stack([at_rate(draw) for draw in found.each]) if keep_draws else None
+        std = dict(zip(self.stems, found.std.cpu().transpose(0, 1) * unit, strict=True))
+        report = self._report(samples, sample_rate, draws, seed, time.monotonic() - started)
+        report["denoiser_calls"] = {
+            "forward": self.calls.forward - before[0],
+            "gradient": self.calls.gradient - before[1],
+        }
+        hop = round(STD_HOP * rate) / rate
+        return Separation(
+            samples, stems, sample_rate, report, std if draws > 1 else None, hop, each
+        )
 
     def separate_file(
         self,
@@ -235,28 +305,36 @@ class Separator:
         *,
         seed: int = 0,
         draws: int | None = None,
+        keep_draws: bool = False,
         on_progress: Progress | None = None,
     ) -> Separation:
         """Separate an audio file. Raises UserError, in one line, where it cannot be read."""
         audio = read(path)
-        started, before = time.monotonic(), (self.calls.forward, self.calls.gradient)
-        stems = self.separate_audio(
-            audio.samples, audio.sample_rate, seed=seed, draws=draws, on_progress=on_progress
+        result = self.posterior(
+            audio.samples,
+            audio.sample_rate,
+            seed=seed,
+            draws=draws,
+            keep_draws=keep_draws,
+            on_progress=on_progress,
         )
-        seconds = time.monotonic() - started
-        duration = audio.samples.shape[-1] / audio.sample_rate
-        report = {
+        return replace(result, report=result.report | {"input": Path(path).name})
+
+    def _report(
+        self, samples: Tensor, sample_rate: int, draws: int, seed: int, seconds: float
+    ) -> dict[str, Any]:
+        return {
             "version": __version__,
-            "input": Path(path).name,
-            "sample_rate": audio.sample_rate,
-            "channels": audio.samples.shape[0],
-            "samples": audio.samples.shape[-1],
+            "input": None,  # the file's name, if it was a file
+            "sample_rate": sample_rate,
+            "channels": samples.shape[0],
+            "samples": samples.shape[-1],
             "prior": self.loaded.name,
             "prior_sha256": self.loaded.sha256,
             "sampler": self.preset.name,
             "options": self.preset.options,
             "noise_std": self.preset.noise_std,
-            "draws": draws or self.preset.draws,
+            "draws": draws,
             "seed": seed,
             "segment_seconds": self.segment / self.loaded.sample_rate,
             "overlap_seconds": self.overlap / self.loaded.sample_rate,
@@ -265,13 +343,8 @@ class Separator:
             "device_reason": self.device_reason,
             "precision": self.precision,
             "seconds": round(seconds, 3),
-            "seconds_per_second": round(seconds / duration, 3),
-            "denoiser_calls": {
-                "forward": self.calls.forward - before[0],
-                "gradient": self.calls.gradient - before[1],
-            },
+            "seconds_per_second": round(seconds * sample_rate / samples.shape[-1], 3),
         }
-        return Separation(audio.samples, stems, audio.sample_rate, report)
 
 
 def active_level(samples: Tensor, sample_rate: int) -> Tensor:

@@ -1,11 +1,7 @@
 """``mgdm-audio separate``: stems of audio files."""
 
-import json
 import math
-import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,10 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from mgdm_audio.audio.separator import Progress, Separation
-
-
-RECORD = "separation.json"
+    from mgdm_audio.audio.separator import Progress
 
 
 @click.command()
@@ -42,6 +35,9 @@ RECORD = "separation.json"
     metavar="N",
     help="Average N posterior draws (default: the preset's).",
 )
+@click.option(
+    "--keep-samples", is_flag=True, help="Also write every draw, to samples/<number>/<stem>.wav."
+)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
 @click.option(
@@ -58,6 +54,7 @@ def separate(
     sampler: str | None,
     overrides: tuple[str, ...],
     samples: int | None,
+    keep_samples: bool,
     seed: int,
     device: str,
     subtype: str,
@@ -66,13 +63,16 @@ def separate(
 
     Writes OUTPUT/<input name>/<stem>.wav, at the input's rate, channels and length, and
     separation.json, which says how they were made.  The stems sum to the input, or to the input
-    lowered by a common gain where PCM would clip (a line then says so).
+    lowered by a common gain where PCM would clip (a line then says so).  uncertainty.json holds,
+    per stem and tenth of a second, the standard deviation over the draws, and in dB how far the
+    stem stands out of it (null with a single draw).
 
     \b
     mgdm-audio separate song.mp3 -o stems
     mgdm-audio separate song.wav -o stems --samples 4 --subtype FLOAT
     mgdm-audio separate song.wav -o stems --sampler mgdm --set gibbs_steps=2
     """
+    from mgdm_audio.audio.separation import require_writable
     from mgdm_audio.audio.separator import DEFAULT_SAMPLER, Separator
     from mgdm_audio.checkpoint import DEFAULT_PRIOR
     from mgdm_audio.errors import UserError
@@ -85,40 +85,28 @@ def separate(
         prior or DEFAULT_PRIOR, sampler or DEFAULT_SAMPLER, overrides=overrides, device=device
     )
     click.echo(f"device: {separator.device} ({separator.device_reason})", err=True)
-    _check_writable(output)
+    require_writable(output)
     failed = 0
     for path in inputs:
         try:
             with _progress(path.name) as progress:
                 result = separator.separate_file(
-                    path, seed=seed, draws=samples, on_progress=progress
+                    path, seed=seed, draws=samples, keep_draws=keep_samples, on_progress=progress
                 )
-            _write(result, output, path, subtype)
+            record = result.save(output / path.stem, subtype)
         except UserError as error:
             click.echo(f"error: {' '.join(str(error).split())}", err=True)
             failed += 1
             continue
-        report = result.report
+        if record["gain"] < 1:
+            lowered = -20 * math.log10(record["gain"])
+            click.echo(f"{path}: stems lowered by {lowered:.2f} dB, or they would clip", err=True)
         click.echo(
             f"{output / path.stem}: {', '.join(result.stems)} "
-            f"({report['seconds']:.1f} s, residual {report['residual_db']:.0f} dB)"
+            f"({record['seconds']:.1f} s, residual {record['residual_db']:.0f} dB)"
         )
     if failed:
         sys.exit(1)
-
-
-def _check_writable(output: Path) -> None:
-    """Before hours of computing, not after: UserError where the folder cannot be written to."""
-    from mgdm_audio.errors import UserError
-
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=output):
-            pass
-    except OSError as error:
-        raise UserError(
-            f"{output}: cannot be written ({error.strerror}); choose another -o"
-        ) from None
 
 
 @contextmanager
@@ -135,50 +123,3 @@ def _progress(name: str) -> "Iterator[Progress]":
             bar.refresh()
 
         yield update
-
-
-def _write(result: "Separation", output: Path, path: Path, subtype: str) -> None:
-    """The folder of one input, whole or not at all; adds to ``result.report`` what was written."""
-    import torch
-
-    from mgdm_audio.audio.io import write
-    from mgdm_audio.audio.pcm import common_gain, quantise_together
-    from mgdm_audio.errors import UserError
-
-    mixture = result.mixture
-    stems = torch.stack(list(result.stems.values()))
-    gain = common_gain(stems, mixture, subtype)
-    stems = quantise_together(stems * gain, subtype)
-    residual = (stems.double().sum(0) - gain * mixture.double()).square().mean()
-    power = (gain * mixture.double()).square().mean()
-    # A silent mixture has no level to compare with: full scale is the reference then.
-    ratio = float(residual / power) if power > 0 else float(residual)
-    result.report["subtype"] = subtype
-    result.report["gain"] = gain
-    result.report["residual_db"] = round(10 * math.log10(max(ratio, 1e-30)), 1)
-    if gain < 1:
-        click.echo(
-            f"{path}: stems lowered by {-20 * math.log10(gain):.2f} dB, or they would clip",
-            err=True,
-        )
-    final, partial = output / path.stem, output / f".{path.stem}.partial"
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        for name, samples in zip(result.stems, stems, strict=True):
-            write(partial / f"{name}.wav", samples, result.sample_rate, subtype)
-        (partial / RECORD).write_text(json.dumps(result.report, indent=2) + "\n")
-        if final.is_dir():
-            # It may hold files of the user's own: only those of the same name are replaced. The
-            # record goes first and comes last, so that it never describes other stems.
-            (final / RECORD).unlink(missing_ok=True)
-            for file in sorted(partial.iterdir(), key=lambda file: file.name == RECORD):
-                os.replace(file, final / file.name)
-        else:
-            os.replace(partial, final)
-    except OSError as error:
-        raise UserError(
-            f"{final}: cannot be written ({error.strerror}); choose another -o"
-        ) from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

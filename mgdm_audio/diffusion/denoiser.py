@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -115,9 +116,10 @@ class CallCounter:
         result: Tensor = self._call(self.denoiser, x, sigma, *rest)
         return result
 
-    def posterior(self, x: Tensor, sigma: Tensor, *rest: Any) -> Any:
-        """The network's own ``posterior`` (a call like any other), where it has one."""
-        return self._call(self.denoiser.posterior, x, sigma, *rest)
+    @property
+    def posterior(self) -> Callable[..., Any]:
+        """The network's own ``posterior`` (a call like any other); missing where it has none."""
+        return partial(self._call, self.denoiser.posterior)
 
     def _call(self, function: Callable[..., Any], x: Tensor, *rest: Any) -> Any:
         differentiated = torch.is_grad_enabled() and x.requires_grad

@@ -1,6 +1,7 @@
 """The separator: what holds for any prior and sampler, good or bad."""
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mgdm_audio import __version__
+from mgdm_audio.audio.resampling import resample
 from mgdm_audio.audio.separator import Separator, active_level
 from mgdm_audio.checkpoint import load_prior
 from mgdm_audio.diffusion import EDMDenoiser
@@ -154,10 +156,16 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(make: Make) -> N
 def test_the_batch_size_does_not_change_the_result(make: Make, batch_size: int) -> None:
     mixture = song(1, 2, 6000, RATE)
     options = {"draws": 3, "segment": 0.2, "overlap": 0.05}
-    a = stacked(make(**options, batch_size=6).separate_audio(mixture, RATE))
-    b = stacked(make(**options, batch_size=batch_size).separate_audio(mixture, RATE))
+    a = make(**options, batch_size=6).posterior(mixture, RATE, keep_draws=True)
+    b = make(**options, batch_size=batch_size).posterior(mixture, RATE, keep_draws=True)
+    assert a.std is not None
+    assert b.std is not None
+    assert a.draws is not None
+    assert b.draws is not None
     # Matrix products of another height are summed in another order, in float32.
-    assert (a - b).abs().max() < 1e-5
+    assert (stacked(a.stems) - stacked(b.stems)).abs().max() < 1e-5
+    assert (stacked(a.std) - stacked(b.std)).abs().max() < 1e-5
+    assert (a.draws - b.draws).abs().max() < 1e-5
 
 
 def test_equal_channels_give_equal_stems(make: Make) -> None:
@@ -193,6 +201,72 @@ def test_draws_are_averaged_and_the_residual_shared(make: Make) -> None:
     noise = randn((4, 300), generator=generator_for(7, "segment", 0, "draw", 0))
     want = y / 4 + (noise - noise.mean(0)) * 0.04 / separator.loaded.mixture_rms
     assert (one - want).abs().max() < 1e-6
+
+
+def rms(x: Tensor, hop: int) -> Tensor:
+    """Over windows of the last axis."""
+    return torch.stack([part.square().mean(-1).sqrt() for part in x.split(hop, -1)], -1)
+
+
+@pytest.mark.parametrize("rate", [RATE, 44100])
+def test_the_draws_that_are_kept_sum_to_the_mixture_and_spread_as_reported(
+    make: Make, rate: int
+) -> None:
+    mixture = song(1, 2, 5 * rate // 22, rate)
+    mixture[1] *= 0.1
+    result = make(draws=4, batch_size=3).posterior(mixture, rate, keep_draws=True)
+    assert result.draws is not None
+    assert result.std is not None
+    assert result.draws.shape == (4, 4, *mixture.shape)
+    for draw in result.draws:
+        assert residual_db(dict(zip(STEMS, draw, strict=True)), mixture) < -120
+    std = stacked(result.std)
+    assert std.shape == (4, 2, 3)
+    assert result.std_hop == 0.1
+    if rate == RATE:  # resampling and what lies above the prior's band change draws one by one
+        assert (stacked(result.stems) - result.draws.mean(0)).abs().max() < 1e-6
+        assert (std - rms(result.draws.std(0), 2205)).abs().max() < 1e-6
+    else:
+        at_prior_s = resample(result.draws, rate, RATE)
+        # The band between 0.93 of the prior's Nyquist frequency and the latter is lost on the way.
+        assert (std / rms(at_prior_s.std(0), 2205) - 1).abs().max() < 0.1
+
+
+def test_the_spread_does_not_need_the_draws_nor_change_the_stems(make: Make) -> None:
+    mixture = song(1, 2, 6000, RATE)
+    options = {"draws": 3, "segment": 0.2, "overlap": 0.05}
+    kept = make(**options).posterior(mixture, RATE, keep_draws=True)
+    plain = make(**options).posterior(mixture, RATE)
+    assert plain.draws is None
+    assert plain.std is not None
+    assert kept.std is not None
+    assert torch.equal(stacked(plain.stems), stacked(kept.stems))
+    assert torch.equal(stacked(plain.std), stacked(kept.std))
+    assert torch.equal(stacked(plain.stems), stacked(make(**options).separate_audio(mixture, RATE)))
+
+
+def test_a_single_draw_has_no_spread(make: Make) -> None:
+    result = make(draws=1).posterior(song(1, 1, 3000, RATE), RATE)
+    assert result.std is None
+    assert result.confidence_db is None
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0**20, 2.0**-20])
+def test_the_spread_is_that_of_blended_draws_where_segments_overlap(
+    make: Make, scale: float
+) -> None:
+    # White noise of variance 1 less the mean of four sources: 3/4. In the middle of an overlap two
+    # independent draws, each by a half, leave half of the variance.
+    separator = make(lambda y, noise: noise, draws=40, segment=0.6, overlap=0.2, batch_size=8)
+    mixture = scale * 0.1 * torch.ones(1, RATE)
+    result = separator.posterior(mixture, RATE)
+    assert result.std is not None
+    w = torch.sin(math.pi / 2 * (torch.arange(4410) + 0.5) / 4410) ** 2
+    want = torch.ones(10)
+    want[4:6] = ((1 - w) ** 2 + w**2).reshape(2, 2205).mean(1).sqrt()  # 0.4 to 0.6 s
+    unit = math.sqrt(0.75) * 0.1 * scale / separator.loaded.mixture_rms
+    # A standard deviation from 2205 x 39 degrees of freedom is good to 0.25 %: five of these.
+    assert (stacked(result.std)[:, 0] / unit / want - 1).abs().max() < 0.0125
 
 
 def test_segments_have_random_numbers_of_their_own(make: Make) -> None:
@@ -351,6 +425,23 @@ def test_a_gradient_sampler_works_too(tiny_prior: Path) -> None:
     assert residual_db(stems, mixture) < -120
     assert separator.calls.gradient > 0
     assert MixtureSum(4)(stacked(stems).transpose(0, 1)).isfinite().all()
+
+
+def test_only_the_network_runs_in_low_precision(make: Make) -> None:
+    products = []
+
+    def multiply(y: Tensor, noise: Tensor) -> Tensor:
+        products.append((torch.ones(4, 1) @ y / 4).dtype)  # what a weighted operator does
+        return y / 4 + 0 * noise
+
+    mixture = song(1, 1, 3000, RATE)
+    make(multiply, precision="bfloat16").separate_audio(mixture, RATE)
+    assert set(products) == {torch.float32}
+    exact, rough = (
+        stacked(make(precision=precision).separate_audio(mixture, RATE))
+        for precision in ("float32", "bfloat16")
+    )
+    assert 1e-6 < (exact - rough).abs().max() < 0.05
 
 
 @pytest.mark.parametrize("time", [1, 800, 5000])

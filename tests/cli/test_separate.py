@@ -17,7 +17,7 @@ from mgdm_audio.cli.main import main
 from tests.toys import STEMS, song
 
 FAST = ("--sampler", "wiener", "--set", "num_steps=2", "--samples", "1", "--device", "cpu")
-FILES = sorted([*(f"{stem}.wav" for stem in STEMS), "separation.json"])
+FILES = sorted([*(f"{stem}.wav" for stem in STEMS), "separation.json", "uncertainty.json"])
 
 
 @pytest.fixture
@@ -199,6 +199,32 @@ def test_separating_again_replaces_the_result_and_no_other_file(separate: Separa
     assert separate.report("a")["seed"] == 1
     assert (separate.out / "a" / "notes.txt").read_text() == "mine"
     assert sorted(p.name for p in separate.out.iterdir()) == ["a", "b.txt"]
+
+
+def test_the_spread_of_the_draws_is_written_beside_the_stems(separate: Separate) -> None:
+    path = separate.put("a.wav", song(1, 2, 5000, 22050))
+    assert separate(path, "--samples", "3").exit_code == 0
+    record = json.loads((separate.out / "a" / "uncertainty.json").read_text())
+    assert (record["draws"], record["hop_seconds"]) == (3, 0.1)
+    assert record["std"].keys() == record["confidence_db"].keys() == set(STEMS)
+    for stem in STEMS:
+        assert len(record["std"][stem]) == 3  # tenths of a second that 5000 samples begin
+        assert min(record["std"][stem]) > 0
+    assert separate(path, "--samples", "1").exit_code == 0
+    record = json.loads((separate.out / "a" / "uncertainty.json").read_text())
+    assert record == {"draws": 1, "hop_seconds": 0.1, "confidence_db": None, "std": None}
+
+
+def test_every_draw_is_written_on_request(separate: Separate) -> None:
+    path = separate.put("a.wav", song(1, 2, 4000, 22050))
+    assert separate(path, "--samples", "3", "--keep-samples").exit_code == 0
+    mixture = torch.from_numpy(soundfile.read(path)[0].T)
+    assert sorted(p.name for p in (separate.out / "a").iterdir()) == sorted([*FILES, "samples"])
+    draws = torch.stack([separate.stems(f"a/samples/{i}") for i in range(3)])
+    assert (draws.sum(1) - mixture).count_nonzero() == 0
+    # Each of the four is rounded to a grid of 2^-23, and the mean of three lies off it.
+    assert (draws.mean(0) - separate.stems("a")).abs().max() < 3 * 2**-23
+    assert (draws[0] - draws[1]).abs().max() > 1e-3
 
 
 def nothing_written(separate: Separate) -> bool:
