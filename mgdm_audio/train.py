@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,7 +24,7 @@ from mgdm_audio.errors import UserError
 from mgdm_audio.rng import generator_for, randn
 
 STATE = "state.safetensors"
-LOG = "log.jsonl"
+LOG, BOARD = "log.jsonl", "tensorboard"
 
 
 @dataclass(frozen=True)
@@ -223,6 +224,17 @@ def validate(network: nn.Module, x_0: Tensor, sigmas: tuple[float, ...]) -> dict
     return result
 
 
+def scalars(record: dict[str, Any]) -> dict[str, float]:
+    """{"a": {"b": 1, "c": [2, 3]}} -> {"a/b": 1, "a/c/0": 2, "a/c/1": 3}"""
+    result: dict[str, float] = {}
+    for name, value in record.items():
+        if isinstance(value, list):
+            value = {str(i): v for i, v in enumerate(value)}
+        inner = scalars(value) if isinstance(value, dict) else None
+        result |= {name: value} if inner is None else {f"{name}/{k}": v for k, v in inner.items()}
+    return result
+
+
 def train(
     network: nn.Module,
     batches: Callable[[int, torch.Generator], Tensor],
@@ -238,13 +250,18 @@ def train(
     """Train until ``schedule.steps``, from the state in ``folder`` if it holds one.
 
     batches(size, generator) -> x_0 [size, sources, time]. ``export(network, step)`` is called with
-    the averaged weights at each validation and at the end. Raises UserError on a non-finite loss.
+    the averaged weights at each validation and at the end. ``folder`` gets log.jsonl and, where
+    tensorboard is installed, the same numbers for it. Raises UserError on a non-finite loss.
     """
     try:
         from accelerate import Accelerator
     except ImportError:
         raise UserError("training needs accelerate: pip install 'mgdm_audio[train]'") from None
-    accelerator = Accelerator(mixed_precision=config.precision)
+    accelerator = Accelerator(
+        mixed_precision=config.precision,
+        log_with="tensorboard" if find_spec("tensorboard") else None,
+        project_dir=folder,
+    )
     network.to(accelerator.device)
     optimiser = torch.optim.AdamW(
         network.parameters(),
@@ -256,6 +273,9 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / STATE).is_file():
         state.load(folder / STATE)
+    # What a killed run wrote after its last save is about to be written again.
+    board = {"tensorboard": {"purge_step": state.step + 1}}
+    accelerator.init_trackers(BOARD, init_kwargs=board)
     objective = accelerator.prepare(Objective(network))
     rank, main = accelerator.process_index, accelerator.is_main_process
     losses: dict[str, float] = {"loss": 0.0, "nll": 0.0}
@@ -266,6 +286,7 @@ def train(
             file.write(
                 json.dumps({"step": state.step, "time": round(time.time(), 1)} | record) + "\n"
             )
+        accelerator.log(scalars(record), state.step)
 
     def check() -> None:
         with state.averaged(), accelerator.autocast():

@@ -16,7 +16,17 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mgdm_audio.errors import UserError
-from mgdm_audio.train import LOG, STATE, NoiseLevels, Schedule, State, Training, train, validate
+from mgdm_audio.train import (
+    BOARD,
+    LOG,
+    STATE,
+    NoiseLevels,
+    Schedule,
+    State,
+    Training,
+    train,
+    validate,
+)
 from tests.toys import TINY, tiny_network
 
 pytest.importorskip("accelerate")
@@ -113,6 +123,39 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(tmp_path: Path, stops: tuple[int
     assert torch.equal(a["adamw.step.enter.weight"], torch.tensor(7.0))
     assert [step for step, _ in whole.exported] == [3, 6, 7]
     assert torch.equal(whole.exported[-1][1], broken.exported[-1][1])
+
+
+def test_tensorboard_shows_what_the_log_holds_once(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = Run(tmp_path)
+    x_0 = tones(2, torch.Generator().manual_seed(0))
+    with pytest.raises(KeyboardInterrupt):
+        # Killed at step 4, before the save of it: validated at 3, saved at 2.
+        run(tiny_network(0, trained=False), stop=4, validation=x_0)
+    for file in (tmp_path / BOARD).iterdir():
+        file.rename(str(file).replace("tfevents.", "tfevents.0"))  # as if from another second
+    run(tiny_network(0, trained=False), validation=x_0)
+    board = EventAccumulator(str(tmp_path / BOARD)).Reload()
+    want = {r["step"]: r["loss"] for r in run.records if "loss" in r}
+    assert [e.step for e in board.Scalars("loss")] == [2, 4, 6, 7]
+    assert {e.step: e.value for e in board.Scalars("loss")} == pytest.approx(want)
+    validated = [e.step for e in board.Scalars("validation/given@0.3/sources/3")]
+    assert validated == [3, 6, 7]
+    last = [r["validation"] for r in run.records if "validation" in r][-1]
+    (*_, event) = board.Scalars("validation/given@0.3/all")
+    assert event.value == pytest.approx(last["given@0.3"]["all"])
+    (*_, event) = board.Scalars("validation/given@0.3/sources/3")
+    assert event.value == pytest.approx(last["given@0.3"]["sources"][3])
+
+
+def test_training_does_without_tensorboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mgdm_audio.train.find_spec", lambda name: None)
+    run = Run(tmp_path, schedule={"steps": 2})
+    run(tiny_network(0, trained=False))
+    assert [r["step"] for r in run.records] == [2]
+    assert not (tmp_path / BOARD).exists()
 
 
 def test_the_seed_decides(tmp_path: Path) -> None:
