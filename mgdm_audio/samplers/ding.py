@@ -34,8 +34,7 @@ import torch
 from torch import Tensor
 
 from mgdm_audio.diffusion import Prior, bridge
-from mgdm_audio.measurement import GaussianLikelihood, LinearOperator, SpectralOperator
-from mgdm_audio.measurement.conjugate_gradient import conjugate_gradient
+from mgdm_audio.measurement import GaussianLikelihood, LinearOperator
 from mgdm_audio.rng import Generators, randn_like
 from mgdm_audio.samplers.base import OnStep, Step, initial_state, require
 
@@ -107,18 +106,4 @@ class DInG:
         x_s = mean + std * randn_like(mean, generator)
         seen = alpha * likelihood.y + noise_std * randn_like(likelihood.y, generator)
         residual = seen - operator(x_s - sigma * eps)
-        return x_s + _explain(operator, residual, (noise_std / std) ** 2)
-
-
-def _explain(operator: LinearOperator, residual: Tensor, rho: float) -> Tensor:
-    """``A^T (A A^T + rho I)^-1 residual``: ``[batch, *event]``.
-
-    Not ``operator.solve(A^T residual, rho)``, the same on paper: that divides the rounding errors
-    outside the row space by rho, which is 1e-8 where a mixture is observed nearly without noise.
-    """
-    if isinstance(operator, SpectralOperator):
-        z = operator.U_T(residual)
-        s = operator.singular_values.to(z)
-        return operator.V(s / (s**2 + rho) * z)
-    u = conjugate_gradient(lambda u: operator(operator.adjoint(u)) + rho * u, residual)
-    return operator.adjoint(u)
+        return x_s + operator.damped_pinv(residual, (noise_std / std) ** 2)
