@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from mgdm_audio.audio.io import write
-from mgdm_audio.audio.pcm import common_gain, quantise_together
+from mgdm_audio.audio.pcm import SUBTYPES, common_gain, quantise_together
 from mgdm_audio.errors import UserError
 
 RECORD, UNCERTAINTY, DRAWS = "separation.json", "uncertainty.json", "samples"
@@ -51,8 +51,9 @@ class Separation:
     def confidence_db(self) -> dict[str, float | None] | None:
         """Name -> 10 log10(energy of the stem / energy of ``std``), at most 300; None if silent.
 
-        How far a stem stands out of the draws' disagreement about it: an SI-SDR that the posterior
-        expects of one draw, as far as the prior is right.
+        How far a stem stands out of the draws' disagreement about it. It bears on the true error
+        only as far as the draws are the posterior's. Those of the preset "default" are not: each
+        is an estimate of the mean by a single call, and they agree far better than they are right.
         """
         if self.std is None:
             return None
@@ -75,6 +76,8 @@ class Separation:
         there already files of the same names are replaced, and draws of an earlier result removed.
         Raises UserError where it cannot be written to.
         """
+        if subtype not in SUBTYPES:
+            raise UserError(f"subtype {subtype!r} is unknown; use one of {', '.join(SUBTYPES)}")
         folder = Path(folder)
         parts = [torch.stack(list(self.stems.values()))]
         parts += [] if self.draws is None else list(self.draws)
@@ -160,7 +163,13 @@ def _merge(partial: Path, final: Path, stems: list[str]) -> None:
 
     The record goes first and comes last, so that it never describes other stems.
     """
-    (final / RECORD).unlink(missing_ok=True)
+    files = [file for file in partial.rglob("*") if file.is_file()]
+    for target in (final / file.relative_to(partial) for file in files):
+        if target.is_dir():  # nothing is touched where not all can be replaced
+            raise IsADirectoryError(21, "a folder is in the way", str(target))
+        target.parent.mkdir(parents=True, exist_ok=True)
+    for name in (RECORD, UNCERTAINTY):
+        (final / name).unlink(missing_ok=True)
     for old in (final / DRAWS).glob("[0-9]*"):
         for stem in stems if old.name.isdigit() else ():
             (old / f"{stem}.wav").unlink(missing_ok=True)
@@ -168,7 +177,6 @@ def _merge(partial: Path, final: Path, stems: list[str]) -> None:
             old.rmdir()
     with suppress(OSError):
         (final / DRAWS).rmdir()
-    files = [file for file in partial.rglob("*") if file.is_file()]
     for file in sorted(files, key=lambda file: file.name == RECORD):
         target = final / file.relative_to(partial)
         target.parent.mkdir(parents=True, exist_ok=True)

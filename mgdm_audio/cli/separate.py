@@ -63,9 +63,11 @@ def separate(
 
     Writes OUTPUT/<input name>/<stem>.wav, at the input's rate, channels and length, and
     separation.json, which says how they were made.  The stems sum to the input, or to the input
-    lowered by a common gain where PCM would clip (a line then says so).  uncertainty.json holds,
-    per stem and tenth of a second, the standard deviation over the draws, and in dB how far the
-    stem stands out of it (null with a single draw).
+    lowered by a common gain where PCM would clip (a line then says so).
+
+    uncertainty.json holds, per stem and tenth of a second, the standard deviation over the draws,
+    and in dB how far the stem stands out of it (null with a single draw).  Draws of the default
+    sampler are estimates of one mean: they agree far better than they are right.
 
     \b
     mgdm-audio separate song.mp3 -o stems
