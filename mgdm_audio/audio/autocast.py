@@ -32,4 +32,6 @@ class Autocast:
             return function(*arguments)
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # asked by copy and pickle before ``network`` is there
+            raise AttributeError(name)
         return getattr(self.network, name)

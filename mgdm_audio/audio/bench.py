@@ -20,7 +20,6 @@ import contextlib
 import hashlib
 import json
 import re
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -41,6 +40,7 @@ from mgdm_audio.audio.metrics import si_sdr_improvement, why_none
 from mgdm_audio.audio.peak_memory import PeakMemory
 from mgdm_audio.audio.scoring import Tracks, find_tracks
 from mgdm_audio.audio.segments import starts
+from mgdm_audio.audio.separation import require_writable
 from mgdm_audio.audio.separator import DEFAULT_SAMPLER, Separator
 from mgdm_audio.checkpoint import DEFAULT_PRIOR, LoadedPrior, load_prior
 from mgdm_audio.config import ConfigError, from_mapping, load_toml, nearest
@@ -241,7 +241,7 @@ class Bench:
         ``reason`` and stops nothing but that row. Raises UserError only where nothing can be
         written.
         """
-        _check_writable(self.output)
+        require_writable(self.output)
         records = self.finished()
         for row in self.rows:
             if row.name in records:
@@ -254,7 +254,7 @@ class Bench:
             progress(0)
             record = self._run_row(row, progress)
             path = self._path(row)
-            _make(path.parent)
+            path.parent.mkdir(parents=True, exist_ok=True)
             _write_json(path, record)
             records[row.name] = record
             self._write([records[r.name] for r in self.rows if r.name in records])
@@ -467,27 +467,6 @@ def track_number(track: str) -> int:
 def _write_json(path: Path, value: Any) -> None:
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     atomic.write_text(path, text + "\n")
-
-
-def _check_writable(folder: Path) -> None:
-    """Before hours of computing, not after. Raises UserError."""
-    _make(folder)
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise UserError(
-            f"{folder}: cannot be written ({error.strerror}); choose another folder"
-        ) from None
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"{folder}: cannot be made ({error.strerror}); choose another folder"
-        ) from None
 
 
 def _preset(system: System) -> Preset:

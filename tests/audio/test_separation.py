@@ -143,3 +143,39 @@ def test_autocast_surrounds_the_network_s_calls_and_nothing_else() -> None:
     assert network.hop == 7
     # Samplers ask whether there is a posterior.
     assert not hasattr(Autocast(lambda x, sigma: x, "cpu", torch.bfloat16), "posterior")
+
+
+def test_nothing_is_touched_where_not_all_can_be_replaced(
+    separation: Separation, tmp_path: Path
+) -> None:
+    folder = tmp_path / "a"
+    replace(separation, draws=None).save(folder)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    (folder / "samples").write_text("the user's own")  # where the draws have to go
+    with pytest.raises(UserError, match="cannot be written"):
+        separation.save(folder, "PCM_16")
+    after = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert after == before | {"samples": b"the user's own"}
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_an_unknown_format_is_named(separation: Separation, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="'PCM_32' is unknown; use one of PCM_16"):
+        separation.save(tmp_path / "a", "PCM_32")
+    assert not (tmp_path / "a").exists()
+
+
+def test_confidence_is_the_si_sdr_of_the_mean_of_many_draws() -> None:
+    """Truth and draws from one Gaussian: the mean of N errs by std^2 (1 + 1 / N)."""
+    n, time = 400, 20_000
+    generator = torch.Generator().manual_seed(0)
+    center = torch.randn(1, time, generator=generator)
+    draws = center + 0.3 * torch.randn(n, 1, time, generator=generator)
+    truth = center + 0.3 * torch.randn(1, time, generator=generator)
+    std = draws.std(0).square().mean().sqrt().expand(1, 1)
+    found = Separation(center, {"bass": draws.mean(0)}, time, {"draws": n}, {"bass": std}, 1.0)
+    assert found.confidence_db is not None
+    error = (draws.mean(0) - truth).square().mean()
+    sdr = 10 * math.log10(float(center.square().mean() / error))
+    # 20,000 samples: a hundredth of the energies, .05 dB; 1 / N is .01 dB.
+    assert found.confidence_db["bass"] == pytest.approx(sdr, abs=0.2)

@@ -106,7 +106,7 @@ def test_a_failed_row_is_the_exit_code_and_not_the_end(suite: Path) -> None:
         (["--reference", "real=/no where"], "set 'real': /no where: is missing"),
         (["--prior", "mini"], "no prior named 'mini'"),
         (["--device", "gpu"], "device 'gpu': "),
-        (["-o", "/dev/null/x"], "/dev/null/x: cannot be made"),
+        (["-o", "/dev/null/x"], "/dev/null/x: cannot be written"),
     ],
 )
 def test_a_mistake_is_one_clear_line(suite: Path, arguments: list[str], says: str) -> None:
