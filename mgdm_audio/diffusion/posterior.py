@@ -25,7 +25,7 @@ spectrum per (source, bin), ``sigma^2 s^2 / (sigma^2 + s^2)``; the network's own
 bin; or ``sigma^2 dD/dx``, which is exact for an exact denoiser (Tweedie's second-order formula) and
 costs a vector-Jacobian product through the network for every product with it."""
 
-KRYLOV_STEPS = 20  # products with a Jacobian for one solve or one square root
+KRYLOV_STEPS = 20  # iterations on a Jacobian for one solve or one square root
 
 
 class Transform(Protocol):
@@ -79,8 +79,8 @@ class Posterior:
 class JacobianPosterior:
     """``p(x_0 | x_t) ~ N(mean, sigma^2 dD/dx)``, by vector-Jacobian products through the denoiser.
 
-    The Jacobian of an exact denoiser is symmetric; a network's is so only nearly, and its transpose
-    stands in for it. Holds the network's activations for as long as it lives.
+    For exact denoisers, whose Jacobian is symmetric and positive; that of a trained network is
+    neither, and conditioning on it may be refused. Holds the network's activations while it lives.
     """
 
     mean: Tensor  # [batch, *event], without a graph

@@ -106,7 +106,7 @@ class MixtureSum(SourceMatrix):
         return self._weights(variance) * variance / total
 
     def _weights(self, variance: Tensor) -> Tensor:
-        weights = torch.tensor(self.weights).to(variance)
+        weights = torch.tensor(self.weights, dtype=variance.dtype).to(variance.device)
         return weights.reshape(-1, *[1] * (variance.ndim - 2))
 
 

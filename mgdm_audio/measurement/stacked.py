@@ -42,5 +42,9 @@ class Stacked(LinearOperator):
     def pinv(self, y: Tensor) -> Tensor:
         return self._joint.pinv(y) if self._joint else super().pinv(y)
 
+    def damped_pinv(self, y: Tensor, rho: float | Tensor) -> Tensor:
+        joint = self._joint
+        return joint.damped_pinv(y, rho) if joint else super().damped_pinv(y, rho)
+
     def solve(self, b: Tensor, rho: float | Tensor) -> Tensor:
         return self._joint.solve(b, rho) if self._joint else super().solve(b, rho)

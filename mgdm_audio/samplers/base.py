@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeVar, cast
+from dataclasses import dataclass, fields, replace
+from typing import Any, Protocol, TypeVar, cast, get_args, get_type_hints
 
 import torch
 from torch import Tensor
@@ -86,6 +86,19 @@ class PerStep:
         """Every value the rule can take, for checks of range."""
         rules = (self.first, self.last, self.every)
         return [self.base, *(rule[1] for rule in rules if rule)]
+
+
+def require_choices(sampler: Any) -> None:
+    """``ValueError`` where a field of this dataclass is none of the words its type allows.
+
+    Presets are checked when they are read; this is for samplers made in Python.
+    """
+    hints = get_type_hints(type(sampler))
+    for field in fields(sampler):
+        hint, value = hints[field.name], getattr(sampler, field.name)
+        words = [w for h in (hint, *get_args(hint)) for w in get_args(h) if isinstance(w, str)]
+        if words and value not in words:
+            raise ValueError(f"{field.name} = {value!r}: use one of {', '.join(words)}")
 
 
 def require(operator: Operator, kind: type[OperatorT], who: str) -> OperatorT:

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeGuard
 import torch
 from torch import Tensor
 
-from mgdm_audio.broadcast import per_item
+from mgdm_audio.broadcast import inner, per_item
 from mgdm_audio.diffusion import Level, Prior
 from mgdm_audio.diffusion.posterior import (
     KRYLOV_STEPS,
@@ -48,7 +48,7 @@ def explain(
     With ``spread`` = 0 it is the gradient of log N(y; A mean, A C A^T + sigma_y^2 I) in the mean. A
     positive ``spread``, [] or [batch], adds the doubt about x_t itself: see ``condition_state``.
     Closed form where C is diagonal in a transform that commutes with a sum; else conjugate
-    gradients.
+    gradients, which raise ``PairingError`` where a Jacobian is no covariance.
     """
     if isinstance(operator, MixtureSum) and _separable(posterior):
         total = operator.mixed_variance(posterior.variance) + noise_std**2
@@ -63,6 +63,13 @@ def explain(
 
     steps = KRYLOV_STEPS if isinstance(posterior, JacobianPosterior) else 1000
     solution = conjugate_gradient(observed, residual, max_iterations=steps)
+    if isinstance(posterior, JacobianPosterior):
+        misfit = observed(solution) - residual
+        if bool((inner(misfit, misfit) > 0.01 * inner(residual, residual)).any()):
+            raise PairingError(
+                "covariance='jacobian': the network's Jacobian is too far from symmetric to be a "
+                "covariance; use covariance='band' or 'reported'"
+            )
     return operator.adjoint(solution)  # type: ignore[no-any-return]
 
 

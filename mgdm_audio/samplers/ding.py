@@ -36,7 +36,7 @@ from torch import Tensor
 from mgdm_audio.diffusion import Prior, bridge
 from mgdm_audio.measurement import GaussianLikelihood, LinearOperator
 from mgdm_audio.rng import Generators, randn_like
-from mgdm_audio.samplers.base import OnStep, Step, initial_state, require
+from mgdm_audio.samplers.base import OnStep, Step, initial_state, require, require_choices
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class DInG:
     noise: Literal["decaying", "bridge"] = "decaying"  # v; the paper's eta_s^2
 
     def __post_init__(self) -> None:
+        require_choices(self)
         if self.num_steps < 1:
             raise ValueError(f"num_steps = {self.num_steps}: give at least 1")
 

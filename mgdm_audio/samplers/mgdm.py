@@ -20,7 +20,8 @@ Beyond the paper, ``covariance`` gives the potential what the denoiser does not 
 without which the Gibbs chain has the wrong target and more sweeps do not help. With C_s the
 denoiser's slope is known too, dD_s/dx_s = (alpha_s / sigma_s^2) C_s (Tweedie), so (a) is Gaussian
 conditioning, without a gradient: ``gauss_step = "exact"``, exact where D_s is linear. ``project``
-ends with a draw of x_0 given x_s and y, which the paper's last x_0 is not.
+ends with a draw of x_0 given x_s and y, which the paper's last x_0 is not; without a covariance it
+moves that x_0 the shortest way to A x_0 = y.
 
 The grid is part of the method: on a variance-preserving grid of 20 steps the returned x_0 keeps a
 visible spread, on the audio grid it does not. The last x_0 is a draw from p(x_0 | x_s) at the
@@ -49,6 +50,7 @@ from mgdm_audio.samplers.base import (
     Step,
     initial_state,
     likelihood_score,
+    require_choices,
 )
 from mgdm_audio.samplers.conditioning import (
     condition_clean,
@@ -88,6 +90,7 @@ class MGDM:
     project: bool = False  # end on x_0 given y
 
     def __post_init__(self) -> None:
+        require_choices(self)
         least = {"num_steps": 4, "gibbs_steps": 1, "denoise_steps": 1, "min_index": 1}
         for name, low in least.items():
             if getattr(self, name) < low:

@@ -35,7 +35,7 @@ from torch import Tensor
 from mgdm_audio.diffusion import Prior
 from mgdm_audio.measurement import Likelihood, LinearOperator, MixtureSum
 from mgdm_audio.rng import Generators, randn_like
-from mgdm_audio.samplers.base import OnStep, Step, initial_state, require
+from mgdm_audio.samplers.base import OnStep, Step, initial_state, require, require_choices
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ class MSDM:
     rho: float = 7.0  # spacing of the levels
 
     def __post_init__(self) -> None:
+        require_choices(self)
         if self.num_steps < 2 or self.num_resamples < 1:
             raise ValueError("num_steps is at least 2 and num_resamples at least 1")
         if not 0 < self.sigma_min < self.sigma_max:

@@ -29,7 +29,7 @@ from torch import Tensor
 from mgdm_audio.diffusion import Prior
 from mgdm_audio.measurement import GaussianLikelihood, LinearOperator
 from mgdm_audio.rng import Generators, randn_like
-from mgdm_audio.samplers.base import OnStep, Step, initial_state, require
+from mgdm_audio.samplers.base import OnStep, Step, initial_state, require, require_choices
 from mgdm_audio.samplers.langevin import langevin
 
 
@@ -49,6 +49,7 @@ class PnPDM:
     sigma_min: float = 5e-4  # its lowest, or the prior's where that is higher
 
     def __post_init__(self) -> None:
+        require_choices(self)
         least = {"num_steps": 1, "langevin_steps": 1, "denoise_steps": 2}
         for name, low in least.items():
             if getattr(self, name) < low:

@@ -26,7 +26,7 @@ from mgdm_audio.diffusion.posterior import Covariance, MixtureDenoiser, posterio
 from mgdm_audio.errors import PairingError
 from mgdm_audio.measurement import GaussianLikelihood, MixtureSum
 from mgdm_audio.rng import Generators, randn_like
-from mgdm_audio.samplers.base import OnStep, Step, initial_state, require
+from mgdm_audio.samplers.base import OnStep, Step, initial_state, require, require_choices
 from mgdm_audio.samplers.conditioning import correction, require_linear_gaussian
 
 
@@ -47,6 +47,7 @@ class WienerGuidance:
     amortised: bool = False
 
     def __post_init__(self) -> None:
+        require_choices(self)
         if self.num_steps < 1:
             raise ValueError(f"num_steps = {self.num_steps}: at least 1")
         if not 0 < self.noise_min <= self.noise_max:

@@ -168,3 +168,16 @@ def test_impossible_pairings_and_options_are_refused(
         GaussianDenoiser(torch.eye(4)).posterior(torch.ones(1, 4), torch.ones(()), "band")
     with pytest.raises(ValueError, match="needs a covariance"):
         MGDM(gauss_step="exact")
+
+
+def test_a_jacobian_that_is_no_covariance_is_refused(
+    prior: Prior, likelihood: GaussianLikelihood
+) -> None:
+    """Conjugate gradients would return anything: a rotation's products are not even symmetric."""
+    rotation = torch.linalg.qr(torch.randn(32, 32, generator=generator_for(0), dtype=Double)).Q
+    twisted = Prior(
+        lambda x, sigma: (x.flatten(1) @ rotation).reshape(x.shape), prior.schedule, (4, 8)
+    )
+    sampler = MGDM(covariance="jacobian", gauss_step="exact", gibbs_steps=1)
+    with pytest.raises(PairingError, match="too far from symmetric"):
+        sampler.sample(twisted, likelihood, generator=generator_for(0))

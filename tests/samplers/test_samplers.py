@@ -120,3 +120,17 @@ def _without_none(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: v for k, v in value.items() if v is not None}
     return value
+
+
+CHOICES = [
+    (cls, field.name)
+    for cls in SAMPLERS.values()
+    for field in dataclasses.fields(cls)
+    if isinstance(field.default, str)
+]
+
+
+@pytest.mark.parametrize(("cls", "name"), CHOICES)
+def test_a_word_that_is_no_choice_is_refused(cls: type[Any], name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} = 'bnd': use one of"):
+        cls(**{name: "bnd"})
