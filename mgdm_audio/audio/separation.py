@@ -53,7 +53,8 @@ class Separation:
 
         How far a stem stands out of the draws' disagreement about it. It bears on the true error
         only as far as the draws are the posterior's. Those of the preset "default" are not: each
-        is an estimate of the mean by a single call, and they agree far better than they are right.
+        is an estimate of the mean by a single call. And a weak prior is sure of itself: with
+        either, draws agree far better than they are right.
         """
         if self.std is None:
             return None

@@ -67,7 +67,7 @@ def separate(
 
     uncertainty.json holds, per stem and tenth of a second, the standard deviation over the draws,
     and in dB how far the stem stands out of it (null with a single draw).  Draws of the default
-    sampler are estimates of one mean: they agree far better than they are right.
+    sampler, and of any sampler under a weak prior, agree far better than they are right.
 
     \b
     mgdm-audio separate song.mp3 -o stems
