@@ -73,8 +73,9 @@ class Separation:
 
         Draws that were kept go to samples/<draw>/<stem>.wav. ``subtype``: PCM_16, PCM_24 or FLOAT;
         PCM files sum to the mixture as exactly as the float32 stems do (within a step of 24 bits),
-        lowered by one common gain (in the record) where any of them would clip. The folder is written whole or not at all; in one that is
-        there already files of the same names are replaced, and draws of an earlier result removed.
+        lowered by one common gain (in the record) where any of them would clip. The folder is
+        written whole or not at all; in one that is there already files of the same names are
+        replaced, and draws of an earlier result removed.
         Raises UserError where it cannot be written to.
         """
         if subtype not in SUBTYPES:
