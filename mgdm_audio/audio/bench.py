@@ -38,7 +38,7 @@ from mgdm_audio.audio.device import choose_device
 from mgdm_audio.audio.io import read
 from mgdm_audio.audio.metrics import si_sdr_improvement, why_none
 from mgdm_audio.audio.peak_memory import PeakMemory
-from mgdm_audio.audio.scoring import Tracks, find_tracks
+from mgdm_audio.audio.scoring import Tracks, find_tracks, track_number
 from mgdm_audio.audio.segments import starts
 from mgdm_audio.audio.separation import require_writable
 from mgdm_audio.audio.separator import DEFAULT_SAMPLER, Separator
@@ -422,9 +422,9 @@ class Bench:
         if time_ in self._warm:
             return
         x = torch.zeros(1, len(self.loaded.stems), time_, device=self.device)
-        bfloat16 = separator.precision == "bfloat16"
-        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16):
-            self.loaded.prior.denoiser(x, torch.ones((), device=self.device))
+        uncounted = self._separator(separator.preset)
+        with torch.no_grad():
+            uncounted.prior.denoiser(x, torch.ones((), device=self.device))
         self._warm.add(time_)
 
 
@@ -457,11 +457,6 @@ def load_stems(
             raise UserError(f"{first}: ends at {time_ / rate:g} s, before start = {start:g}")
         stems = stems[..., begin : begin + length]
     return stems, audio.sample_rate
-
-
-def track_number(track: str) -> int:
-    """The last nine digits of the name, 0 where it has none: the protocol's seed."""
-    return int(re.sub(r"\D", "", track)[-9:] or 0)
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -1,6 +1,7 @@
 """Scoring folders of separated tracks against folders of true stems."""
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean, stdev
@@ -31,6 +32,11 @@ def find_tracks(folder: Path) -> Tracks:
     if not found:
         raise UserError(f"{folder}: holds no <track>/<stem>.wav or .flac; check its layout")
     return found
+
+
+def track_number(track: str) -> int:
+    """The last nine digits of the name, 0 where it has none: the protocol's seed of the track."""
+    return int(re.sub(r"\D", "", track)[-9:] or 0)
 
 
 def score_folders(

@@ -19,7 +19,7 @@ from mgdm_audio.diffusion.denoiser import (
 from mgdm_audio.diffusion.gaussian import GaussianDenoiser
 from mgdm_audio.diffusion.joint import JointDenoiser, join
 from mgdm_audio.diffusion.prior import Prior
-from mgdm_audio.diffusion.schedule import Level, NoiseSchedule
+from mgdm_audio.diffusion.schedule import Level, NoiseSchedule, karras_levels
 
 __all__ = [
     "BridgeCoefficients",
@@ -38,6 +38,7 @@ __all__ = [
     "ddim",
     "ddim_step",
     "join",
+    "karras_levels",
     "sample_bridge",
     "sample_forward",
 ]

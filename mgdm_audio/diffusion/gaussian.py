@@ -11,8 +11,7 @@ from mgdm_audio.diffusion.posterior import (
     Covariance,
     JacobianPosterior,
     Posterior,
-    isotropic,
-    jacobian,
+    posterior_of,
 )
 from mgdm_audio.errors import PairingError
 
@@ -55,10 +54,8 @@ class GaussianDenoiser:
         self, x: Tensor, sigma: Tensor, covariance: Covariance = "reported"
     ) -> Posterior | JacobianPosterior:
         """``p(x_0 | x)``, exact where ``covariance`` is "reported" (or "jacobian")."""
-        if covariance == "isotropic":
-            return isotropic(self, x, sigma)
-        if covariance == "jacobian":
-            return jacobian(self, x, sigma)
+        if covariance in ("isotropic", "jacobian"):
+            return posterior_of(self, x, sigma, covariance)
         if covariance == "band":
             raise PairingError("GaussianDenoiser knows no bands; use covariance=reported")
         variances, noise = self.variances.to(x), sigma.to(x).reshape(-1, 1) ** 2

@@ -131,10 +131,8 @@ class MixtureDenoiser:
         self, x: Tensor, sigma: Tensor, covariance: Covariance
     ) -> Posterior | JacobianPosterior:
         """Mean and covariance of ``x_0`` given ``x: [batch, sources, time]`` (and the mixture)."""
-        if covariance == "isotropic":
-            return isotropic(self, x, sigma)
-        if covariance == "jacobian":
-            return jacobian(self, x, sigma)
+        if covariance in ("isotropic", "jacobian"):
+            return posterior_of(self, x, sigma, covariance)
         mean, variance = self.network.posterior(x, sigma, self.mixture)
         if covariance == "band":
             variance = self.network.band_variance(sigma)

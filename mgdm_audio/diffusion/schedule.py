@@ -14,6 +14,15 @@ Level = int | Tensor
 """An index into the schedule: one ``int`` for a batch, or int64 ``[batch]`` with one per item."""
 
 
+def karras_levels(high: float, low: float, num_levels: int, rho: float) -> list[float]:
+    """Noise levels from ``high`` to ``low``, equally spaced in sigma^(1 / rho); one is ``high``.
+
+    EDM (arXiv 2206.00364, eq. 5), for samplers that know their levels by their noise.
+    """
+    top, bottom = high ** (1 / rho), low ** (1 / rho)
+    return [(top + i / max(num_levels - 1, 1) * (bottom - top)) ** rho for i in range(num_levels)]
+
+
 @dataclass(frozen=True, eq=False)
 class NoiseSchedule:
     """Levels ``t = 0..T`` of the variance-preserving process ``x_t = alpha_t x_0 + sigma_t eps``.

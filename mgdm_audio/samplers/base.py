@@ -88,6 +88,14 @@ class PerStep:
         return [self.base, *(rule[1] for rule in rules if rule)]
 
 
+def require_fit(vi_steps: PerStep, learning_rate: PerStep) -> None:
+    """``ValueError`` where a variational fit cannot take these steps of Adam."""
+    if any(v < 0 or v != int(v) for v in vi_steps.values):
+        raise ValueError("vi_steps are whole numbers >= 0")
+    if any(not 0 < v < 1e6 for v in learning_rate.values):
+        raise ValueError("learning_rate is positive and finite")
+
+
 def require_choices(sampler: Any) -> None:
     """``ValueError`` where a field of this dataclass is none of the words its type allows.
 
@@ -151,11 +159,18 @@ def initial_state(
     return prior.sample_x_T(len(y), generator=generator, dtype=y.dtype, device=y.device)
 
 
-def likelihood_score(prior: Prior, likelihood: Likelihood, x_t: Tensor, t: Level) -> Tensor:
-    """``grad_{x_t} log g(y | D(x_t))``: ``[batch, *event]``, through the denoiser.
+def likelihood_gradient(likelihood: Likelihood, x: Tensor) -> Tensor:
+    """``grad_x log g(y | x)``: ``[batch, *event]``.
 
     Log densities are summed before differentiating, which gives every item its own gradient.
     """
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        return torch.autograd.grad(likelihood.log_prob(x).sum(), x)[0]
+
+
+def likelihood_score(prior: Prior, likelihood: Likelihood, x_t: Tensor, t: Level) -> Tensor:
+    """``grad_{x_t} log g(y | D(x_t))``: ``[batch, *event]``, through the denoiser."""
     with torch.enable_grad():
         x_t = x_t.detach().requires_grad_()
         log_g = likelihood.log_prob(prior.predict_x0(x_t, t)).sum()

@@ -41,24 +41,25 @@ def explain(
     posterior: Doubt,
     residual: Tensor,
     noise_std: float,
-    spread: float | Tensor = 0.0,
+    spread: float | Tensor | None = None,
 ) -> Tensor:
     """``A^T (A (C + spread C^2) A^T + sigma_y^2 I)^-1 residual``: ``[batch, *event]``.
 
-    With ``spread`` = 0 it is the gradient of log N(y; A mean, A C A^T + sigma_y^2 I) in the mean. A
-    positive ``spread``, [] or [batch], adds the doubt about x_t itself: see ``condition_state``.
+    Without ``spread`` it is the gradient of log N(y; A mean, A C A^T + sigma_y^2 I) in the mean. A
+    ``spread`` > 0, [] or [batch], adds the doubt about x_t itself: see ``condition_state``.
     Closed form where C is diagonal in a transform that commutes with a sum; else conjugate
     gradients, which raise ``PairingError`` where a Jacobian is no covariance.
     """
     if isinstance(operator, MixtureSum) and _separable(posterior):
-        total = operator.mixed_variance(posterior.variance) + noise_std**2
-        total = total + _spread_variance(operator, posterior, spread)
+        total = operator.mixed_variance(posterior.variance)
+        total = total + _noise_variance(operator, posterior, noise_std, spread)
         u = posterior.transform.analysis(residual) / total
         return operator.adjoint(posterior.transform.synthesis(u, residual.shape[-1]))
 
     def observed(u: Tensor) -> Tensor:
         x = posterior.covary(operator.adjoint(u))
-        x = x + per_item(spread, x) * posterior.covary(x)
+        if spread is not None:
+            x = x + per_item(spread, x) * posterior.covary(x)
         return operator(x) + noise_std**2 * u  # type: ignore[no-any-return]
 
     steps = KRYLOV_STEPS if isinstance(posterior, JacobianPosterior) else 1000
@@ -78,13 +79,13 @@ def correction(
     posterior: Doubt,
     residual: Tensor,
     noise_std: float,
-    spread: float | Tensor = 0.0,
+    spread: float | Tensor | None = None,
 ) -> Tensor:
-    """``C explain(...)``: ``[batch, *event]``. With ``spread`` = 0, E[x_0 | y] - mean."""
+    """``C explain(...)``: ``[batch, *event]``. Without ``spread``, E[x_0 | y] - mean."""
     if isinstance(operator, MixtureSum) and _separable(posterior):
         # One gain a source: dividing by small variances and multiplying by them again would leave
         # float32 rounding of the loud bins in the quiet ones.
-        noise = noise_std**2 + _spread_variance(operator, posterior, spread)
+        noise = _noise_variance(operator, posterior, noise_std, spread)
         gain = operator.wiener_gain(posterior.variance, noise)
         shares = gain * posterior.transform.analysis(residual)
         return posterior.transform.synthesis(shares, residual.shape[-1])
@@ -165,6 +166,11 @@ def _separable(posterior: Doubt) -> TypeGuard[Posterior]:
     return posterior.separable
 
 
-def _spread_variance(operator: MixtureSum, posterior: Posterior, spread: float | Tensor) -> Tensor:
+def _noise_variance(
+    operator: MixtureSum, posterior: Posterior, noise_std: float, spread: float | Tensor | None
+) -> float | Tensor:
+    """Of y about A x_0: sigma_y^2, and A spread C^2 A^T where there is a spread."""
+    if spread is None:
+        return noise_std**2
     variance = posterior.variance
-    return operator.mixed_variance(per_item(spread, variance) * variance**2)
+    return operator.mixed_variance(per_item(spread, variance) * variance**2) + noise_std**2

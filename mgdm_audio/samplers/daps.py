@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from mgdm_audio.broadcast import per_item
-from mgdm_audio.diffusion import Prior
+from mgdm_audio.diffusion import Prior, karras_levels
 from mgdm_audio.measurement import GaussianLikelihood
 from mgdm_audio.rng import Generators, randn_like
 from mgdm_audio.samplers.base import OnStep, Step, initial_state
@@ -73,7 +73,7 @@ class DAPS:
         on_step: OnStep | None = None,
     ) -> Tensor:
         """Algorithm 1: a draw of ``x_0: [batch, *event]`` given ``likelihood.y``."""
-        levels = [*_spaced(self.sigma_max, self.sigma_min, self.num_steps, self.rho), 0.0]
+        levels = [*karras_levels(self.sigma_max, self.sigma_min, self.num_steps, self.rho), 0.0]
         weight = (likelihood.noise_std / self.tau) ** 2 if self.tau > 0 else 1.0
         x_t = initial_state(prior, likelihood, generator, x_T)
         x_t = x_t * (self.sigma_max / float(prior.schedule.sigma[-1]))  # to sigma_max N(0, I)
@@ -104,14 +104,8 @@ class DAPS:
 
         The step to 0 is D itself.
         """
-        levels = [*_spaced(sigma, self.ode_sigma_min, self.ode_steps, self.rho), 0.0]
+        levels = [*karras_levels(sigma, self.ode_sigma_min, self.ode_steps, self.rho), 0.0]
         for high, low in pairwise(levels):
             x_0 = prior.denoiser(x, x.new_tensor(high))
             x = torch.lerp(x_0, x, low / high)
         return x
-
-
-def _spaced(high: float, low: float, n: int, rho: float) -> list[float]:
-    """``n`` levels from ``high`` to ``low``, equally spaced in sigma^(1 / rho)."""
-    top, bottom = high ** (1 / rho), low ** (1 / rho)
-    return [(top + i / max(n - 1, 1) * (bottom - top)) ** rho for i in range(n)]

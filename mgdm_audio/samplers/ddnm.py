@@ -104,5 +104,5 @@ class DDNM:
         gain = torch.where(values > 0, (1 / values).clamp(max=kernel.std / share), 0.0)
         gamma = (kernel.std**2 - (share * gain) ** 2).clamp(min=0)
         x_0 = x_0 + operator.V(gain * z)
-        noise = operator.V(gamma.sqrt() * randn_like(operator.V_T(x), generator))
+        noise = operator.V(gamma.sqrt() * randn_like(z, generator))
         return kernel.mean(x_0, x) + noise, x_0

@@ -82,13 +82,14 @@ class DInG:
         self, prior: Prior, x_0: Tensor, x_t: Tensor, s: int, t: int
     ) -> tuple[Tensor, float]:
         """m and sqrt(v) of the prior's transition from level t to s."""
-        alpha, sigma = prior.schedule.alpha.tolist(), prior.schedule.sigma.tolist()
+        alpha_s, alpha_t = (float(prior.schedule.alpha[i]) for i in (s, t))
+        sigma_s, sigma_t = (float(prior.schedule.sigma[i]) for i in (s, t))
         if self.noise == "bridge":
             std = float(bridge(prior.schedule, 0, s, t).std)
         else:
-            std = sigma[s] ** 3 / (1 + alpha[s])  # sigma (1 - alpha), all digits kept
-        c_t = (sigma[s] ** 2 - std**2) ** 0.5 / sigma[t]
-        return (alpha[s] - c_t * alpha[t]) * x_0 + c_t * x_t, std
+            std = sigma_s**3 / (1 + alpha_s)  # sigma (1 - alpha), all digits kept
+        c_t = (sigma_s**2 - std**2) ** 0.5 / sigma_t
+        return (alpha_s - c_t * alpha_t) * x_0 + c_t * x_t, std
 
     def _posterior(
         self,

@@ -27,7 +27,7 @@ from mgdm_audio.diffusion import Prior, sample_forward
 from mgdm_audio.measurement import Likelihood
 from mgdm_audio.rng import Generators
 from mgdm_audio.samplers.adam import Adam
-from mgdm_audio.samplers.base import OnStep, Step, initial_state
+from mgdm_audio.samplers.base import OnStep, Step, initial_state, likelihood_gradient
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,5 @@ class GuessAndGuide:
         x_0 = x_0.clone()
         adam = Adam(x_0, self.learning_rate)
         for _ in range(self.fit_steps):
-            with torch.enable_grad():
-                x = x_0.detach().requires_grad_()
-                loss = -likelihood.log_prob(x).sum()  # a sum: every item its own gradient
-                gradient = torch.autograd.grad(loss, x)[0]
-            adam.step(gradient)
+            adam.step(-likelihood_gradient(likelihood, x_0))
         return x_0

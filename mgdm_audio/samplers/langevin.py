@@ -19,6 +19,7 @@ from torch import Tensor
 
 from mgdm_audio.measurement import Likelihood
 from mgdm_audio.rng import Generators, randn_like
+from mgdm_audio.samplers.base import likelihood_gradient
 
 
 def langevin(
@@ -41,10 +42,3 @@ def langevin(
         x = torch.lerp(x, centre, step_size / std**2).add_(score, alpha=step_size * weight)
         x.add_(randn_like(x, generator), alpha=(2 * step_size) ** 0.5)
     return x
-
-
-def likelihood_gradient(likelihood: Likelihood, x: Tensor) -> Tensor:
-    """``grad_x log g(y | x)``: ``[batch, *event]``."""
-    with torch.enable_grad():
-        x = x.detach().requires_grad_()
-        return torch.autograd.grad(likelihood.log_prob(x).sum(), x)[0]

@@ -51,6 +51,7 @@ from mgdm_audio.samplers.base import (
     initial_state,
     likelihood_score,
     require_choices,
+    require_fit,
 )
 from mgdm_audio.samplers.conditioning import (
     condition_clean,
@@ -95,10 +96,7 @@ class MGDM:
         for name, low in least.items():
             if getattr(self, name) < low:
                 raise ValueError(f"{name} = {getattr(self, name)}: give at least {low}")
-        if any(v < 0 or v != int(v) for v in self.vi_steps.values):
-            raise ValueError("vi_steps are whole numbers >= 0")
-        if any(not 0 < v < 1e6 for v in self.learning_rate.values):
-            raise ValueError("learning_rate is positive and finite")
+        require_fit(self.vi_steps, self.learning_rate)
         if not 0 <= self.eta <= 1 or not 0 <= self.threshold <= 1:
             raise ValueError("eta and threshold lie in [0, 1]")
         if self.gauss_step == "exact" and self.covariance == "none":

@@ -30,7 +30,14 @@ from mgdm_audio.diffusion import Prior, bridge, sample_bridge
 from mgdm_audio.measurement import Likelihood
 from mgdm_audio.rng import Generators, randn_like
 from mgdm_audio.samplers.adam import Adam
-from mgdm_audio.samplers.base import OnStep, PerStep, Step, initial_state, likelihood_score
+from mgdm_audio.samplers.base import (
+    OnStep,
+    PerStep,
+    Step,
+    initial_state,
+    likelihood_score,
+    require_fit,
+)
 
 
 @dataclass(frozen=True)
@@ -48,10 +55,7 @@ class MGPS:
             raise ValueError(f"num_steps = {self.num_steps}: give at least 3")
         if not 0 <= self.midpoint <= 1:
             raise ValueError("midpoint lies in [0, 1]")
-        if any(v < 0 or v != int(v) for v in self.vi_steps.values):
-            raise ValueError("vi_steps are whole numbers >= 0")
-        if any(not 0 < v < 1e6 for v in self.learning_rate.values):
-            raise ValueError("learning_rate is positive and finite")
+        require_fit(self.vi_steps, self.learning_rate)
 
     @torch.no_grad()
     def sample(

@@ -32,7 +32,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from mgdm_audio.diffusion import Prior
+from mgdm_audio.diffusion import Prior, karras_levels
 from mgdm_audio.measurement import Likelihood, LinearOperator, MixtureSum
 from mgdm_audio.rng import Generators, randn_like
 from mgdm_audio.samplers.base import OnStep, Step, initial_state, require, require_choices
@@ -64,9 +64,7 @@ class MSDM:
     @property
     def levels(self) -> list[float]:
         """sigma, N levels from ``sigma_max`` to ``sigma_min`` and then 0 (EDM, eq. 5)."""
-        high, low = self.sigma_max ** (1 / self.rho), self.sigma_min ** (1 / self.rho)
-        n = self.num_steps
-        return [*((high + i / (n - 1) * (low - high)) ** self.rho for i in range(n)), 0.0]
+        return [*karras_levels(self.sigma_max, self.sigma_min, self.num_steps, self.rho), 0.0]
 
     @torch.no_grad()
     def sample(

@@ -30,8 +30,7 @@ from mgdm_audio.diffusion import Prior
 from mgdm_audio.measurement import GaussianLikelihood, LinearOperator
 from mgdm_audio.rng import Generators, randn_like
 from mgdm_audio.samplers.adam import Adam
-from mgdm_audio.samplers.base import OnStep, Step, initial_state
-from mgdm_audio.samplers.langevin import likelihood_gradient
+from mgdm_audio.samplers.base import OnStep, Step, initial_state, likelihood_gradient
 
 
 @dataclass(frozen=True)

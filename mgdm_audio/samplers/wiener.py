@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from mgdm_audio.broadcast import per_item
-from mgdm_audio.diffusion import Prior
+from mgdm_audio.diffusion import Prior, karras_levels
 from mgdm_audio.diffusion.posterior import Covariance, MixtureDenoiser, posterior_of
 from mgdm_audio.errors import PairingError
 from mgdm_audio.measurement import GaussianLikelihood, MixtureSum
@@ -55,9 +55,7 @@ class WienerGuidance:
 
     def levels(self, prior: Prior) -> list[int]:
         """Indices of ``prior.schedule``, noisiest first."""
-        n, power = self.num_steps, 1 / self.rho
-        high, low = self.noise_max**power, self.noise_min**power
-        noise = [(high + i / max(n - 1, 1) * (low - high)) ** self.rho for i in range(n)]
+        noise = karras_levels(self.noise_max, self.noise_min, self.num_steps, self.rho)
         return [prior.schedule.nearest(level) for level in noise]
 
     @torch.no_grad()

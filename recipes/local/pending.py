@@ -9,19 +9,14 @@ number in the track's name: 2098 for Track02098.
 
 import argparse
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 from script import run
 
+from mgdm_audio.audio.scoring import track_number
 from mgdm_audio.checkpoint import load_prior
 from mgdm_audio.samplers.presets import load_preset
-
-
-def seed_of(track: str) -> int:
-    """The last nine digits of the name; 0 where it has none."""
-    return int(re.sub(r"\D", "", track)[-9:] or 0)
 
 
 def is_done(estimate: Path, mixture: Path, settings: dict[str, Any]) -> bool:
@@ -51,7 +46,7 @@ def main() -> None:
         "draws": preset.draws,
     }
     for mixture in sorted(options.mixtures.glob("*.wav")):
-        seed = seed_of(mixture.stem)
+        seed = track_number(mixture.stem)
         if not is_done(options.estimates / mixture.stem, mixture, settings | {"seed": seed}):
             print(seed, mixture, sep="\0", end="\0")
 

@@ -57,7 +57,7 @@ def test_a_mixture_is_the_exact_sum_even_beyond_full_scale(
     [("Track02098", 2098), ("a song", 0), ("0", 0), ("1 of 2", 12), ("9" * 30, 999_999_999)],
 )
 def test_the_seed_is_the_number_in_the_name(local: Any, track: str, seed: int) -> None:
-    assert local("pending").seed_of(track) == seed
+    assert local("pending").track_number(track) == seed
 
 
 def test_an_estimate_is_done_if_it_is_newer_and_made_alike(local: Any, tmp_path: Path) -> None:

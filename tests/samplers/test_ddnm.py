@@ -2,62 +2,21 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from mgdm_audio.diffusion import CallCounter, NoiseSchedule, Prior, bridge
 from mgdm_audio.errors import PairingError
 from mgdm_audio.measurement import (
     GaussianLikelihood,
-    KnownSources,
     LinearOperator,
     Mask,
-    MixtureSum,
     SourceMatrix,
-    Stacked,
 )
-from mgdm_audio.rng import generator_for, randn
+from mgdm_audio.rng import generator_for
 from mgdm_audio.samplers import DDNM, Step
 from mgdm_audio.samplers.presets import load_preset
+from tests.samplers.toys import EVENT, OPERATORS, Known, normal
 
-EVENT = (4, 8)
 TOP, MIDDLE = 999, 499  # the grid of three points is 0, 499, 999
-
-
-class Plain(LinearOperator):
-    """No more than the base class gives: pseudo-inverse and solve iterate."""
-
-    def __init__(self) -> None:
-        self.matrix = normal(5, 32)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return x.flatten(1) @ self.matrix.T
-
-    def adjoint(self, y: Tensor) -> Tensor:
-        return (y @ self.matrix).reshape(-1, *EVENT)
-
-
-class Known:
-    """A denoiser that knows the answer: the prior is a point."""
-
-    def __init__(self, x_0: Tensor) -> None:
-        self.x_0 = x_0
-
-    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
-        return self.x_0.expand_as(x)
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return randn(shape, generator=generator_for(seed, "test"), dtype=torch.float64)
-
-
-OPERATORS = {
-    "sum": MixtureSum(4),
-    "weighted": MixtureSum(4, [1.0, 0.5, -2.0, 0.0]),
-    "matrix": SourceMatrix(normal(3, 4)),
-    "mask": Mask(normal(*EVENT) > 0),
-    "stacked": Stacked([MixtureSum(4), KnownSources([1], 4)]),
-    "plain": Plain(),
-}
 
 
 @pytest.mark.parametrize("operator", OPERATORS.values(), ids=OPERATORS)

@@ -3,7 +3,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from mgdm_audio.diffusion import CallCounter, GaussianDenoiser, NoiseSchedule, Prior
 from mgdm_audio.errors import PairingError
@@ -17,23 +16,9 @@ from mgdm_audio.measurement import (
 from mgdm_audio.rng import generator_for, randn
 from mgdm_audio.samplers import DDRM, Step
 from mgdm_audio.samplers.presets import load_preset
+from tests.samplers.toys import EVENT, Known, normal
 
-EVENT = (4, 8)
 SCHEDULE = NoiseSchedule.karras(sigma_max=5.0)
-
-
-class Known:
-    """A denoiser that knows the answer: the prior is a point."""
-
-    def __init__(self, x_0: Tensor) -> None:
-        self.x_0 = x_0
-
-    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
-        return self.x_0.expand_as(x)
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return randn(shape, generator=generator_for(seed, "test"), dtype=torch.float64)
 
 
 # Singular values 3, .3, .03 and a null space.

@@ -9,6 +9,7 @@ from mgdm_audio.measurement import GaussianLikelihood, MixtureSum, Operator
 from mgdm_audio.rng import generator_for, randn_like
 from mgdm_audio.samplers import DPS, Ancestral, Step
 from mgdm_audio.samplers.presets import load_preset
+from tests.samplers.toys import Energy
 
 TOP, MIDDLE = 999, 499  # the grid of three points is 0, 499, 999
 
@@ -21,13 +22,6 @@ class Curved:
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         return torch.sin(30 * self.linear(x, sigma))
-
-
-class Energy(Operator):
-    """Not linear either."""
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return (x**2).sum(1, keepdim=True)
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ from torch import Tensor
 from mgdm_audio.measurement import GaussianLikelihood, MixtureSum, Operator
 from mgdm_audio.rng import generator_for, randn
 from mgdm_audio.samplers import langevin as kernel
-from mgdm_audio.samplers.langevin import langevin, likelihood_gradient
+from mgdm_audio.samplers.base import likelihood_gradient
+from mgdm_audio.samplers.langevin import langevin
 
 SOURCES, TIME, DRAWS = 4, 8, 3000
 

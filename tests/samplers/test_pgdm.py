@@ -8,20 +8,17 @@ from mgdm_audio.diffusion import CallCounter, GaussianDenoiser, NoiseSchedule, P
 from mgdm_audio.errors import PairingError
 from mgdm_audio.measurement import (
     GaussianLikelihood,
-    KnownSources,
     LinearOperator,
-    Mask,
     MixtureSum,
-    Operator,
     SourceMatrix,
     Stacked,
 )
-from mgdm_audio.rng import generator_for, randn, randn_like
+from mgdm_audio.rng import generator_for, randn_like
 from mgdm_audio.samplers import PGDM, Step
 from mgdm_audio.samplers.presets import load_preset
+from tests.samplers.toys import EVENT, OPERATORS, Energy, normal
 
 TOP, MIDDLE = 999, 499  # the grid of three points is 0, 499, 999
-EVENT = (4, 8)
 SCHEDULE = NoiseSchedule.karras(sigma_max=2.0)  # mild: x_T tells the denoiser something
 
 
@@ -35,31 +32,6 @@ class Curved:
         return torch.sin(3 * self.linear(x, sigma))
 
 
-class Plain(LinearOperator):
-    """No more than the base class gives: pseudo-inverse and solve iterate."""
-
-    def __init__(self) -> None:
-        self.matrix = normal(5, 32)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return x.flatten(1) @ self.matrix.T
-
-    def adjoint(self, y: Tensor) -> Tensor:
-        return (y @ self.matrix).reshape(-1, *EVENT)
-
-
-def normal(*shape: int) -> Tensor:
-    return randn(shape, generator=generator_for(0, "test"), dtype=torch.float64)
-
-
-OPERATORS = {
-    "sum": MixtureSum(4),
-    "weighted": MixtureSum(4, [1.0, 0.5, -2.0, 0.0]),
-    "matrix": SourceMatrix(normal(3, 4)),
-    "mask": Mask(normal(*EVENT) > 0),
-    "stacked": Stacked([MixtureSum(4), KnownSources([1], 4)]),
-    "plain": Plain(),
-}
 each = pytest.mark.parametrize("operator", OPERATORS.values(), ids=OPERATORS)
 
 
@@ -144,10 +116,6 @@ def test_it_costs_a_gradient_a_step(prior: Prior, likelihood: GaussianLikelihood
 
 
 def test_it_needs_a_linear_operator(prior: Prior, likelihood: GaussianLikelihood) -> None:
-    class Energy(Operator):
-        def __call__(self, x: Tensor) -> Tensor:
-            return (x**2).sum(1, keepdim=True)
-
     likelihood = GaussianLikelihood(Energy(), likelihood.y, 0.01)
     with pytest.raises(PairingError, match="PGDM needs a LinearOperator, got Energy"):
         PGDM().sample(prior, likelihood, generator=generator_for(0))
