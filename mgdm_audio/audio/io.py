@@ -123,7 +123,20 @@ def write(path: str | Path, samples: Tensor, sample_rate: int, subtype: str = "P
         raise UserError(
             f"{path}: {form} cannot hold {samples.shape[0]} channels at {sample_rate} Hz; use .wav"
         ) from None
-    atomic.write_bytes(path, buffer.getbuffer())
+    data = buffer.getbuffer()
+    if subtype == "FLOAT":
+        _forget_time(data)
+    atomic.write_bytes(path, data)
+
+
+def _forget_time(wav: memoryview) -> None:
+    """Set the clock that libsndfile puts into float files to 0: equal samples give equal bytes.
+
+    The PEAK chunk stands before the samples: its name, size, version and then the time.
+    """
+    peak = bytes(wav[:256]).find(b"PEAK")
+    if peak >= 0:
+        wav[peak + 12 : peak + 16] = bytes(4)
 
 
 def _storable(samples: Tensor, subtype: str) -> np.ndarray:

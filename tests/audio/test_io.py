@@ -11,6 +11,7 @@ import torch
 from mgdm_audio.audio import io
 from mgdm_audio.audio.io import read, write
 from mgdm_audio.errors import UserError
+from tests.toys import song
 
 RATE = 44100
 
@@ -280,3 +281,15 @@ def test_a_new_file_has_the_usual_permissions(tmp_path: Path) -> None:
     with builtins.open(tmp_path / "plain", "w"):
         pass
     assert (tmp_path / "a.wav").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_float_file_does_not_tell_when_it_was_written(tmp_path: Path, channels: int) -> None:
+    """libsndfile would: bytes 12 to 16 of its PEAK chunk are a clock, in whole seconds."""
+    samples = song(0, channels, 500, 8000)
+    write(tmp_path / "a.wav", samples, 8000, "FLOAT")
+    data = (tmp_path / "a.wav").read_bytes()
+    peak = data.index(b"PEAK")
+    assert peak < data.index(b"data")
+    assert data[peak + 12 : peak + 16] == bytes(4)
+    assert torch.equal(read(tmp_path / "a.wav").samples, samples)
