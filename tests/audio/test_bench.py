@@ -10,20 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from mgdm_audio.audio.bench import (
-    Bench,
-    Suite,
-    System,
-    TrackSet,
-    load_stems,
-    load_suite,
-    with_references,
-)
+from mgdm_audio.audio.bench import Bench, load_stems
 from mgdm_audio.audio.bench_table import lines_of, to_csv, to_markdown
 from mgdm_audio.audio.io import read, write
 from mgdm_audio.audio.peak_memory import CLEAR_REFS, PeakMemory
 from mgdm_audio.audio.scoring import score_folders
 from mgdm_audio.audio.separator import Separator
+from mgdm_audio.audio.suite import Suite, System, TrackSet, load_suite, with_references
 from mgdm_audio.errors import UserError
 from mgdm_audio.samplers import MGDM, WienerGuidance
 from mgdm_audio.samplers.presets import load_preset
