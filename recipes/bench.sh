@@ -2,9 +2,10 @@
 # Compare samplers on sets of tracks with one prior: dB, denoiser calls, seconds and memory.
 #
 # Stages: 0 make the data; 1 stem folders; 2 run the suite, into EXP; 3 report, printed and put
-# between the lines <!-- bench --> and <!-- /bench --> of RESULTS, if it has them. Each goes on where
-# it stopped: only rows that are missing, failed or changed are computed. A row that failed stops no
-# other row but keeps stage 3 waiting, which --stage 3 runs all the same.
+# between the lines <!-- NAME --> and <!-- /NAME --> of RESULTS, if it has them; NAME is that of the
+# suite's file, without .toml. Each goes on where it stopped: only rows that are missing, failed or
+# changed are computed. A row that failed stops no other row but keeps stage 3 waiting, which
+# --stage 3 runs all the same.
 set -euo pipefail
 
 suite=               # the suite's TOML file: prior, sets and systems
@@ -12,7 +13,7 @@ data=                # data recipe, for sets that it makes: a folder with run.sh
 data_options=        # options of its run.sh
 split=test           # which of its splits to make
 references=          # folders for the suite's sets: "SET=FOLDER ...", no spaces in them
-exp=exp              # folder for rows and tables
+exp=exp              # rows and tables go to EXP/NAME, see above
 prior=               # bundled prior or prior folder; empty: the suite's
 device=              # auto, cpu, cuda, mps; empty: the suite's
 nj=2                 # processes that make data
@@ -26,6 +27,7 @@ stop_stage=3         # last stage
 (($# == 0)) || fail "unexpected argument $1; options begin with --"
 [[ -f $suite ]] || fail "${suite:-"--suite"}: no such file; give a suite's TOML file"
 if [[ -n $data ]]; then environment data; else environment; fi
+name=$(basename "$suite" .toml)
 
 if at_stage 0 "data" && [[ -n $data ]]; then
     make_data
@@ -42,9 +44,9 @@ if at_stage 2 "bench"; then
     done
     [[ -z $prior ]] || options+=(--prior "$prior")
     [[ -z $device ]] || options+=(--device "$device")
-    mgdm-audio bench "$suite" -o "$exp" ${options[@]+"${options[@]}"}
+    mgdm-audio bench "$suite" -o "$exp/$name" ${options[@]+"${options[@]}"}
 fi
 
 if at_stage 3 "report"; then
-    python "$root/recipes/local/bench_report.py" "$exp" ${results:+--results "$results"}
+    python "$root/recipes/local/bench_report.py" "$exp/$name" ${results:+--results "$results"}
 fi

@@ -1,9 +1,9 @@
 """The tables of a benchmark, printed and put into a page of results.
 
-    python bench_report.py EXP --results RESULTS.md
+    python bench_report.py EXP/NAME --results RESULTS.md
 
-reads EXP/table.md and puts it between the lines <!-- bench --> and <!-- /bench --> of RESULTS.md if
-it has them.
+reads EXP/NAME/table.md and puts it between the lines <!-- NAME --> and <!-- /NAME --> of RESULTS.md
+if it has them.
 """
 
 import argparse
@@ -25,7 +25,7 @@ def main() -> None:
         raise UserError(f"{table}: missing; run the stage that makes it first")
     text = table.read_text(encoding="utf-8")
     print(f"\n{text}")
-    if options.results is not None and renew(options.results, "bench", text):
+    if options.results is not None and renew(options.results, options.exp.name, text):
         print(f"written: {options.results}")
 
 

@@ -347,7 +347,7 @@ overrides = ["gibbs_steps=2"]
 
 
 def test_the_suite_of_the_recipe_names_presets_that_exist() -> None:
-    suite = load_suite(Path(__file__).parents[2] / "egs/mini_slakh/bench/conf/suite.toml")
+    suite = load_suite(Path(__file__).parents[2] / "egs/mini_slakh/bench/conf/samplers.toml")
     presets = [load_preset(s.source, s.overrides) for s in suite.systems if not s.is_reference]
     assert {"mgdm", "default", "dps"} <= {preset.name for preset in presets}
 

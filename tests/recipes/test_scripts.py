@@ -144,7 +144,7 @@ def test_the_bench_recipe_fills_its_block(stems: Path, tiny_prior: Path, tmp_pat
     suite = tmp_path / "suite.toml"
     suite.write_text('sets = ["mine"]\nsystems = ["mixture", "oracle-mask"]\ndevice = "cpu"\n')
     shutil.copytree(stems, tmp_path / "stems")  # words: no space in it
-    (results := tmp_path / "RESULTS.md").write_text("<!-- bench -->\n<!-- /bench -->\n")
+    (results := tmp_path / "RESULTS.md").write_text("<!-- suite -->\n<!-- /suite -->\n")
     command = ["bash", ROOT / "recipes/bench.sh", "--venv", "none", "--suite", suite]
     command += ["--references", f"mine={tmp_path / 'stems'}", "--exp", tmp_path / "ex p"]
     command += ["--prior", tiny_prior, "--results", results]
