@@ -17,7 +17,6 @@ record has that key is not computed again, after a change it is. What was measur
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import time
 from collections.abc import Callable
@@ -34,6 +33,7 @@ from mgdm_audio.audio.baselines import baselines
 from mgdm_audio.audio.bench_table import Line, lines_of, panels_of, to_csv, to_markdown
 from mgdm_audio.audio.cost_plot import cost_plot
 from mgdm_audio.audio.device import choose_device
+from mgdm_audio.audio.digest import hash_file, hash_json
 from mgdm_audio.audio.io import read
 from mgdm_audio.audio.metrics import si_sdr_improvement, why_none
 from mgdm_audio.audio.peak_memory import PeakMemory
@@ -94,7 +94,7 @@ class Bench:
         self._settings_of_all = {
             "version": __version__,
             "prior_sha256": self.loaded.sha256,
-            "prior_config_sha256": _hash(self.loaded.config),
+            "prior_config_sha256": hash_json(self.loaded.config),
             "torch": torch.__version__,
             "device": str(self.device),
             "gpu": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else None,
@@ -112,7 +112,7 @@ class Bench:
         for row in self.rows:
             record = _read(self._path(row))
             with contextlib.suppress(UserError):  # an unreadable stem, which its row will tell
-                if record.get("key") == _hash(self.settings(row)):
+                if record.get("key") == hash_json(self.settings(row)):
                     found[row.name] = record
         return {k: v for k, v in found.items() if v.get("status") in ("scored", "skipped")}
 
@@ -189,7 +189,7 @@ class Bench:
         }
         try:
             settings = self.settings(row)
-            record |= {"key": _hash(settings), "settings": settings}
+            record |= {"key": hash_json(settings), "settings": settings}
             record |= self._measure(row, progress)
         except UserError as error:
             record["reason"] = " ".join(str(error).split())
@@ -201,7 +201,7 @@ class Bench:
         """All that the row's result depends on, ready for JSON."""
         files = tuple(row.files.values())
         if files not in self._inputs:
-            self._inputs[files] = _hash({s: _hash_file(p) for s, p in row.files.items()})
+            self._inputs[files] = hash_json({s: hash_file(p) for s, p in row.files.items()})
         settings = self._settings_of_all | {
             "input_sha256": self._inputs[files],
             "excerpt_seconds": row.set.seconds,
@@ -366,18 +366,6 @@ def _tracks(item: TrackSet) -> Tracks:
     except UserError as error:
         raise UserError(f"set {item.name!r}: {error}") from None
     return dict(list(tracks.items())[: item.tracks])
-
-
-def _hash(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-def _hash_file(path: Path) -> str:
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def _read(path: Path) -> Record:

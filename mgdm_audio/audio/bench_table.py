@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mgdm_audio.audio.cost_plot import Panel, Point
-from mgdm_audio.audio.scoring import summarise
+from mgdm_audio.audio.summary import summarise
 
 Line = dict[str, Any]
 
@@ -22,7 +22,7 @@ NOTE = (
 def lines_of(records: Sequence[dict[str, Any]]) -> list[Line]:
     """One line for each (set, system), in the order in which they come first.
 
-    Scores are means over the scored tracks (``scoring.summarise``). Costs are totals over totals:
+    Scores are means over the scored tracks (``summary.summarise``). Costs are totals over totals:
     seconds over seconds of audio, calls over segments; the peak memory is the largest. What no
     track tells is None. ``failures`` maps each reason to its tracks.
     """

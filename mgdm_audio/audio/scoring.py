@@ -1,10 +1,9 @@
 """Scoring folders of separated tracks against folders of true stems."""
 
-import math
 import re
 from collections.abc import Callable
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor
 from mgdm_audio.audio.io import Audio, read
 from mgdm_audio.audio.metrics import si_sdr_improvement, why_none
 from mgdm_audio.audio.stems import find_stems
+from mgdm_audio.audio.summary import summarise
 from mgdm_audio.errors import UserError
 
 Tracks = dict[str, dict[str, Path]]  # track -> stem -> file
@@ -99,20 +99,3 @@ def _score_track(truth: dict[str, Path], found: dict[str, Path]) -> dict[str, An
         return {"windows": 0, "skipped": why_none(time, rate)}
     means = dict(zip(truth, gains.mean(0).tolist(), strict=True))
     return {"si_sdri": means | {"all": fmean(means.values())}, "windows": len(gains)}
-
-
-def summarise(tracks: list[dict[str, float]]) -> dict[str, Any]:
-    """Means over tracks, with their count and the normal 95 % interval [low, high] of the mean.
-
-    The unit is the track: windows of one track are too alike to count one by one. The interval is
-    None for a single track. A stem that some tracks lack is averaged over those that have it.
-    """
-    stems = list(dict.fromkeys(stem for track in tracks for stem in track if stem != "all"))
-    means, intervals = {}, {}
-    for stem in [*stems, "all"]:
-        values = [track[stem] for track in tracks if stem in track]
-        means[stem] = fmean(values)
-        half = 1.96 * stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
-        intervals[stem] = None if half is None else [means[stem] - half, means[stem] + half]
-    means["all"] = fmean(means[stem] for stem in stems)
-    return {"si_sdri": means, "n": len(tracks), "interval_95": intervals}
