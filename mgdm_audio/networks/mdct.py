@@ -15,27 +15,32 @@ class MDCT(nn.Module):
     cancellation): ||analysis(x)|| = ||x||, so white noise of standard deviation sigma stays white
     with the same sigma on every coefficient. A denoiser can therefore work on coefficients and keep
     the noise level of the waveform. The real MDCT alone fluctuates with the phase of a partial;
-    coefficient^2 + MDST^2 does not, which is why both are returned.
+    coefficient^2 + MDST^2 does not, which is why both are returned. ValueError for an odd N.
     """
+
+    window: Tensor
 
     def __init__(self, bins: int):
         super().__init__()
+        if bins < 2 or bins % 2:
+            raise ValueError(f"bins = {bins}: give an even number")
         self.bins = bins
-        n = torch.arange(2 * bins, dtype=torch.float64)
-        k = torch.arange(bins, dtype=torch.float64)
-        window = torch.sin(math.pi * (n + 0.5) / (2 * bins)) * math.sqrt(2 / bins)
-        # X_k = sum_n w_n x_n exp(-i pi/N (n + 1/2 + N/2)(k + 1/2)): one length-2N FFT between two
-        # rotations, one of the samples, one of the bins.
-        sample_angle = math.pi * n / (2 * bins)
-        bin_angle = math.pi / bins * (0.5 + bins / 2) * (k + 0.5)
-        one_n, one_k = torch.ones_like(n), torch.ones_like(k)
-        for name, table in {
-            "before": torch.polar(window, -sample_angle),
-            "after": torch.polar(one_k, -bin_angle),
-            "inverse_before": torch.polar(one_k, bin_angle),
-            "inverse_after": torch.polar(window * 2 * bins, sample_angle) * one_n,
+        n = torch.arange(bins, dtype=torch.float64)
+        both = torch.arange(2 * bins, dtype=torch.float64)
+        window = torch.sin(math.pi * (both + 0.5) / (2 * bins)) * math.sqrt(2 / bins)
+        self.register_buffer("window", window.float(), persistent=False)
+        # X_k = sum_n w_n x_n exp(-i pi/N (n + 1/2 + N/2)(k + 1/2)), n < 2N, is a spectrum at odd
+        # frequencies. Of a real frame u = w x its even k are one FFT of length N, that of
+        # (u_n - i u_{n+N}) exp(-i pi n / 2N), and its odd k the conjugates of the other even ones:
+        # X_{2N-1-k} = conj X_k up to the rotation of the bins.
+        rotation = -math.pi / bins * (0.5 + bins / 2) * (n + 0.5)
+        for name, angle in {
+            "before": -math.pi * n / (2 * bins),
+            "even": rotation[::2],
+            "odd": rotation[1::2],
         }.items():
-            self.register_buffer(name, torch.view_as_real(table).float(), persistent=False)
+            table = torch.view_as_real(torch.polar(torch.ones_like(angle), angle)).float()
+            self.register_buffer(name, table, persistent=False)
 
     def _table(self, name: str) -> Tensor:
         # Kept as real pairs: a module's .to(bfloat16) or .double() would break a complex buffer.
@@ -44,15 +49,19 @@ class MDCT(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x: [..., time], time a multiple of N -> (MDCT, MDST), each [..., time / N + 1, N]."""
         frames = F.pad(x, (self.bins, self.bins)).unfold(-1, 2 * self.bins, self.bins)
-        spectrum = torch.fft.fft(frames * self._table("before"), dim=-1)[..., : self.bins]
-        spectrum = spectrum * self._table("after")
+        left, right = (frames * self.window.float()).chunk(2, -1)
+        folded = torch.complex(left, -right) * self._table("before")
+        low, high = torch.fft.fft(folded, dim=-1).chunk(2, -1)
+        even, odd = low * self._table("even"), high.flip(-1).conj() * self._table("odd")
+        spectrum = torch.stack([even, odd], -1).flatten(-2)
         return spectrum.real, spectrum.imag
 
     def inverse(self, coefficients: Tensor) -> Tensor:
         """MDCT coefficients [..., frames, N] -> waveform [..., (frames - 1) N]: the adjoint."""
-        frames = torch.fft.ifft(
-            coefficients * self._table("inverse_before"), n=2 * self.bins, dim=-1
-        )
-        frames = (frames * self._table("inverse_after")).real
-        left, right = frames[..., : self.bins], frames[..., self.bins :]
+        low = coefficients[..., ::2] * self._table("even").conj()
+        high = (coefficients[..., 1::2] * self._table("odd")).flip(-1)
+        folded = torch.fft.ifft(torch.cat([low, high], -1), dim=-1, norm="forward")
+        folded = folded * self._table("before").conj()
+        window = self.window.float()
+        left, right = folded.real * window[: self.bins], folded.imag * -window[self.bins :]
         return (left[..., 1:, :] + right[..., :-1, :]).flatten(-2)

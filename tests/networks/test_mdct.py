@@ -10,7 +10,7 @@ from mgdm_audio.networks.mdct import MDCT
 
 # The transform's tables are float32: an N-term sum of them is good to a few 1e-7 of its norm.
 FLOAT32 = 2e-6
-SHAPES = [(2, 1), (3, 4), (16, 5), (64, 9), (100, 3)]  # bins, frames' worth of samples
+SHAPES = [(2, 1), (6, 4), (16, 5), (64, 9), (100, 3)]  # bins, frames' worth of samples
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -94,3 +94,8 @@ def test_it_has_nothing_to_save_and_a_gradient_that_is_its_adjoint() -> None:
     x, c = noise(40).requires_grad_(), noise(6, 8, seed=1)
     (gradient,) = torch.autograd.grad((mdct(x)[0] * c).sum(), x)
     assert (gradient - mdct.inverse(c)).norm() < FLOAT32 * c.norm()
+
+
+def test_an_odd_number_of_bins_is_refused() -> None:
+    with pytest.raises(ValueError, match="bins = 3: give an even number"):
+        MDCT(3)
