@@ -7,6 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mgdm_audio.audio.device import fast_precision
+from mgdm_audio.diffusion import CallCounter, Prior
+from mgdm_audio.diffusion.counting import counted
+from mgdm_audio.errors import UserError
+
 
 class Autocast:
     """A network (or denoiser) whose matrix products run in ``dtype``; all else is passed through.
@@ -35,3 +40,20 @@ class Autocast:
         if name.startswith("__"):  # asked by copy and pickle before ``network`` is there
             raise AttributeError(name)
         return getattr(self.network, name)
+
+
+def at_precision(
+    prior: Prior, device: torch.device, precision: str
+) -> tuple[Prior, CallCounter, str]:
+    """The prior with its network in that precision, the counter of its calls, and the precision.
+
+    ``precision``: "float32", "bfloat16" (the network's matrices only) or "auto", which is what is
+    fast on the device. Raises UserError for another.
+    """
+    precision = fast_precision(device) if precision == "auto" else precision
+    if precision not in ("float32", "bfloat16"):
+        raise UserError(f"precision {precision!r}: use float32, bfloat16 or auto")
+    prior, calls = counted(prior)
+    if precision == "bfloat16":
+        calls.denoiser = Autocast(calls.denoiser, device.type, torch.bfloat16)
+    return prior, calls, precision

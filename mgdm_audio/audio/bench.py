@@ -37,9 +37,9 @@ from mgdm_audio.audio.digest import hash_file, hash_json
 from mgdm_audio.audio.io import read
 from mgdm_audio.audio.metrics import si_sdr_improvement, why_none
 from mgdm_audio.audio.peak_memory import PeakMemory
+from mgdm_audio.audio.result_folder import require_writable
 from mgdm_audio.audio.scoring import Tracks, find_tracks, track_number
 from mgdm_audio.audio.segments import starts
-from mgdm_audio.audio.separation import require_writable
 from mgdm_audio.audio.separator import DEFAULT_SAMPLER, Separator
 from mgdm_audio.audio.suite import Suite, System, TrackSet
 from mgdm_audio.checkpoint import LoadedPrior, load_prior

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +15,7 @@ from torch import Tensor
 
 from mgdm_audio.audio.io import write
 from mgdm_audio.audio.pcm import SUBTYPES, common_gain, quantise_together
+from mgdm_audio.audio.result_folder import whole
 from mgdm_audio.errors import UserError
 
 RECORD, UNCERTAINTY, DRAWS = "separation.json", "uncertainty.json", "samples"
@@ -84,9 +82,9 @@ class Separation:
         parts = [torch.stack(list(self.stems.values()))]
         parts += [] if self.draws is None else list(self.draws)
         gain = min(common_gain(part, self.mixture, subtype) for part in parts)
-        with _whole(folder, list(self.stems)) as partial:
+        with whole(folder, RECORD, partial(_discard, stems=list(self.stems))) as fresh:
             for i, part in enumerate(parts):
-                place = partial / DRAWS / str(i - 1) if i else partial
+                place = fresh / DRAWS / str(i - 1) if i else fresh
                 place.mkdir(parents=True, exist_ok=True)
                 rounded = quantise_together(part * gain, subtype)
                 for name, samples in zip(self.stems, rounded, strict=True):
@@ -94,8 +92,8 @@ class Separation:
                 if not i:
                     residual_db = _residual_db(rounded, gain * self.mixture.double())
             record = self.report | {"subtype": subtype, "gain": gain, "residual_db": residual_db}
-            (partial / UNCERTAINTY).write_text(json.dumps(self._uncertainty(gain)) + "\n")
-            (partial / RECORD).write_text(json.dumps(record, indent=2) + "\n")
+            (fresh / UNCERTAINTY).write_text(json.dumps(self._uncertainty(gain)) + "\n")
+            (fresh / RECORD).write_text(json.dumps(record, indent=2) + "\n")
         return record
 
     def _uncertainty(self, gain: float) -> dict[str, Any]:
@@ -132,58 +130,13 @@ def _residual_db(stems: Tensor, mixture: Tensor) -> float:
     return round(10 * math.log10(max(ratio, 1e-30)), 1)
 
 
-def require_writable(folder: str | Path) -> None:
-    """Before hours of computing, not after: UserError where files cannot be made in the folder."""
-    try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise _unwritable(folder, error) from None
-
-
-@contextmanager
-def _whole(final: Path, stems: list[str]) -> Iterator[Path]:
-    """A folder to write into, which takes the place of ``final`` when the block ends well."""
-    partial = final.parent / f".{final.name}.partial"
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        yield partial
-        if final.is_dir():
-            _merge(partial, final, stems)
-        else:
-            os.replace(partial, final)
-    except OSError as error:
-        raise _unwritable(final, error) from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _merge(partial: Path, final: Path, stems: list[str]) -> None:
-    """Move all files to ``final``, which may hold files of the user's own: they stay.
-
-    The record goes first and comes last, so that it never describes other stems.
-    """
-    files = [file for file in partial.rglob("*") if file.is_file()]
-    for target in (final / file.relative_to(partial) for file in files):
-        if target.is_dir():  # nothing is touched where not all can be replaced
-            raise IsADirectoryError(21, "a folder is in the way", str(target))
-        target.parent.mkdir(parents=True, exist_ok=True)
-    for name in (RECORD, UNCERTAINTY):
-        (final / name).unlink(missing_ok=True)
-    for old in (final / DRAWS).glob("[0-9]*"):
+def _discard(folder: Path, stems: list[str]) -> None:
+    """Remove what an earlier separation left beside its stems and record."""
+    (folder / UNCERTAINTY).unlink(missing_ok=True)
+    for old in (folder / DRAWS).glob("[0-9]*"):
         for stem in stems if old.name.isdigit() else ():
             (old / f"{stem}.wav").unlink(missing_ok=True)
         with suppress(OSError):  # it holds something else
             old.rmdir()
     with suppress(OSError):
-        (final / DRAWS).rmdir()
-    for file in sorted(files, key=lambda file: file.name == RECORD):
-        target = final / file.relative_to(partial)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(file, target)
-
-
-def _unwritable(folder: str | Path, error: OSError) -> UserError:
-    return UserError(f"{folder}: cannot be written ({error.strerror}); choose another folder")
+        (folder / DRAWS).rmdir()

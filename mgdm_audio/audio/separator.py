@@ -15,15 +15,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mgdm_audio import __version__
-from mgdm_audio.audio.autocast import Autocast
+from mgdm_audio.audio.autocast import at_precision
 from mgdm_audio.audio.bandwidth import share_residual
-from mgdm_audio.audio.device import choose_device, fast_precision
+from mgdm_audio.audio.device import choose_device
 from mgdm_audio.audio.io import read
 from mgdm_audio.audio.resampling import PASSBAND, resample, resample_back
 from mgdm_audio.audio.segments import cut, fade_in, stitch
 from mgdm_audio.audio.separation import Separation
 from mgdm_audio.checkpoint import DEFAULT_PRIOR, LoadedPrior, load_prior
-from mgdm_audio.diffusion.counting import counted
 from mgdm_audio.errors import UserError
 from mgdm_audio.measurement import GaussianLikelihood, MixtureSum
 from mgdm_audio.rng import generator_for
@@ -80,12 +79,7 @@ class Separator:
         self.segment = max(1, round(segment * loaded.sample_rate) // self.multiple) * self.multiple
         self.overlap = round(overlap * loaded.sample_rate)
         self.batch_size = batch_size or (1 if self.device.type == "cpu" else 8)
-        self.precision = fast_precision(self.device) if precision == "auto" else precision
-        if self.precision not in ("float32", "bfloat16"):
-            raise UserError(f"precision {precision!r}: use float32, bfloat16 or auto")
-        self.prior, self.calls = counted(loaded.prior)
-        if self.precision == "bfloat16":
-            self.calls.denoiser = Autocast(self.calls.denoiser, self.device.type, torch.bfloat16)
+        self.prior, self.calls, self.precision = at_precision(loaded.prior, self.device, precision)
 
     @classmethod
     def from_pretrained(

@@ -2,15 +2,11 @@
 
 import math
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-if TYPE_CHECKING:
-    from mgdm_audio.audio.separator import Progress
+from mgdm_audio.cli.progress import progress
 
 
 @click.command()
@@ -74,7 +70,7 @@ def separate(
     mgdm-audio separate song.wav -o stems --samples 4 --subtype FLOAT
     mgdm-audio separate song.wav -o stems --sampler mgdm --set gibbs_steps=2
     """
-    from mgdm_audio.audio.separation import require_writable
+    from mgdm_audio.audio.result_folder import require_writable
     from mgdm_audio.audio.separator import DEFAULT_SAMPLER, Separator
     from mgdm_audio.checkpoint import DEFAULT_PRIOR
     from mgdm_audio.errors import UserError
@@ -91,9 +87,9 @@ def separate(
     failed = 0
     for path in inputs:
         try:
-            with _progress(path.name) as progress:
+            with progress(path.name) as move:
                 result = separator.separate_file(
-                    path, seed=seed, draws=samples, keep_draws=keep_samples, on_progress=progress
+                    path, seed=seed, draws=samples, keep_draws=keep_samples, on_progress=move
                 )
             record = result.save(output / path.stem, subtype)
         except UserError as error:
@@ -109,19 +105,3 @@ def separate(
         )
     if failed:
         sys.exit(1)
-
-
-@contextmanager
-def _progress(name: str) -> "Iterator[Progress]":
-    """One bar with the time left; nothing where standard error is not a terminal."""
-    from tqdm import tqdm
-
-    form = "{desc} {percentage:3.0f} % |{bar}| {elapsed} < {remaining}"
-    with tqdm(total=1, desc=name, bar_format=form, disable=not sys.stderr.isatty()) as bar:
-
-        def update(done: int, total: int) -> None:
-            bar.total = total
-            bar.n = done
-            bar.refresh()
-
-        yield update

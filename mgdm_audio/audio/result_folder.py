@@ -1,0 +1,66 @@
+"""A result's folder, written whole or not at all, which spares the user's own files."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mgdm_audio.errors import UserError
+
+
+def require_writable(folder: str | Path) -> None:
+    """Before hours of computing, not after: UserError where files cannot be made in the folder."""
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+
+
+@contextmanager
+def whole(
+    final: Path, record: str, discard: Callable[[Path], None] | None = None
+) -> Iterator[Path]:
+    """A folder to write into, which takes the place of ``final`` when the block ends well.
+
+    A folder that is there already keeps the user's files; those of the same names are replaced.
+    ``record``: the file that tells how the others were made. ``discard(final)`` removes what else
+    an earlier result left there. Raises UserError where ``final`` cannot be written.
+    """
+    partial = final.parent / f".{final.name}.partial"
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        yield partial
+        if final.is_dir():
+            _merge(partial, final, record, discard)
+        else:
+            os.replace(partial, final)
+    except OSError as error:
+        raise _unwritable(final, error) from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _merge(partial: Path, final: Path, record: str, discard: Callable[[Path], None] | None) -> None:
+    """Move all files to ``final``. The record goes first and comes last, so that it never
+    describes files that are not its own."""
+    files = [file for file in partial.rglob("*") if file.is_file()]
+    for target in (final / file.relative_to(partial) for file in files):
+        if target.is_dir():  # nothing is touched where not all can be replaced
+            raise IsADirectoryError(21, "a folder is in the way", str(target))
+        target.parent.mkdir(parents=True, exist_ok=True)
+    (final / record).unlink(missing_ok=True)
+    if discard is not None:
+        discard(final)
+    for file in sorted(files, key=lambda file: file.name == record):
+        target = final / file.relative_to(partial)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(file, target)
+
+
+def _unwritable(folder: str | Path, error: OSError) -> UserError:
+    return UserError(f"{folder}: cannot be written ({error.strerror}); choose another folder")
