@@ -1,17 +1,31 @@
 """The likelihood: forward operators and the noise on what they observe."""
 
-from mgdm_audio.measurement.likelihood import GaussianLikelihood, Likelihood
+from mgdm_audio.measurement.filtering import (
+    Blur,
+    Downsampling,
+    SeparableBlur,
+    SpatiallyVaryingBlur,
+)
+from mgdm_audio.measurement.jpeg import SoftJPEG
+from mgdm_audio.measurement.likelihood import GaussianLikelihood, Likelihood, PoissonLikelihood
 from mgdm_audio.measurement.masking import KnownSources, Mask
 from mgdm_audio.measurement.mixture import MixtureSum, SourceMatrix
+from mgdm_audio.measurement.nonlinear import Affine, Clip, Function, PhaseRetrieval
 from mgdm_audio.measurement.operator import (
     LinearOperator,
     Operator,
     SpectralOperator,
     compose,
 )
+from mgdm_audio.measurement.separable import Separable
 from mgdm_audio.measurement.stacked import Stacked
 
 __all__ = [
+    "Affine",
+    "Blur",
+    "Clip",
+    "Downsampling",
+    "Function",
     "GaussianLikelihood",
     "KnownSources",
     "Likelihood",
@@ -19,7 +33,13 @@ __all__ = [
     "Mask",
     "MixtureSum",
     "Operator",
+    "PhaseRetrieval",
+    "PoissonLikelihood",
+    "Separable",
+    "SeparableBlur",
+    "SoftJPEG",
     "SourceMatrix",
+    "SpatiallyVaryingBlur",
     "SpectralOperator",
     "Stacked",
     "compose",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from mgdm_audio.broadcast import inner
@@ -53,3 +54,37 @@ class GaussianLikelihood:
         """``-|y - A(x)|^2 / (2 sigma_y^2)``: ``[batch]``, never summed over the batch."""
         r = self.residual(x)
         return -inner(r, r) / (2 * self.noise_std**2)
+
+
+@dataclass(frozen=True)
+class PoissonLikelihood:
+    """``rate * y ~ Poisson(rate * A(x))``, entry by entry: counts, scaled back by ``rate``.
+
+    ``rate``: counts for an intensity ``A(x)`` of 1; the more, the less noise. An intensity must be
+    positive, which a sampler's estimates need not be. Below ``floor`` the log density goes on
+    along its tangent at ``floor``, where that rises towards the domain, and is constant where it
+    does not (where next to nothing was counted): finite, bounded above and concave in ``A(x)``,
+    with a gradient that brings an estimate back. Raises ``ValueError`` unless ``rate > 0``,
+    ``floor > 0`` and ``y >= 0``.
+    """
+
+    operator: Operator
+    y: Tensor
+    rate: float
+    floor: float = 1e-3  # of A(x)
+
+    def __post_init__(self) -> None:
+        for name, value in (("rate", self.rate), ("floor", self.floor)):
+            if not 0 < value < float("inf"):
+                raise ValueError(f"{name} = {value}: give a positive number")
+        if not bool((self.y >= 0).all()):
+            raise ValueError(f"y has {float(self.y.min())}: counts are 0 or more")
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """``sum rate (y log A(x) - A(x))``: ``[batch]``, up to a constant in ``x``."""
+        intensity = self.operator(x)
+        inside = intensity.clamp_min(self.floor)
+        slope = (self.y / self.floor - 1).clamp_min(0)
+        outside = slope * (intensity - self.floor).clamp_max(0)
+        log_prob = torch.xlogy(self.y, inside) - inside + outside
+        return self.rate * log_prob.flatten(1).sum(1)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mgdm_audio.broadcast import per_item
 from mgdm_audio.measurement.operator import SpectralOperator
+from mgdm_audio.measurement.separable import decompose
 
 
 class SourceMatrix(SpectralOperator):
@@ -20,14 +21,8 @@ class SourceMatrix(SpectralOperator):
 
     def __init__(self, matrix: Tensor) -> None:
         self.matrix = matrix.to(torch.float64)
-        observations, sources = self.matrix.shape
-        u, s, self._v_t = torch.linalg.svd(self.matrix, full_matrices=True)
-        rank = int((s > 1e-12 * s.max()).sum())
-        # Padded to K columns: U^T y is 0 and U z ignores z on the null space.
-        self._u = self.matrix.new_zeros(observations, sources)
-        self._u[:, :rank] = u[:, :rank]
-        self._s = self.matrix.new_zeros(sources, 1)
-        self._s[:rank, 0] = s[:rank]
+        self._u, s, self._v_t = decompose(self.matrix)
+        self._s = s[:, None]
 
     def __call__(self, x: Tensor) -> Tensor:
         return _mix(self.matrix, x)

@@ -1,0 +1,1 @@
+"""Pictures: what is observed of them."""

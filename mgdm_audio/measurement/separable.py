@@ -1,0 +1,83 @@
+"""Operators made of one small matrix per axis; their decomposition is that of the matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from mgdm_audio.measurement.operator import SpectralOperator
+
+Matrices = Mapping[int, Tensor]
+"""A matrix ``[m, n]`` for some axes of an event, counted from the last, which is -1."""
+
+
+class Separable(SpectralOperator):
+    """``A = A_1 (x) A_2 (x) ...``, a Kronecker product: one matrix along each axis that has one.
+
+    ``matrices``: axis -> ``[m, n]``, the axes counted from the end of an event (-1 is the last);
+    the other axes are left alone. ``cutoff``: singular values of a matrix below it are set to 0,
+    in ``A`` itself too; those that are rounding are 0 in any case. Coordinates are laid out as an
+    event. Raises ``ValueError`` without a matrix or for an axis counted from the front.
+    """
+
+    def __init__(self, matrices: Matrices, *, cutoff: float = 0.0) -> None:
+        if not matrices or any(axis >= 0 for axis in matrices):
+            raise ValueError(f"axes {sorted(matrices)}: give some, counted from the end, as -1")
+        self._a = {axis: matrix.to(torch.float64) for axis, matrix in matrices.items()}
+        self._u, self._v_t = {}, {}
+        self._s = torch.ones((), dtype=torch.float64)
+        for axis, matrix in self._a.items():
+            u, s, v_t = decompose(matrix, cutoff)
+            self._u[axis], self._v_t[axis] = u, v_t
+            self._s = self._s * s.reshape(-1, *[1] * (-axis - 1))
+            if cutoff:
+                self._a[axis] = (u * s) @ v_t
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return along(self._a, x)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        return along(_transposed(self._a), y)
+
+    @property
+    def singular_values(self) -> Tensor:
+        return self._s
+
+    def V(self, z: Tensor) -> Tensor:
+        return along(_transposed(self._v_t), z)
+
+    def V_T(self, x: Tensor) -> Tensor:
+        return along(self._v_t, x)
+
+    def U(self, z: Tensor) -> Tensor:
+        return along(self._u, z)
+
+    def U_T(self, y: Tensor) -> Tensor:
+        return along(_transposed(self._u), y)
+
+
+def along(matrices: Matrices, x: Tensor) -> Tensor:
+    """``x: [batch, *event]`` multiplied along every axis that has a matrix."""
+    for axis, matrix in matrices.items():
+        matrix = matrix.to(x.dtype).to(x.device)
+        x = (x.movedim(axis, -1) @ matrix.T).movedim(-1, axis)
+    return x
+
+
+def decompose(matrix: Tensor, cutoff: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
+    """``U: [m, n]``, ``S: [n]`` and ``V^T: [n, n]`` of ``matrix: [m, n]``.
+
+    ``V`` is square. ``U`` and ``S`` are 0 in the columns of the null space, to which singular
+    values below ``cutoff`` or 1e-12 of the largest are sent.
+    """
+    u, s, v_t = torch.linalg.svd(matrix, full_matrices=True)
+    rank = int((s > max(cutoff, 1e-12 * float(s.max()))).sum())
+    padded_u, padded_s = torch.zeros_like(matrix), matrix.new_zeros(matrix.shape[1])
+    padded_u[:, :rank], padded_s[:rank] = u[:, :rank], s[:rank]
+    return padded_u, padded_s, v_t
+
+
+def _transposed(matrices: Matrices) -> Matrices:
+    return {axis: matrix.T for axis, matrix in matrices.items()}
