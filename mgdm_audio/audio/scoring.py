@@ -1,18 +1,22 @@
 """Scoring folders of separated tracks against folders of true stems."""
 
+import json
 import re
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from mgdm_audio.audio.io import Audio, read
-from mgdm_audio.audio.metrics import si_sdr_improvement, why_none
+from mgdm_audio.atomic import write_text
+from mgdm_audio.audio.metric_registry import Entry, Metric, find_metrics
+from mgdm_audio.audio.result_folder import require_writable
 from mgdm_audio.audio.stems import find_stems
 from mgdm_audio.audio.summary import summarise
+from mgdm_audio.audio.track_score import Stems, score_track
 from mgdm_audio.errors import UserError
 
 Tracks = dict[str, dict[str, Path]]  # track -> stem -> file
@@ -42,17 +46,66 @@ def track_number(track: str) -> int:
 def score_folders(
     reference: Path,
     estimate: Path,
-    on_track: Callable[[str, dict[str, Any]], None] | None = None,
+    metrics: Sequence[str] = ("si-sdri",),
+    *,
+    cache: Path | None = None,
+    nj: int = 1,
+    museval: Path | None = None,
+    on_track: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
-    """SI-SDR improvement of every stem of every track under ``reference``, as plain JSON values.
+    """Scores of every stem of every track under ``reference``, as plain JSON values.
 
     Both hold ``<track>/<stem>.wav|flac``; what only ``estimate`` has is ignored. The mixture is the
-    sum of the reference stems. Result: ``{"tracks": {track: {"si_sdri": {stem: dB, "all": dB},
-    "windows": kept}}, "summary": {...}}``; a track without a scorable window has
-    ``"skipped": why`` in place of scores. Stereo stems are scored as one vector of both channels.
+    sum of the reference stems. Stereo stems are scored as one vector of both channels, but for
+    ``bss`` and ``mel``.
+
+    ``metrics``: names in ``METRICS``. ``cache``: see ``score_track``; scores that are in it are not
+    computed again. ``nj``: so many tracks at a time, each in a process; a script that asks for
+    more than 1 must be importable, with its work under ``if __name__ == "__main__"``. ``museval``:
+    a folder for ``test/<track>.json``, which ``museval.EvalStore().add_eval_dir`` reads.
+    ``on_track(track)`` is called after each.
+
+    Result: ``tracks``, {track: {column: {stem: score or None, "all": mean}, ...}}; ``summaries``,
+    {column: {"metric", "title", "over_tracks", "value": {stem: score}, "n", "interval_95"}} of the
+    columns in which a track has a score; and where si_sdri is one, ``summary``, its
+    {"si_sdri": {stem: dB}, "n", "interval_95"}. A track without a scorable window has "windows": 0
+    and "skipped": why in place of "si_sdri", ``unscored`` says why a stem has None.
+
     Raises UserError for what is missing or differs in length, rate or channels, before any
-    scoring where it can.
+    scoring where it can, and where no track can be scored.
     """
+    chosen = find_metrics(list(metrics))
+    if museval is not None and "bss" not in chosen:
+        raise UserError(f"{museval}: museval's files hold the metric bss; add it to the metrics")
+    pairs = _pair(reference, estimate)
+    for folder in (cache, museval and museval / "test"):
+        if folder is not None:
+            require_writable(folder)
+    jobs = {
+        track: partial(score_track, truth, found, list(chosen), cache)
+        for track, (truth, found) in pairs.items()
+    }
+    tracks, stores = {}, {}
+    for track, entries in _run(jobs, nj):
+        stores[track] = entries.get("bss", {}).pop("museval", None)
+        tracks[track] = _merge(entries)
+        if on_track:
+            on_track(track)
+    summaries = _summaries(chosen, tracks)
+    if not summaries:
+        name, first = next(iter(tracks.items()))
+        raise UserError(f"{reference}: no track can be scored; {name}: {_why_nothing(first)}")
+    for track, store in stores.items():
+        if museval is not None:
+            write_text(museval / "test" / f"{track}.json", _museval_text(store))
+    result: dict[str, Any] = {"tracks": tracks}
+    if "si_sdri" in summaries:
+        result["summary"] = summarise([t["si_sdri"] for t in tracks.values() if "si_sdri" in t])
+    return result | {"summaries": summaries}
+
+
+def _pair(reference: Path, estimate: Path) -> dict[str, tuple[Stems, Stems]]:
+    """Track -> its true stems, and the estimates of the same stems."""
     truth, found = find_tracks(reference), find_tracks(estimate)
     for track, files in truth.items():
         if track not in found:
@@ -62,40 +115,67 @@ def score_folders(
                 raise UserError(f"{estimate / track / stem}.wav: missing, nor is there a .flac")
         if len(files) < 2:
             raise UserError(f"{reference / track}: holds one stem; separation needs two or more")
-    tracks: dict[str, dict[str, Any]] = {}
-    for track, files in truth.items():
-        tracks[track] = _score_track(files, {stem: found[track][stem] for stem in files})
-        if on_track:
-            on_track(track, tracks[track])
-    scored = [t["si_sdri"] for t in tracks.values() if "si_sdri" in t]
-    if not scored:
-        name, first = next(iter(tracks.items()))
-        raise UserError(f"{reference}: no track can be scored; {name}: {first['skipped']}")
-    return {"tracks": tracks, "summary": summarise(scored)}
+    return {t: (files, {s: found[t][s] for s in files}) for t, files in truth.items()}
 
 
-def _score_track(truth: dict[str, Path], found: dict[str, Path]) -> dict[str, Any]:
-    first: tuple[Path, Audio] | None = None
-    loaded: dict[Path, Tensor] = {}
-    for path in [*truth.values(), *found.values()]:
-        audio = read(path)
-        first = first or (path, audio)
-        for what, one, other in (
-            ("samples", audio.samples.shape[1], first[1].samples.shape[1]),
-            ("Hz", audio.sample_rate, first[1].sample_rate),
-            ("channels", audio.samples.shape[0], first[1].samples.shape[0]),
-        ):
-            if one != other:
-                raise UserError(f"{path}: {one} {what}, {first[0]} has {other}; make them equal")
-        loaded[path] = audio.samples
-    assert first is not None
-    time, rate = first[1].samples.shape[1], first[1].sample_rate
-    gains = si_sdr_improvement(
-        torch.stack([loaded[p] for p in found.values()]),
-        torch.stack([loaded[p] for p in truth.values()]),
-        rate,
-    )
-    if not len(gains):
-        return {"windows": 0, "skipped": why_none(time, rate)}
-    means = dict(zip(truth, gains.mean(0).tolist(), strict=True))
-    return {"si_sdri": means | {"all": fmean(means.values())}, "windows": len(gains)}
+def _run(
+    jobs: Mapping[str, Callable[[], dict[str, Entry]]], nj: int
+) -> Iterator[tuple[str, dict[str, Entry]]]:
+    if nj == 1:
+        yield from ((track, job()) for track, job in jobs.items())
+        return
+    # Fresh processes: a fork of one with threads may hang. The initializer lets Ctrl-C end them.
+    with ProcessPoolExecutor(
+        min(nj, len(jobs)),
+        get_context("spawn"),
+        initializer=signal.signal,
+        initargs=(signal.SIGINT, signal.SIG_DFL),
+    ) as pool:
+        futures = {track: pool.submit(job) for track, job in jobs.items()}
+        try:
+            for track, future in futures.items():
+                yield track, future.result()
+        except BrokenProcessPool:
+            raise UserError(
+                f"{track}: a scoring process was killed, perhaps for want of memory; lower --nj"
+            ) from None
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)  # after an error; else all is done
+
+
+def _merge(entries: dict[str, Entry]) -> Entry:
+    """A track's entries as one, with ``unscored`` by metric."""
+    unscored = {name: e["unscored"] for name, e in entries.items() if e.get("unscored")}
+    merged: Entry = {}
+    for entry in entries.values():
+        merged |= {key: value for key, value in entry.items() if key != "unscored"}
+    return merged | ({"unscored": unscored} if unscored else {})
+
+
+def _summaries(metrics: dict[str, Metric], tracks: dict[str, Entry]) -> dict[str, Any]:
+    summaries = {}
+    for name, metric in metrics.items():
+        for column, title in metric.columns.items():
+            rows = [
+                {stem: value for stem, value in track[column].items() if value is not None}
+                for track in tracks.values()
+                if column in track
+            ]
+            if scored := [row for row in rows if row]:
+                head = {"metric": name, "title": title, "over_tracks": metric.over_tracks}
+                summaries[column] = head | metric.summarise(scored)
+    return summaries
+
+
+def _why_nothing(entry: Entry) -> str:
+    reasons = [why for stems in entry.get("unscored", {}).values() for why in stems.values()]
+    return str(entry.get("skipped") or next(iter(reasons), "no metric has a value"))
+
+
+def _museval_text(store: dict[str, Any]) -> str:
+    """museval writes what has no score as NaN, which is no JSON but what its reader expects."""
+    for target in store["targets"]:
+        for frame in target["frames"]:
+            scores = frame["metrics"].items()
+            frame["metrics"] = {k: float("nan") if v is None else v for k, v in scores}
+    return json.dumps(store, indent=2) + "\n"

@@ -1,6 +1,7 @@
-"""``mgdm-audio score``: SI-SDR improvement of separated tracks."""
+"""``mgdm-audio score``: how near separated tracks come to their true stems."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,44 +13,85 @@ FOLDER = click.Path(path_type=Path)
 @click.command()
 @click.option("--reference", type=FOLDER, required=True, help="True stems, <track>/<stem>.wav.")
 @click.option("--estimate", type=FOLDER, required=True, help="Separated stems, named alike.")
-@click.option("-o", "--out", type=FOLDER, help="Also write the scores to this JSON file.")
-def score(reference: Path, estimate: Path, out: Path | None) -> None:
+@click.option(
+    "--metrics",
+    default="si-sdri",
+    show_default=True,
+    metavar="NAME,NAME",
+    help="Of si-sdri, si-sdr, sdr, bss and mel, see above.",
+)
+@click.option(
+    "-o",
+    "--out",
+    "outs",
+    type=FOLDER,
+    multiple=True,
+    help="Also write the scores to this file: a table if it is .csv or .md, else JSON. Repeatable.",
+)
+@click.option(
+    "--nj", type=click.IntRange(min=1), default=1, show_default=True, help="Tracks at a time."
+)
+@click.option(
+    "--cache",
+    type=FOLDER,
+    help="Folder of scores to reuse.  [default: .scores beside the first -o]",
+)
+@click.option("--museval", type=FOLDER, help="Write the frames of bss to FOLDER/test/<track>.json.")
+def score(
+    reference: Path,
+    estimate: Path,
+    metrics: str,
+    outs: tuple[Path, ...],
+    nj: int,
+    cache: Path | None,
+    museval: Path | None,
+) -> None:
     """Score separated tracks against their true stems.
 
     Prints the SI-SDR improvement over the mixture (the sum of the true stems) in dB: the mean over
     windows of 4 s every 2 s in which two or more stems sound. Files are wav or flac.
+
+    \b
+    --metrics, each in dB and all but bss averaged over tracks:
+      si-sdri  SI-SDR improvement over the mixture, as above
+      si-sdr   scale-invariant SDR of the whole track
+      sdr      plain SDR of the whole track
+      bss      SDR, ISR, SIR, SAR of BSS Eval v4 by museval: medians over frames
+               of 1 s, then over tracks; far slower than the others together
+      mel      mean distance of log-mel spectrograms; lower is better
+
+    Scores in the cache are not computed again, so that the same command continues what was stopped;
+    a changed file or metric is. The cache may be deleted at any time.
     """
+    from tqdm import tqdm
+
     from mgdm_audio.atomic import write_text
-    from mgdm_audio.audio.scoring import find_tracks, score_folders
+    from mgdm_audio.audio.score_table import to_csv, to_markdown, to_text
+    from mgdm_audio.audio.scoring import score_folders
+    from mgdm_audio.errors import UserError
 
-    tracks = find_tracks(reference)
-    stems = list(dict.fromkeys(stem for files in tracks.values() for stem in files))
-    columns = [*stems, "all"]
-    width = max(len(name) for name in [*tracks, "95 % interval"])
-
-    def row(name: str, cells: list[str]) -> None:
-        fitted = (
-            f"{cell:>{max(8, len(column))}}" for cell, column in zip(cells, columns, strict=True)
+    for out in outs:
+        if not out.parent.is_dir():
+            raise UserError(f"{out}: folder {out.parent} does not exist; make it first")
+    if cache is None and outs:
+        cache = outs[0].parent / ".scores"
+    names = [name.strip() for name in metrics.split(",") if name.strip()]
+    with tqdm(unit="track", leave=False, disable=not sys.stderr.isatty()) as bar:
+        result = score_folders(
+            reference,
+            estimate,
+            names,
+            cache=cache,
+            nj=nj,
+            museval=museval,
+            on_track=lambda _: bar.update(),
         )
-        click.echo(f"{name:<{width}}  {'  '.join(fitted)}")
-
-    def show(name: str, result: dict[str, Any]) -> None:
-        if "skipped" in result:
-            click.echo(f"{name:<{width}}  skipped: {result['skipped']}")
-        else:
-            row(name, [decibels(result["si_sdri"].get(column)) for column in columns])
-
-    row("SI-SDRi, dB", columns)
-    result = score_folders(reference, estimate, show)
-    summary = result["summary"]
-    row(f"mean of {summary['n']}", [decibels(summary["si_sdri"][column]) for column in columns])
-    halves = {c: (v[1] - v[0]) / 2 for c, v in summary["interval_95"].items() if v is not None}
-    if halves:
-        row("95 % interval", [f"±{halves[c]:.2f}" if c in halves else "-" for c in columns])
-    if out is not None:
-        write_text(out, json.dumps(result, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+    click.echo(to_text(result), nl=False)
+    writers = {".csv": to_csv, ".md": to_markdown}
+    for out in outs:
+        write_text(out, writers.get(out.suffix.lower(), to_json)(result))
         click.echo(f"written: {out}")
 
 
-def decibels(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
+def to_json(result: dict[str, Any]) -> str:
+    return json.dumps(result, indent=2, allow_nan=False, ensure_ascii=False) + "\n"

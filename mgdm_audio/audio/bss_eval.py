@@ -1,0 +1,102 @@
+"""BSS Eval v4 by museval, without the rest of museval, which wants ffmpeg when it is imported."""
+
+from functools import cache
+from importlib.machinery import PathFinder
+from importlib.metadata import version
+from importlib.util import find_spec, module_from_spec
+from statistics import median
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from mgdm_audio.errors import UserError
+
+NAMES = ("SDR", "ISR", "SIR", "SAR")  # in the order of museval's results
+SECONDS = 1  # of a frame, and from frame to frame: what museval takes by default
+
+
+@cache
+def museval_metrics() -> ModuleType:
+    """museval's module of metrics alone. Raises UserError where museval is not installed."""
+    package = find_spec("museval")  # finds it without running it
+    where = package.submodule_search_locations if package else None
+    spec = PathFinder.find_spec("metrics", where) if where else None
+    if spec is None or spec.loader is None:
+        raise UserError("BSS Eval needs museval, which is not installed; pip install museval")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def bss_eval(
+    estimates: Tensor, references: Tensor, sample_rate: int
+) -> tuple[dict[str, np.ndarray], dict[int, str]]:
+    """(SDR, ISR, SIR and SAR in dB as float64 [stem, frame], why a stem has none).
+
+    estimates, references: [stem, channel, time], finite. BSS Eval v4 (Stöter, Liutkus and Ito 2018,
+    arXiv:1804.06267): frames of 1 s every 1 s, filters of 512 taps that are fitted to the whole
+    track. The values are those of ``museval.evaluate``: infinite where an error is exactly 0, and
+    NaN for all stems in a frame in which one of them is silent.
+
+    Where museval raises, only what cannot be scored is NaN. A silent reference is left out: it
+    spans nothing, so that the others' values are the same without it. A silent estimate has no
+    values of its own, its reference still counts as interference to the others. Silent means that
+    the sum of the channels is 0 in all samples, as it does in museval.
+    """
+    metrics = museval_metrics()
+    s, e = (x.double().transpose(1, 2).numpy() for x in (references, estimates))
+    why = {}
+    for k in range(len(s)):
+        if not s[k].sum(-1).any():
+            why[k] = "silent reference"
+        elif not e[k].sum(-1).any():
+            why[k] = "silent estimate"
+    frame = SECONDS * sample_rate
+    frames = metrics.Framing(frame, frame, s.shape[1]).nwin
+    values = {name: np.full((len(s), frames), np.nan) for name in NAMES}
+    kept = [k for k in range(len(s)) if why.get(k) != "silent reference"]
+    if len(why) == len(s):
+        return values, why
+    # Its own reference stands in for a silent estimate, and the result is dropped.
+    shown = np.stack([s[k] if k in why else e[k] for k in kept])
+    try:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found = metrics.bss_eval(s[kept], shown, window=frame, hop=frame)
+    except (np.linalg.LinAlgError, AttributeError) as error:
+        # museval means to catch the first, by a name that numpy no longer has: the second.
+        if "linalg" not in f"{type(error)} {error}":
+            raise
+        return values, why | dict.fromkeys(set(kept) - set(why), "linearly dependent references")
+    for name, rows in zip(NAMES, found, strict=False):  # the permutation comes last
+        for k, row in zip(kept, rows, strict=True):
+            if k not in why:
+                values[name][k] = row
+    return values, why
+
+
+def to_museval(values: dict[str, np.ndarray], stems: list[str]) -> dict[str, Any]:
+    """The form of museval's ``TrackStore``, unrounded; None stands for NaN and, as there, infinity.
+
+    With NaN in place of None it is what museval's ``EvalStore`` reads.
+    """
+    targets = []
+    for k, stem in enumerate(stems):
+        frames = []
+        for i in range(values["SDR"].shape[1]):
+            scores = {name: float(values[name][k, i]) for name in ("SDR", "SIR", "SAR", "ISR")}
+            kept = {name: v if np.isfinite(v) else None for name, v in scores.items()}
+            frames.append({"time": i * SECONDS, "duration": SECONDS, "metrics": kept})
+        targets.append({"name": stem, "frames": frames})
+    return {"targets": targets, "museval_version": version("museval")}
+
+
+def median_over_frames(store: dict[str, Any], name: str) -> list[float | None]:
+    """Of each stem, over the frames that have a value; None where none has."""
+    medians: list[float | None] = []
+    for target in store["targets"]:
+        values = [frame["metrics"][name] for frame in target["frames"]]
+        kept = [value for value in values if value is not None]
+        medians.append(median(kept) if kept else None)
+    return medians

@@ -1,0 +1,126 @@
+"""The metrics by name: a new one is a function, and an entry of ``METRICS``."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from mgdm_audio.audio.bss_eval import (
+    NAMES,
+    bss_eval,
+    median_over_frames,
+    museval_metrics,
+    to_museval,
+)
+from mgdm_audio.audio.mel import log_mel_l1
+from mgdm_audio.audio.metrics import sdr, si_sdr, si_sdr_improvement, why_none
+from mgdm_audio.audio.summary import mean_over_tracks, median_over_tracks
+from mgdm_audio.config import nearest
+from mgdm_audio.errors import UserError
+
+Entry = dict[str, Any]
+"""Of a track, plain JSON: column -> {stem: score or None, "all": their mean}, and what a metric
+says beside: ``skipped``, why the track has no score; ``unscored``, {stem: why it has none}."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """``compute(estimates, references, sample_rate, stems)`` scores [stem, channel, time].
+
+    A change of ``revision``, or of the version of ``library``, makes stored scores out of date.
+    """
+
+    columns: dict[str, str]  # name -> title with the unit
+    compute: Callable[[Tensor, Tensor, int, list[str]], Entry]
+    revision: int = 1
+    library: str | None = None
+    over_tracks: str = "mean"
+
+    @property
+    def version(self) -> str:
+        return (
+            f"{self.revision} {self.library} {version(self.library)}"
+            if self.library
+            else f"{self.revision}"
+        )
+
+    def summarise(self, tracks: list[dict[str, float]]) -> dict[str, Any]:
+        over = {"mean": mean_over_tracks, "median": median_over_tracks}[self.over_tracks]
+        return over(tracks)
+
+
+def find_metrics(names: list[str]) -> dict[str, Metric]:
+    """In the order named, each once. Raises UserError for unknown names, and for none."""
+    if not names:
+        raise UserError(f"no metrics are named{nearest('', METRICS)}")
+    for name in names:
+        if name not in METRICS:
+            raise UserError(f"metric {name!r} is unknown{nearest(name, METRICS)}")
+        if METRICS[name].library == "museval":
+            museval_metrics()
+    return {name: METRICS[name] for name in names}
+
+
+def _row(stems: list[str], values: list[float | None]) -> dict[str, float | None]:
+    kept = [value for value in values if value is not None]
+    return {**dict(zip(stems, values, strict=True)), "all": fmean(kept) if kept else None}
+
+
+def _si_sdr_improvement(
+    estimates: Tensor, references: Tensor, sample_rate: int, stems: list[str]
+) -> Entry:
+    gains = si_sdr_improvement(estimates, references, sample_rate)
+    if not len(gains):
+        return {"windows": 0, "skipped": why_none(references.shape[-1], sample_rate)}
+    return {"si_sdri": _row(stems, gains.mean(0).tolist()), "windows": len(gains)}
+
+
+def _whole_track(column: str, ratio: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Entry]:
+    """A ratio over whole tracks, channels joined to one vector; a silent reference has none."""
+
+    def compute(estimates: Tensor, references: Tensor, sample_rate: int, stems: list[str]) -> Entry:
+        values: list[float | None] = []
+        unscored = {}
+        for stem, e, s in zip(stems, estimates, references, strict=True):
+            if s.any():
+                values.append(float(ratio(e.flatten(), s.flatten())))
+            else:
+                values.append(None)
+                unscored[stem] = "silent reference"
+        return {column: _row(stems, values), "unscored": unscored}
+
+    return compute
+
+
+def _mel(estimates: Tensor, references: Tensor, sample_rate: int, stems: list[str]) -> Entry:
+    return {"mel": _row(stems, log_mel_l1(estimates, references, sample_rate).tolist())}
+
+
+def _bss_eval(estimates: Tensor, references: Tensor, sample_rate: int, stems: list[str]) -> Entry:
+    values, why = bss_eval(estimates, references, sample_rate)
+    store = to_museval(values, stems)
+    medians = {f"bss_{n.lower()}": _row(stems, median_over_frames(store, n)) for n in NAMES}
+    for k in range(len(stems)):
+        if np.isnan(values["SDR"][k]).all():
+            why.setdefault(k, "no second in which all stems sound")
+        elif np.isposinf(values["SDR"][k]).all():
+            why.setdefault(k, "no error at all")
+    return {**medians, "unscored": {stems[k]: why[k] for k in sorted(why)}, "museval": store}
+
+
+METRICS = {
+    "si-sdri": Metric({"si_sdri": "SI-SDRi, dB"}, _si_sdr_improvement),
+    "si-sdr": Metric({"si_sdr": "SI-SDR, dB"}, _whole_track("si_sdr", si_sdr)),
+    "sdr": Metric({"sdr": "SDR, dB"}, _whole_track("sdr", sdr)),
+    "bss": Metric(
+        {f"bss_{name.lower()}": f"BSS {name}, dB" for name in NAMES},
+        _bss_eval,
+        library="museval",
+        over_tracks="median",
+    ),
+    "mel": Metric({"mel": "log-mel L1, dB"}, _mel),
+}

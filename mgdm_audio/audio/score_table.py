@@ -1,0 +1,109 @@
+"""``score_folders``' result as text for the terminal, as CSV and as Markdown."""
+
+import csv
+import io
+from collections.abc import Iterator
+from typing import Any
+
+
+def to_text(result: dict[str, Any]) -> str:
+    """For every column a table of all tracks; below it their mean or median, and its interval."""
+    columns = _columns(result)
+    names = [summary["title"] for summary in result["summaries"].values()]
+    width = max(len(name) for name in [*result["tracks"], *names, "95 % interval"])
+    blocks = []
+    for column, summary in result["summaries"].items():
+        rows: list[tuple[str, list[str] | str]] = [(summary["title"], columns)]
+        for track, record in result["tracks"].items():
+            if column in record:
+                rows.append((track, [_number(record[column].get(stem)) for stem in columns]))
+            else:
+                rows.append((track, f"skipped: {record['skipped']}"))
+        means = [_number(summary["value"].get(stem)) for stem in columns]
+        rows.append((f"{summary['over_tracks']} of {summary['n']}", means))
+        intervals = [_interval(summary, stem) for stem in columns]
+        if any(intervals):
+            rows.append(("95 % interval", [interval or "-" for interval in intervals]))
+        cells = [[name, *row] for name, row in rows if isinstance(row, list)]
+        widths = [max(8, *(len(row[i + 1]) for row in cells)) for i in range(len(columns))]
+        lines = []
+        for name, row in rows:
+            if isinstance(row, list):
+                row = "  ".join(f"{c:>{w}}" for c, w in zip(row, widths, strict=True))
+            lines.append(f"{name:<{width}}  {row}\n")
+        blocks.append("".join(lines))
+    notes = _notes(result, "si_sdri" not in result["summaries"])  # else its table has said so
+    return "\n".join([*blocks, *notes])
+
+
+def to_markdown(result: dict[str, Any]) -> str:
+    """A line for every column: its mean or median over tracks, and its 95 % interval."""
+    columns = _columns(result)
+    heads = ["", *columns, "tracks"]
+    lines = ["| " + " | ".join(heads) + " |", "|---" + "|---:" * (len(heads) - 1) + "|"]
+    for summary in result["summaries"].values():
+        cells = [f"{summary['title']}, {summary['over_tracks']}"]
+        for stem in columns:
+            cells.append(" ".join([_number(summary["value"].get(stem)), _interval(summary, stem)]))
+        cells = [cell.strip() for cell in [*cells, str(summary["n"])]]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", *_notes(result, True)])
+
+
+def to_csv(result: dict[str, Any]) -> str:
+    """A line for every number: of a track, then of all (``over`` is mean or median).
+
+    Empty cells for what is unknown; ``note`` says why a value is.
+    """
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["metric", "over", "track", "stem", "value", "low", "high", "note"])
+    for column, summary in result["summaries"].items():
+        for track, record in result["tracks"].items():
+            why = record.get("unscored", {}).get(summary["metric"], {})
+            for stem, value in record.get(column, {}).items():
+                row = [column, "track", track, stem, value, None, None, why.get(stem)]
+                writer.writerow(row)
+            if column not in record:
+                writer.writerow([column, "track", track, *[None] * 4, record["skipped"]])
+        for stem, value in summary["value"].items():
+            low, high = summary["interval_95"][stem] or (None, None)
+            writer.writerow([column, summary["over_tracks"], None, stem, value, low, high, None])
+    return buffer.getvalue()
+
+
+def _columns(result: dict[str, Any]) -> list[str]:
+    summaries = result["summaries"].values()
+    return [
+        *dict.fromkeys(s for summary in summaries for s in summary["value"] if s != "all"),
+        "all",
+    ]
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _interval(summary: dict[str, Any], stem: str) -> str:
+    """± half of a mean's interval; of a median, which lies anywhere in it, both ends."""
+    interval = summary["interval_95"].get(stem)
+    if interval is None:
+        return ""
+    low, high = interval
+    return (
+        f"±{(high - low) / 2:.2f}" if summary["over_tracks"] == "mean" else f"{low:.2f}..{high:.2f}"
+    )
+
+
+def _notes(result: dict[str, Any], skipped: bool) -> Iterator[str]:
+    """What has no score and why, three places at most named for each reason."""
+    places: dict[tuple[str, str], list[str]] = {}
+    for track, record in result["tracks"].items():
+        if skipped and "skipped" in record:
+            places.setdefault(("si-sdri", record["skipped"]), []).append(track)
+        for metric, stems in record.get("unscored", {}).items():
+            for stem, why in stems.items():
+                places.setdefault((metric, why), []).append(f"{track}/{stem}")
+    for (metric, why), names in places.items():
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        yield f"{metric} has no score for {', '.join(names[:3])}{more}: {why}\n"
