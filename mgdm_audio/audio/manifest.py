@@ -1,0 +1,94 @@
+"""The manifest of prepared stems, ``manifest.jsonl``: one line a track, sorted by split and track.
+
+A line is the record that stands beside the track's stems too (``<split>/<track>/track.json``):
+
+    {"track", "split", "source": its folder in the data set, "sample_rate": Hz, "frames",
+     "stems": {stem: {"path", "sha256", "frames", "subtype", "sources":
+               [{"path", "program", "bytes", "sample_rate", "frames", "channels"}]}},
+     "decisions": [{"of", "what", "why"}], "fingerprint": of the sources and the options}
+
+Paths of stems are relative to the manifest, those of sources to the track's folder.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from mgdm_audio import atomic
+from mgdm_audio.errors import UserError
+
+MANIFEST, RECORD = "manifest.jsonl", "track.json"
+Record = dict[str, Any]
+
+
+def to_line(record: Record) -> str:
+    return json.dumps(record, allow_nan=False) + "\n"
+
+
+def sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def load_record(folder: Path) -> Record | None:
+    """The record of the prepared track in ``folder``; None where it is missing or damaged."""
+    try:
+        return _checked(json.loads((folder / RECORD).read_bytes()))
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def is_intact(record: Record, root: Path) -> bool:
+    """Whether every stem's file under ``root`` has the recorded bytes."""
+    try:
+        return all(sha256(root / s["path"]) == s["sha256"] for s in record["stems"].values())
+    except OSError:
+        return False
+
+
+def write(root: Path, records: Iterable[Record]) -> Path:
+    """Write ``root/manifest.jsonl``; returns its path."""
+    lines = [to_line(r) for r in sorted(records, key=lambda r: (r["split"], r["track"]))]
+    atomic.write_text(root / MANIFEST, "".join(lines))
+    return root / MANIFEST
+
+
+def read(path: Path, split: str) -> dict[str, dict[str, Path]]:
+    """Track -> stem -> file, of one split. Raises UserError for a damaged manifest or no track."""
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); prepare the data") from None
+    found: dict[str, dict[str, Path]] = {}
+    splits = set()
+    for number, line in enumerate(lines, 1):
+        try:
+            record = _checked(json.loads(line))
+        except (ValueError, RecursionError):
+            raise UserError(f"{path}: line {number} is damaged; prepare the data again") from None
+        splits.add(record["split"])
+        if record["split"] == split:
+            files = {stem: path.parent / entry["path"] for stem, entry in record["stems"].items()}
+            found[record["track"]] = files
+    if not found:
+        there = ", ".join(sorted(splits)) or "none"
+        raise UserError(f"{path}: has no track of split {split!r}; its splits: {there}")
+    return found
+
+
+def _checked(record: Any) -> Record:
+    """``record``, if it has what its readers rely on; ValueError otherwise."""
+    try:
+        texts = [record["track"], record["split"], record["fingerprint"]]
+        for entry in record["stems"].values():
+            path = PurePosixPath(entry["path"])
+            if path.is_absolute() or ".." in path.parts:  # a manifest names its own files alone
+                raise ValueError(f"{path} is outside")
+            texts.append(entry["sha256"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"no record of a track: {error}") from None
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("no record of a track")
+    return record

@@ -1,0 +1,108 @@
+"""Folders of stems under other names: which of a track's files sum to which stem, from TOML."""
+
+import json
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import partial
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from mgdm_audio.audio.plan import Decision, Plan, Planner, Source, find_audio, read_description
+from mgdm_audio.audio.stems import MIXTURES
+from mgdm_audio.config import from_mapping, load_toml, nearest
+from mgdm_audio.errors import UserError
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """A mapping's TOML file.
+
+    ``stems``: stem -> glob patterns on a file's name within its track's folder, without suffix
+    ("bass", "guitar/*"; ``*`` matches "/" too, case counts). ``splits``: the folders of tracks in
+    the source; without it the source holds the tracks. ``listing``: a JSON file in every track that
+    names its files, in MoisesDB's form; files that it does not name are ignored.
+    """
+
+    stems: dict[str, Any]
+    splits: tuple[str, ...] = ()
+    listing: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.stems:
+            raise ValueError("stems: name at least one")
+        for stem, patterns in self.stems.items():
+            if Path(stem).name != stem or stem[0] == "." or stem in MIXTURES:
+                raise ValueError(f"stems: {stem!r} cannot be the name of a stem; choose another")
+            if not isinstance(patterns, list | tuple) or not patterns:
+                raise ValueError(f"stems.{stem}: give a list of patterns, say ['{stem}/*']")
+            if not all(isinstance(pattern, str) and pattern for pattern in patterns):
+                raise ValueError(f"stems.{stem}: a pattern is a string that is not empty")
+
+
+def bundled() -> tuple[str, ...]:
+    """Names of the mappings that come with the package."""
+    folder = resources.files("mgdm_audio.audio") / "mappings"
+    return tuple(
+        sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml"))
+    )
+
+
+def load_mapping(name: str) -> Mapping:
+    """A bundled mapping by its name, or a TOML file. Raises UserError for what is neither."""
+    if name in bundled():
+        with resources.as_file(resources.files("mgdm_audio.audio") / "mappings") as folder:
+            return from_mapping(Mapping, load_toml(folder / f"{name}.toml"), name)
+    if Path(name).suffix != ".toml":
+        raise UserError(f"no mapping named {name!r}{nearest(name, bundled())}; or a .toml file")
+    return from_mapping(Mapping, load_toml(name), name)
+
+
+def planner(mapping: Mapping) -> Planner:
+    """``plan`` with that mapping, as a function that other processes can be given."""
+    return partial(plan, mapping)
+
+
+def plan(mapping: Mapping, track: Path) -> Plan:
+    """The sources of each stem in the folder ``track``.
+
+    Raises UserError for a file that two stems claim, a listing that cannot be read, and a track
+    without a file of any stem.
+    """
+    found, decisions = find_audio(track)
+    if mapping.listing:
+        listed = _listed(track / mapping.listing)
+        for name in sorted(listed - found.keys()):
+            decisions.append(Decision(name, "missing", f"{mapping.listing} lists it"))
+        for name in sorted(found.keys() - listed):
+            why = f"{mapping.listing} does not list it"
+            decisions.append(Decision(found.pop(name), "ignored", why))
+    stems: dict[str, list[Source]] = {stem: [] for stem in mapping.stems}
+    for name, path in found.items():
+        claims = [
+            stem
+            for stem, patterns in mapping.stems.items()
+            if any(fnmatchcase(name, pattern) for pattern in patterns)
+        ]
+        if len(claims) > 1:
+            raise UserError(f"{track / path}: matches {' and '.join(claims)}; mend the mapping")
+        if claims:
+            stems[claims[0]].append(Source(path))
+        else:
+            decisions.append(Decision(path, "ignored", "matches no stem"))
+    if not any(stems.values()):
+        raise UserError(f"{track}: holds no wav or flac file of {', '.join(stems)}")
+    return Plan({k: tuple(sorted(v)) for k, v in stems.items()}, tuple(sorted(decisions)))
+
+
+def _listed(path: Path) -> set[str]:
+    """Names of the files in MoisesDB's ``data.json``: <stemName>/<id of a track>."""
+    data = read_description(path)
+    try:
+        return {
+            f"{stem['stemName']}/{part['id']}"
+            for stem in json.loads(data)["stems"]
+            for part in stem["tracks"]
+        }
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise UserError(f"{path}: is no listing in MoisesDB's form; fetch it again") from None

@@ -1,0 +1,229 @@
+"""Data sets -> folders of stems for training and scoring: mono, one sample rate, with a manifest.
+
+Writes ``OUT/<split>/<track>/<stem>.flac|wav`` and ``OUT/manifest.jsonl``. The output depends on the
+sources and the options alone, not on the number of workers nor on what was done before: a track
+appears whole or not at all, and one that is there already is kept if it is what it would become.
+"""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from mgdm_audio import atomic
+from mgdm_audio.audio import io, manifest
+from mgdm_audio.audio.manifest import RECORD, Record
+from mgdm_audio.audio.plan import Decision, Plan, Planner
+from mgdm_audio.audio.sources import Track
+from mgdm_audio.audio.summing import narrowest_subtype, sum_stems
+from mgdm_audio.errors import UserError
+
+_VERSION = 1  # of what is made of sources; in a record, another one makes the track again
+
+
+@dataclass(frozen=True)
+class Options:
+    """How stems are written. With ``flac``, a stem beyond full scale is a WAV of floats."""
+
+    format: Literal["flac", "wav"] = "flac"
+    sample_rate: int = 22050  # Hz
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a track; ``error`` says why it failed."""
+
+    track: Track
+    state: Literal["made", "kept", "failed"]
+    record: Record | None = None
+    error: str = ""
+
+
+def prepare(
+    tracks: Sequence[Track],
+    out: Path,
+    planner: Planner,
+    options: Options,
+    workers: int = 1,
+    on_track: Callable[[Outcome], None] = lambda outcome: None,
+) -> list[Outcome]:
+    """Write the stems of every track and the manifest; ``on_track`` is told as tracks finish.
+
+    A track that fails is left out of the manifest and stops no other. The manifest keeps the tracks
+    that an earlier call put into other splits of ``out``. Raises UserError where ``out`` and the
+    tracks lie within each other, where it cannot be written to, and where a worker is killed.
+    """
+    splits = {track.split for track in tracks}
+    for track in tracks:
+        target, folder = (out / track.split).resolve(), track.folder.parent.resolve()
+        if target.is_relative_to(folder) or folder.is_relative_to(target):
+            raise UserError(f"{out / track.split}: lies among the tracks; choose another output")
+    try:
+        for split in splits:
+            (out / split).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be made ({error.strerror}); choose another place") from None
+    outcomes = []
+    for outcome in _run(tracks, out, planner, options, min(workers, len(tracks))):
+        on_track(outcome)
+        outcomes.append(outcome)
+    records = [outcome.record for outcome in outcomes if outcome.record]
+    for file in out.glob(f"*/*/{RECORD}"):
+        record = manifest.load_record(file.parent)
+        here = (file.parent.parent.name, file.parent.name)
+        if here[0] not in splits and record and (record["split"], record["track"]) == here:
+            records.append(record)
+    manifest.write(out, records)
+    return outcomes
+
+
+def _run(
+    tracks: Sequence[Track], out: Path, planner: Planner, options: Options, workers: int
+) -> Iterator[Outcome]:
+    if workers <= 1:
+        with _one_thread():
+            for track in tracks:
+                yield prepare_track(track, out, planner, options)
+        return
+    # Spawned, not forked: a fork of a process in which torch has threads may hang.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, _begin_worker) as pool:
+        try:
+            jobs = [pool.submit(prepare_track, t, out, planner, options) for t in tracks]
+            for job in as_completed(jobs):
+                yield job.result()
+        except BrokenProcessPool:
+            raise UserError(
+                f"{out}: a worker was killed, for want of memory perhaps; the same command goes on "
+                f"from here, with --nj {max(1, workers // 2)} say"
+            ) from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _begin_worker() -> None:
+    """One thread a worker; interrupts are the parent's to handle, and its death ends the worker."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """As in a worker: the number of threads may change how a filter's sums are rounded."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def prepare_track(track: Track, out: Path, planner: Planner, options: Options) -> Outcome:
+    """Make one track, unless it is there already."""
+    target = out / track.split / track.name
+    try:
+        if track.elsewhere:
+            others = " and ".join(track.elsewhere)
+            raise UserError(f"{track.folder}: a track so named is in {others} too; remove one")
+        plan = planner(track.folder)
+        fingerprint = _fingerprint(track, plan, options)
+        record = manifest.load_record(target)
+        if record and record["fingerprint"] == fingerprint and _is_current(record, track, plan, out):
+            return Outcome(track, "kept", record)
+        _check_own(target, plan, record)
+        record = _make(track, out, plan, options, fingerprint)
+    except UserError as error:
+        return Outcome(track, "failed", error=" ".join(str(error).split()))
+    except OSError as error:
+        return Outcome(track, "failed", error=f"{error.filename or target}: {error.strerror}")
+    return Outcome(track, "made", record)
+
+
+def _fingerprint(track: Track, plan: Plan, options: Options) -> str:
+    """Of all that the stems follow from, but for the sources' samples: of these, their sizes."""
+    files = {source.path for sources in plan.stems.values() for source in sources}
+    sizes = {path: (track.folder / path).stat().st_size for path in sorted(files)}
+    parts = [_VERSION, track.split, track.source, asdict(plan), sizes, asdict(options)]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _is_current(record: Record, track: Track, plan: Plan, out: Path) -> bool:
+    """Whether no source is newer than the record, and every stem has the recorded bytes."""
+    made = (out / track.split / track.name / RECORD).stat().st_mtime_ns
+    sources = [source for sources in plan.stems.values() for source in sources]
+    newest = max((track.folder / source.path).stat().st_mtime_ns for source in sources)
+    return newest <= made and manifest.is_intact(record, out)
+
+
+def _check_own(target: Path, plan: Plan, record: Record | None) -> None:
+    """Raise UserError where ``target`` holds files that are not from here: it will be replaced."""
+    if not target.is_dir():
+        return
+    names = {path.name for path in target.iterdir()}
+    stems = {*plan.stems, *(record["stems"] if record else ())}
+    own = {RECORD, *(f"{stem}.{suffix}" for stem in stems for suffix in ("flac", "wav"))}
+    foreign = names if RECORD not in names else names - own
+    if foreign:
+        raise UserError(
+            f"{target / min(foreign)}: is no result of an earlier run; move its folder away"
+        )
+
+
+def _make(track: Track, out: Path, plan: Plan, options: Options, fingerprint: str) -> Record:
+    summed = sum_stems(track.folder, plan, options.sample_rate)
+    decisions = [*plan.decisions, *summed.decisions]
+    target = out / track.split / track.name
+    partial = target.parent / f".{track.name}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    stems = {}
+    for stem, samples in summed.samples.items():
+        subtype = narrowest_subtype(samples)
+        suffix = options.format
+        if subtype == "FLOAT":
+            suffix = "wav"
+            peak = float(samples.abs().max())
+            decisions.append(Decision(stem, "float", f"peaks at {peak:.4f}, beyond full scale"))
+        file = partial / f"{stem}.{suffix}"
+        io.write(file, samples[None], options.sample_rate, subtype)
+        stems[stem] = {
+            "path": f"{track.split}/{track.name}/{file.name}",
+            "sha256": manifest.sha256(file),
+            "frames": len(samples),
+            "subtype": subtype,
+            "sources": summed.sources[stem],
+        }
+    record = {
+        "track": track.name,
+        "split": track.split,
+        "source": track.source,
+        "sample_rate": options.sample_rate,
+        "frames": len(samples),
+        "stems": stems,
+        "decisions": [asdict(decision) for decision in sorted(decisions)],
+        "fingerprint": fingerprint,
+    }
+    atomic.write_text(partial / RECORD, manifest.to_line(record))
+    shutil.rmtree(target, ignore_errors=True)
+    os.replace(partial, target)
+    return record

@@ -1,0 +1,94 @@
+"""Tracks of Slakh2100 (Manilow et al. 2019) and of MSDM's stems made from it: what sums to what.
+
+Published forms: Slakh2100, slakh2100_flac_redux (with a split ``omitted``) and babyslakh_16k (no
+splits) hold ``<track>/{metadata.yaml,stems/SNN.flac|wav}``; the data of MSDM (arXiv 2302.02257)
+are ``<track>/{bass,drums,guitar,piano}.wav``.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from mgdm_audio.audio import mapping
+from mgdm_audio.audio.plan import Decision, Plan, Source, find_audio, read_description
+from mgdm_audio.errors import UserError
+
+SPLITS = ("train", "validation", "test")
+OMITTED = "omitted"  # split of slakh2100_flac_redux: songs that are in another split already
+STEMS = ("bass", "drums", "guitar", "piano")
+PROGRAMS = {"bass": range(32, 40), "guitar": range(24, 32), "piano": range(8)}  # General MIDI
+METADATA, FOLDER = "metadata.yaml", "stems"
+SUMMED = mapping.Mapping({stem: [stem] for stem in STEMS})  # MSDM's form
+
+
+def plan(track: Path) -> Plan:
+    """The sources of bass, drums, guitar and piano in the folder ``track``.
+
+    Raises UserError for a damaged ``metadata.yaml``, and for a track without a file of any of the
+    four. Audio is looked for in ``stems`` whatever the metadata's ``audio_dir`` says.
+    """
+    if not (track / METADATA).is_file():
+        if (track / FOLDER).is_dir():
+            raise UserError(f"{track / METADATA}: is missing; fetch it again")
+        return mapping.plan(SUMMED, track)
+    metadata = _load(track / METADATA)
+    found, decisions = find_audio(track, FOLDER)
+    if metadata.get("audio_dir", FOLDER) != FOLDER:
+        why = f"audio_dir is {metadata['audio_dir']!r}, the audio is in {FOLDER}"
+        decisions.append(Decision(METADATA, "ignored", why))
+    stems: dict[str, list[Source]] = {stem: [] for stem in STEMS}
+    for name, entry in metadata["stems"].items():
+        path = found.pop(f"{FOLDER}/{name}", None)
+        of = path or f"{FOLDER}/{name}"
+        if not entry.get("audio_rendered", True):
+            decisions.append(Decision(of, "unrendered", "audio_rendered is false"))
+            continue
+        stem, program = _stem(entry, f"{track / METADATA}: {name}")
+        if stem is None:
+            decisions.append(Decision(of, "ignored", f"program {program} is of no stem"))
+        elif path is None:
+            decisions.append(Decision(of, "missing", f"program {program}, {stem}"))
+        else:
+            stems[stem].append(Source(path, program))
+    decisions += [Decision(path, "ignored", f"not in {METADATA}") for path in found.values()]
+    if not any(stems.values()):
+        raise UserError(f"{track}: holds no rendered file of {', '.join(STEMS)}")
+    return Plan({k: tuple(sorted(v)) for k, v in stems.items()}, tuple(sorted(decisions)))
+
+
+def require_yaml() -> None:
+    """Raise UserError, naming the extra, where PyYAML is not installed."""
+    try:
+        import yaml  # noqa: F401
+    except ImportError:
+        raise UserError(
+            f"reading Slakh's {METADATA} needs PyYAML: pip install 'mgdm_audio[data]'"
+        ) from None
+
+
+def _stem(entry: dict[str, Any], where: str) -> tuple[str | None, int]:
+    """(stem, program); a drum kit is one whatever its program."""
+    program = entry.get("program_num")
+    if type(program) is not int:
+        raise UserError(f"{where}: program_num is {program!r}, not a whole number; fetch it again")
+    if entry.get("is_drum"):
+        return "drums", program
+    return next((stem for stem, own in PROGRAMS.items() if program in own), None), program
+
+
+def _load(path: Path) -> dict[str, Any]:
+    """The metadata, of which "stems" is a table of tables whose keys are file names."""
+    require_yaml()
+    import yaml
+
+    data = read_description(path)
+    try:
+        metadata = yaml.safe_load(data)
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError):
+        raise UserError(f"{path}: is damaged, no YAML; fetch it again") from None
+    stems = metadata.get("stems") if isinstance(metadata, dict) else None
+    if not isinstance(stems, dict) or not stems:
+        raise UserError(f"{path}: has no table of stems; fetch it again")
+    for name, entry in stems.items():
+        if not isinstance(name, str) or Path(name).name != name or not isinstance(entry, dict):
+            raise UserError(f"{path}: {name!r} is no entry of a stem; fetch it again")
+    return metadata

@@ -1,0 +1,65 @@
+"""The tracks of a data set: folders in its splits."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mgdm_audio.config import nearest
+from mgdm_audio.errors import UserError
+
+ALL = "all"  # name of the one split of a data set that has none
+
+
+@dataclass(frozen=True)
+class Track:
+    """One track: its split, its name, its folder, and other splits that hold a track so named."""
+
+    split: str
+    name: str
+    folder: Path
+    source: str  # the folder relative to the data set, with "/"
+    elsewhere: tuple[str, ...] = ()
+
+
+def find_tracks(
+    root: Path, splits: Sequence[str], known: Sequence[str], omitted: Sequence[str] = ()
+) -> list[Track]:
+    """Every folder in the splits of ``root``, sorted by split and name; hidden ones are left out.
+
+    ``splits``: those to take; without it, those in ``known`` that are there. ``omitted`` are taken
+    when named only. A root with none of them is one split: ``all``, or the one name in ``splits``.
+    Raises UserError for a root or a split that is missing, and where there is no track.
+    """
+    if not root.is_dir():
+        raise UserError(f"{root}: is {'no folder' if root.exists() else 'missing'}; check the path")
+    folders = _folders(root)
+    there = [split for split in (*known, *omitted) if split in folders]
+    chosen = list(dict.fromkeys(splits)) or [split for split in there if split in known]
+    missing = [split for split in chosen if split not in folders]
+    without_splits = not there and len(chosen) == len(missing) <= 1
+    if without_splits:
+        split = chosen[0] if chosen else ALL
+        tracks = [Track(split, name, root / name, name) for name in folders]
+    elif missing or not chosen:
+        wanted = (missing or known)[0]
+        raise UserError(f"{root}: has no split {wanted!r}{nearest(wanted, folders)}")
+    else:
+        names = {s: set(_folders(root / s)) for s in {*there, *chosen}}
+        tracks = [
+            Track(
+                split,
+                name,
+                root / split / name,
+                f"{split}/{name}",
+                tuple(sorted(s for s in names if s != split and name in names[s])),
+            )
+            for split in chosen
+            for name in names[split]
+        ]
+    if not tracks:
+        raise UserError(f"{root}: holds no folder of a track; check its layout")
+    return sorted(tracks, key=lambda track: (track.split, track.name))
+
+
+def _folders(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name[0] != ".")

@@ -1,0 +1,140 @@
+"""``mgdm-audio prepare``: data sets -> folders of stems with a manifest."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from mgdm_audio.audio.plan import Planner
+    from mgdm_audio.audio.sources import Track
+
+FOLDER = click.Path(path_type=Path)
+
+
+@click.group()
+def prepare() -> None:
+    """Prepare data sets: stems by name, mono, at one sample rate.
+
+    Writes OUT/<split>/<track>/<stem>.flac and OUT/manifest.jsonl, which says for every track what
+    its stems were summed from and what was left out, padded or missing.  The same command goes on
+    after a stop: what is there and whole is kept.  A damaged track is named and left out; the exit
+    code is 1 then.
+    """
+
+
+def options(command: Callable[..., None]) -> Callable[..., None]:
+    """The arguments that both verbs have."""
+    for decorate in (
+        click.option(
+            "--nj",
+            type=click.IntRange(min=1),
+            default=os.cpu_count() or 1,
+            show_default="one a CPU",
+            help="Tracks at a time.",
+        ),
+        click.option(
+            "--sample-rate",
+            type=click.IntRange(1000, 655350),
+            default=22050,
+            show_default=True,
+            help="Of the stems, in Hz.",
+        ),
+        click.option(
+            "--format",
+            "form",
+            type=click.Choice(["flac", "wav"]),
+            default="flac",
+            show_default=True,
+            help="Of the stems.  16 bits where they are exact, else 24; floats beyond full scale.",
+        ),
+        click.option(
+            "--splits",
+            default="",
+            metavar="NAME,...",
+            help="Splits to prepare.  For a data set without splits, the name of its only one.  "
+            "[default: those that are there, or 'all']",
+        ),
+        click.option("-o", "--output", "out", type=FOLDER, required=True, help="Output folder."),
+        click.argument("source", type=FOLDER, metavar="SRC"),
+    ):
+        command = decorate(command)
+    return command
+
+
+@prepare.command()
+@options
+def slakh(source: Path, splits: str, **settings: Any) -> None:
+    """Bass, drums, guitar and piano of Slakh2100.
+
+    SRC is Slakh2100, slakh2100_flac_redux (its split "omitted" only when named), babyslakh_16k, or
+    MSDM's stems made from it.  Needs PyYAML: pip install 'mgdm_audio[data]'.
+    """
+    from mgdm_audio.audio import slakh
+    from mgdm_audio.audio.sources import find_tracks
+
+    tracks = find_tracks(source, _names(splits), slakh.SPLITS, (slakh.OMITTED,))
+    if any((track.folder / slakh.METADATA).is_file() for track in tracks):
+        slakh.require_yaml()
+    _run(tracks, slakh.plan, **settings)
+
+
+@prepare.command()
+@options
+@click.option(
+    "--map",
+    "name",
+    required=True,
+    metavar="NAME_OR_TOML",
+    help="Which files sum to which stem: musdb18, moisesdb, or a .toml file.",
+)
+def stems(source: Path, splits: str, name: str, **settings: Any) -> None:
+    """Any folders of stems, by a mapping of their files.
+
+    \b
+    A mapping's TOML file:
+      splits = ["train", "test"]        # folders of SRC; without this line SRC holds the tracks
+      [stems]
+      bass = ["bass"]                   # <track>/bass.wav or .flac
+      other = ["other_*", "strings/*"]  # the sum of all that match
+    """
+    from mgdm_audio.audio.mapping import load_mapping, planner
+    from mgdm_audio.audio.sources import find_tracks
+
+    mapping = load_mapping(name)
+    tracks = find_tracks(source, _names(splits), mapping.splits)
+    _run(tracks, planner(mapping), **settings)
+
+
+def _names(splits: str) -> list[str]:
+    return [name.strip() for name in splits.split(",") if name.strip()]
+
+
+def _run(
+    tracks: "list[Track]", planner: "Planner", out: Path, form: Any, sample_rate: int, nj: int
+) -> None:
+    from tqdm import tqdm
+
+    from mgdm_audio.audio.manifest import MANIFEST
+    from mgdm_audio.audio.preparation import Options, Outcome, prepare
+    from mgdm_audio.errors import UserError
+
+    with tqdm(total=len(tracks), unit="track", disable=not sys.stderr.isatty()) as bar:
+
+        def show(outcome: Outcome) -> None:
+            if outcome.state == "failed":
+                track = outcome.track
+                tqdm.write(f"{track.split}/{track.name}: {outcome.error}", file=sys.stderr)
+            bar.update()
+
+        outcomes = prepare(tracks, out, planner, Options(form, sample_rate), nj, show)
+    count = {state: sum(o.state == state for o in outcomes) for state in ("made", "kept", "failed")}
+    click.echo(f"{count['made']} tracks made, {count['kept']} kept: {out / MANIFEST}")
+    if count["failed"]:
+        raise UserError(
+            f"{out / MANIFEST}: lacks {count['failed']} of {len(tracks)} tracks, named above; mend "
+            "them and run again"
+        )
