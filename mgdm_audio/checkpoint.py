@@ -8,14 +8,14 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from mgdm_audio import atomic
@@ -25,6 +25,7 @@ from mgdm_audio.diffusion.posterior import MixtureDenoiser
 from mgdm_audio.diffusion.prior import Prior
 from mgdm_audio.diffusion.schedule import NoiseSchedule
 from mgdm_audio.errors import UserError
+from mgdm_audio.networks.joint_unet_1d import JointUNet1d, JointUNet1dConfig
 from mgdm_audio.networks.tf_unet import TFUNet, TFUNetConfig
 from mgdm_audio.networks.unet_1d import UNet1d, UNet1dConfig
 
@@ -42,14 +43,30 @@ class Architecture:
     denoiser: Callable[[Any, dict[str, Any]], Denoiser]
 
 
+def _edm(network: Any, config: dict[str, Any]) -> Denoiser:
+    return EDMDenoiser(network, config["sigma_data"], config.get("limit"))
+
+
 ARCHITECTURES = {
     "tf_unet": Architecture(TFUNetConfig, TFUNet, lambda network, config: MixtureDenoiser(network)),
-    "unet_1d": Architecture(
-        UNet1dConfig,
-        UNet1d,
-        lambda network, config: EDMDenoiser(network, config["sigma_data"], config.get("limit")),
-    ),
+    "unet_1d": Architecture(UNet1dConfig, UNet1d, _edm),
+    "joint_unet_1d": Architecture(JointUNet1dConfig, JointUNet1d, _edm),
 }
+
+
+@dataclass(frozen=True)
+class PriorConfig:
+    """config.json of a prior directory, read and checked; the weights have not been opened."""
+
+    path: Path
+    architecture: Architecture
+    shape: Any  # the architecture's config
+    schedule: NoiseSchedule
+    stems: tuple[str, ...]
+    sample_rate: int  # Hz
+    mixture_rms: float  # the level of the mixtures it was trained on, linear
+    segment: int  # samples
+    config: dict[str, Any]  # the file's content
 
 
 @dataclass(frozen=True)
@@ -97,7 +114,8 @@ def find_prior(name_or_dir: str | Path) -> Path:
     )
 
 
-def _hash(path: Path) -> str:
+def file_hash(path: Path) -> str:
+    """sha256 of a file, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -131,7 +149,7 @@ def _fill(network: nn.Module, tensors: dict[str, torch.Tensor], path: Path) -> N
     network.load_state_dict(tensors)
 
 
-def _check(stems: tuple[str, ...], sample_rate: int, mixture_rms: float, segment: int) -> None:
+def check_details(stems: Sequence[str], sample_rate: int, mixture_rms: float, segment: int) -> None:
     """ValueError for values that no prior has. A stem's name becomes the name of a file."""
     for stem in stems:
         if not re.fullmatch(r"\w[\w .+-]*", stem) or stems.count(stem) > 1:
@@ -140,12 +158,8 @@ def _check(stems: tuple[str, ...], sample_rate: int, mixture_rms: float, segment
         raise ValueError("sample_rate, segment and mixture_rms must be positive")
 
 
-def load_prior(name_or_dir: str | Path, device: str | torch.device = "cpu") -> LoadedPrior:
-    """Open a bundled prior by name, or a prior directory.
-
-    Raises UserError, in one line, for an unknown name, a missing, damaged or pickled weights file,
-    weights whose hash differs from config.json's, and a config that does not fit.
-    """
+def read_config(name_or_dir: str | Path) -> PriorConfig:
+    """config.json of a bundled prior or a prior directory. Raises UserError if it does not fit."""
     path = find_prior(name_or_dir)
     try:
         config = json.loads((path / CONFIG).read_text())
@@ -169,16 +183,29 @@ def load_prior(name_or_dir: str | Path, device: str | torch.device = "cpu") -> L
         stems = tuple(str(stem) for stem in config["stems"])
         sample_rate, mixture_rms = int(config["sample_rate"]), float(config["mixture_rms"])
         segment = int(config.get("segment", 2**18))
-        _check(stems, sample_rate, mixture_rms, segment)
+        check_details(stems, sample_rate, mixture_rms, segment)
     except (TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{path / CONFIG}: {error}; the file is damaged, fetch it again") from None
     if len(stems) != shape.sources:
         raise UserError(
             f"{path / CONFIG}: {len(stems)} stems for {shape.sources} sources of the model"
         )
-    network = architecture.build(shape)
+    return PriorConfig(
+        path, architecture, shape, schedule, stems, sample_rate, mixture_rms, segment, config
+    )
+
+
+def load_prior(name_or_dir: str | Path, device: str | torch.device = "cpu") -> LoadedPrior:
+    """Open a bundled prior by name, or a prior directory.
+
+    Raises UserError, in one line, for an unknown name, a missing, damaged or pickled weights file,
+    weights whose hash differs from config.json's, and a config that does not fit.
+    """
+    read = read_config(name_or_dir)
+    path, config = read.path, read.config
+    network = read.architecture.build(read.shape)
     tensors = _tensors(path / WEIGHTS)
-    sha256 = _hash(path / WEIGHTS)
+    sha256 = file_hash(path / WEIGHTS)
     if config.get("sha256", sha256) != sha256:
         raise UserError(
             f"{path / WEIGHTS}: hash {sha256[:12]} is not the {str(config['sha256'])[:12]} "
@@ -188,18 +215,17 @@ def load_prior(name_or_dir: str | Path, device: str | torch.device = "cpu") -> L
     _fill(network, tensors, path / WEIGHTS)
     network.to(device).eval().requires_grad_(False)
     try:
-        denoiser = architecture.denoiser(network, config)
+        denoiser = read.architecture.denoiser(network, config)
     except KeyError as error:
         raise UserError(
             f"{path / CONFIG}: lacks {error}, which a {config['model_type']} needs"
         ) from None
-    prior = Prior(denoiser, schedule, (len(stems), segment))
     return LoadedPrior(
-        prior,
+        Prior(denoiser, read.schedule, (len(read.stems), read.segment)),
         path.resolve().name,
-        stems,
-        sample_rate,
-        mixture_rms,
+        read.stems,
+        read.sample_rate,
+        read.mixture_rms,
         config,
         path,
         sha256,
@@ -215,14 +241,21 @@ def save_prior(
     (schedule, stems, sample_rate, mixture_rms, ...).
     """
     folder.mkdir(parents=True, exist_ok=True)
-    weights = save({n: t.detach().cpu().contiguous() for n, t in network.state_dict().items()})
+    weights = {n: t.detach().cpu().contiguous() for n, t in network.state_dict().items()}
+
+    def write(partial: Path) -> None:
+        try:
+            save_file(weights, partial)  # unlike save, it needs no memory for a copy
+        except SafetensorError as error:  # a full disk, say
+            raise OSError(str(error).splitlines()[0]) from None
+
+    # Between the two the hash does not fit, and load_prior says so rather than mix two versions.
+    atomic.write_by(folder / WEIGHTS, write)
     config = {
         "format": 1,
         "model_type": model_type,
         "model": dataclasses.asdict(shape),
         **details,
-        "sha256": hashlib.sha256(weights).hexdigest(),
+        "sha256": file_hash(folder / WEIGHTS),
     }
-    # Between the two the hash does not fit, and load_prior says so rather than mix two versions.
-    atomic.write_bytes(folder / WEIGHTS, weights)
     atomic.write_text(folder / CONFIG, json.dumps(config, indent=2) + "\n")

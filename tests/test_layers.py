@@ -14,7 +14,7 @@ LAYERS = [
     {"diffusion", "measurement"},
     {"samplers", "networks"},
     {"checkpoint"},
-    {"audio", "images", "train"},
+    {"audio", "images", "train", "conversion"},
     {"cli"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -1,0 +1,182 @@
+"""``mgdm-audio priors``: which there are, what they hold, whether they work; and public weights."""
+
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from mgdm_audio.checkpoint import PriorConfig
+
+CHECK_SAMPLES = 8192  # at least, of the network call that verify makes
+
+
+@click.group()
+def priors() -> None:
+    """List, show, verify and convert priors."""
+
+
+@priors.command("list")
+@click.argument("folder", required=False, type=click.Path(path_type=Path))
+def list_(folder: Path | None) -> None:
+    """List the bundled priors, and those in FOLDER if it is given."""
+    from mgdm_audio.checkpoint import CONFIG, list_priors, read_config
+    from mgdm_audio.errors import UserError
+
+    if folder is not None and not folder.is_dir():
+        raise UserError(f"{folder}: no such folder")
+    found = [] if folder is None else sorted(path.parent for path in folder.glob(f"*/{CONFIG}"))
+    for name in [*list_priors(), *map(str, found)]:
+        try:
+            prior = read_config(name)
+        except UserError as error:
+            click.echo(f"{name}: {error}")
+            continue
+        click.echo(f"{name}: {', '.join(prior.stems)}; {_size(prior)}, {prior.sample_rate} Hz")
+    if not list_priors() and not found:
+        click.echo("none")
+
+
+@priors.command()
+@click.argument("name", metavar="NAME_OR_DIR")
+def show(name: str) -> None:
+    """Show what a prior is; its weights are not opened, see verify."""
+    from mgdm_audio.checkpoint import read_config
+
+    prior = read_config(name)
+    config, schedule = prior.config, prior.schedule
+    low, high = float(schedule.noise_level[1]), float(schedule.noise_level[-1])
+    card = prior.path / "README.md"
+    text = card.read_text(errors="replace") if card.is_file() else ""
+    licence = re.search(r"^(?:weights|licen[cs]e):\s*(.+)$", text, re.MULTILINE | re.IGNORECASE)
+    rows = {
+        "name": prior.path.resolve().name,
+        "stems": ", ".join(prior.stems),
+        "rate": f"{prior.sample_rate} Hz",
+        "segment": f"{prior.segment} samples ({prior.segment / prior.sample_rate:.1f} s)",
+        "mixture level": f"{prior.mixture_rms:g} rms",
+        "noise levels": f"{schedule.num_levels} from {low:g} to {high:g}",
+        "architecture": config["model_type"],
+        "size": _size(prior),
+        "sha256": config.get("sha256", "not in config.json"),
+        "licence": licence[1] if licence else "not in its model card",
+        "folder": str(prior.path),
+    }
+    for key, value in rows.items():
+        click.echo(f"{key:<14}{value}")
+    click.echo(f"\n{_first_paragraph(text) or 'It has no model card.'}")
+
+
+@priors.command()
+@click.argument("names", nargs=-1, metavar="[NAME_OR_DIR]...")
+def verify(names: tuple[str, ...]) -> None:
+    """Check priors, by default all that are bundled.
+
+    The weights must have the hash that config.json gives, be finite and fit the architecture, and
+    the denoiser must turn noise into finite stems.  One line for each; exits with 1 on a fault.
+    """
+    from mgdm_audio.checkpoint import list_priors
+    from mgdm_audio.errors import UserError
+
+    failed = False
+    for name in names or list_priors():
+        try:
+            click.echo(f"{name}: ok, {_verify(name)}")
+        except UserError as error:
+            click.echo(f"error: {name}: {' '.join(str(error).split())}", err=True)
+            failed = True
+    if failed:
+        sys.exit(1)
+
+
+def _verify(name: str) -> str:
+    import torch
+
+    from mgdm_audio.checkpoint import CONFIG, load_prior
+    from mgdm_audio.errors import UserError
+    from mgdm_audio.rng import generator_for
+
+    loaded = load_prior(name)
+    if "sha256" not in loaded.config:
+        raise UserError(f"{loaded.path / CONFIG}: lacks 'sha256', so the weights may be anybody's")
+    multiple = int(getattr(loaded.network, "length_multiple", 1))
+    length = -(-CHECK_SAMPLES // multiple) * multiple
+    prior = loaded.prior.with_event_shape((len(loaded.stems), length))
+    with torch.no_grad():
+        x = prior.sample_x_T(1, generator=generator_for(0, "verify"))
+        x_0 = prior.predict_x0(x, prior.schedule.num_levels)
+    if x_0.shape != x.shape:
+        raise UserError(f"{loaded.path}: gives {list(x_0.shape)} for {list(x.shape)}")
+    if not bool(x_0.isfinite().all()):
+        raise UserError(f"{loaded.path}: gives values that are not finite")
+    return f"sha256 {loaded.sha256[:12]}, finite weights, output {list(x_0.shape)}"
+
+
+@priors.command()
+@click.argument("checkpoints", nargs=-1, required=True, metavar="CHECKPOINT | STEM=CHECKPOINT...")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="New folder.")
+@click.option("--stems", help="Names of a CHECKPOINT's sources, in order, as a,b,c.")
+@click.option("--mixture-rms", type=float, help="Level of the training mixtures, linear.")
+@click.option("--average/--no-average", default=True, help="Averaged weights (EMA), if any.")
+def convert(
+    checkpoints: tuple[str, ...],
+    output: Path,
+    stems: str | None,
+    mixture_rms: float | None,
+    average: bool,
+) -> None:
+    """Make a prior folder of MSDM's public weights (arXiv 2302.02257).
+
+    One checkpoint of all sources, or one for each stem, which then are independent (ISDM).  What a
+    checkpoint pickles is never run.
+
+    \b
+    mgdm-audio priors convert msdm.ckpt -o msdm
+    mgdm-audio priors convert bass=b.ckpt drums=d.ckpt guitar=g.ckpt piano=p.ckpt -o isdm
+    mgdm-audio separate song.wav -o out --prior msdm --sampler mgdm
+    """
+    from mgdm_audio.checkpoint import read_config
+    from mgdm_audio.conversion import msdm
+    from mgdm_audio.errors import UserError
+
+    level = msdm.MIXTURE_RMS if mixture_rms is None else mixture_rms
+    if len(checkpoints) == 1 and ("=" not in checkpoints[0] or Path(checkpoints[0]).exists()):
+        names = msdm.STEMS if stems is None else stems.split(",")
+        networks = msdm.convert(
+            Path(checkpoints[0]), output, stems=names, mixture_rms=level, average=average
+        )
+    else:
+        pairs = [(stem, path) for stem, _, path in (item.partition("=") for item in checkpoints)]
+        for stem, path in pairs:
+            if not path or [other for other, _ in pairs].count(stem) > 1:
+                raise UserError(f"{stem}: give one checkpoint, or STEM=CHECKPOINT once for each")
+        if stems is not None:
+            raise UserError(f"--stems {stems}: the stems are named already, by STEM=CHECKPOINT")
+        paths = {stem: Path(path) for stem, path in pairs}
+        networks = msdm.convert_independent(paths, output, mixture_rms=level, average=average)
+    for network in networks:
+        for setting in network.assumed:
+            click.echo(f"{network.path}: does not say {setting}; taken as published", err=True)
+    prior = read_config(output)
+    click.echo(f"{output}: {', '.join(prior.stems)}; {_size(prior)}, {prior.sample_rate} Hz")
+
+
+def _size(prior: "PriorConfig") -> str:
+    """Parameters, counted without memory for them, and megabytes of the file."""
+    import torch
+
+    from mgdm_audio.checkpoint import WEIGHTS
+
+    with torch.device("meta"):
+        network = prior.architecture.build(prior.shape)
+    count = sum(parameter.numel() for parameter in network.parameters())
+    weights = prior.path / WEIGHTS
+    size = f"{weights.stat().st_size / 1e6:.1f} MB" if weights.is_file() else f"no {WEIGHTS}"
+    return f"{count / 1e6:.1f} M parameters, {size}"
+
+
+def _first_paragraph(text: str) -> str:
+    blocks = [block.strip() for block in re.split(r"\n\s*\n", text)]
+    return next((block for block in blocks if block and not block.startswith(("#", "---"))), "")
