@@ -5,12 +5,17 @@ import torch
 from torch import Tensor
 
 from mgdm_audio.measurement import (
+    Blur,
+    Downsampling,
     KnownSources,
     LinearOperator,
     Mask,
     MixtureSum,
     Operator,
+    Separable,
+    SeparableBlur,
     SourceMatrix,
+    SpatiallyVaryingBlur,
     SpectralOperator,
     Stacked,
     compose,
@@ -19,6 +24,9 @@ from mgdm_audio.measurement.conjugate_gradient import conjugate_gradient
 
 BATCH, SOURCES, TIME = 3, 4, 6
 MATRIX = torch.tensor([[1.0, 2, -1, 0], [0, 1, 1, 3], [1, 3, 0, 3]])  # of rank 2
+# Peaked, so that a blur is well conditioned: singular values of .2 to 1.
+KERNEL = torch.tensor([[0.0, 0.1, 0.05], [0.05, 0.6, 0.1], [0.0, 0.05, 0.05]])
+WEIGHTS = torch.linspace(0.1, 0.9, SOURCES * TIME).reshape(SOURCES, TIME)
 MASK = torch.rand(SOURCES, TIME, generator=torch.Generator().manual_seed(0)) < 0.4
 
 
@@ -45,6 +53,15 @@ OPERATORS: dict[str, LinearOperator] = {
     "sum and all known": Stacked([MixtureSum(SOURCES), KnownSources(range(4), SOURCES)]),
     "sum and mask": Stacked([MixtureSum(SOURCES), Mask(MASK)], sizes=[1, SOURCES]),
     "masked sum": compose(Mask(MASK[:1]), MixtureSum(SOURCES)),  # type: ignore[dict-item]
+    "blur": Blur(KERNEL, (SOURCES, TIME)),
+    "blur of time": Blur(KERNEL[1], [TIME], padding="circular"),
+    "blur by axes": SeparableBlur(KERNEL[1], (SOURCES, TIME)),
+    "truncated blur": SeparableBlur(KERNEL[1], (SOURCES, TIME), padding="zeros", cutoff=0.6),
+    "varying blur": SpatiallyVaryingBlur(
+        torch.stack([KERNEL, KERNEL.T]), torch.stack([WEIGHTS, 1 - WEIGHTS])
+    ),
+    "means of blocks": Downsampling(2, (SOURCES, TIME)),
+    "matrix of one axis": Separable({-2: MATRIX}),
     "iterative sum": Iterative(MixtureSum(SOURCES)),
     "iterative matrix": Iterative(SourceMatrix(MATRIX)),
 }
