@@ -12,11 +12,13 @@ from mgdm_audio.errors import UserError
 # verb: (where its command is, one line of help)
 COMMANDS = {
     "separate": ("mgdm_audio.cli.separate:separate", "Separate songs into stems."),
+    "sample": ("mgdm_audio.cli.sample:sample", "Generate stems, or those missing beside others."),
     "score": ("mgdm_audio.cli.score:score", "Score separated tracks against their true stems."),
     "bench": ("mgdm_audio.cli.bench:bench", "Compare samplers on sets of tracks: dB and cost."),
     "doctor": ("mgdm_audio.cli.doctor:doctor", "Check the installation and separate 5 seconds."),
     "prepare": ("mgdm_audio.cli.prepare:prepare", "Prepare data sets for training and scoring."),
     "train": ("mgdm_audio.cli.train:train", "Train a prior from folders of stems."),
+    "priors": ("mgdm_audio.cli.priors:priors", "List, show, verify and convert priors."),
 }
 
 

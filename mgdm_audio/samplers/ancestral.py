@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from mgdm_audio.diffusion import Prior, ddim_step
+from mgdm_audio.diffusion import Prior, ddim_step, karras_levels
 from mgdm_audio.measurement import Likelihood
 from mgdm_audio.rng import Generators
 from mgdm_audio.samplers.base import OnStep, Step, initial_state
@@ -19,14 +19,30 @@ class Ancestral:
     """Generation from nothing. It is no posterior sampler: ``likelihood`` only tells the batch.
 
     Without a likelihood give ``x_T = prior.sample_x_T(batch, generator=...)``.
+
+    With ``noise_max`` the levels are those of EDM (arXiv 2206.00364, eq. 5) and not the schedule's
+    own grid, whose steps are few where a quiet signal is decided, and x_T is scaled to the first.
     """
 
     num_steps: int = 100  # N, points of the grid
     eta: float = 1.0  # 0: deterministic
+    noise_max: float = 0.0  # sigma / alpha of the first level; 0: the schedule's grid
+    noise_min: float = 1e-3  # and of the last before 0
+    rho: float = 7.0  # spacing of the levels between them
 
     def __post_init__(self) -> None:
         if self.num_steps < 2 or not 0 <= self.eta <= 1:
             raise ValueError("num_steps is at least 2 and eta lies in [0, 1]")
+        if self.noise_max and not 0 < self.noise_min < self.noise_max:
+            raise ValueError("noise levels: 0 < noise_min < noise_max, or noise_max = 0")
+
+    def levels(self, prior: Prior) -> list[int]:
+        """Indices of ``prior.schedule``, noisiest first, ending in 0."""
+        if not self.noise_max:
+            return prior.schedule.timesteps(self.num_steps)[::-1]
+        noise = karras_levels(self.noise_max, self.noise_min, self.num_steps - 1, self.rho)
+        # Neighbours may share a level of the table: once is enough.
+        return list(dict.fromkeys([*map(prior.schedule.nearest, noise), 0]))
 
     @torch.no_grad()
     def sample(
@@ -38,14 +54,16 @@ class Ancestral:
         x_T: Tensor | None = None,
         on_step: OnStep | None = None,
     ) -> Tensor:
-        """``x_0 ~ p(x_0)``: ``[batch, *event]``, in ``num_steps - 1`` denoiser calls."""
+        """``x_0 ~ p(x_0)``: ``[batch, *event]``, in at most ``num_steps - 1`` denoiser calls."""
         if likelihood is not None:
             x = initial_state(prior, likelihood, generator, x_T)
         elif x_T is not None:
             x = x_T
         else:
             raise TypeError("Ancestral needs x_T where there is no likelihood to tell the batch")
-        grid = prior.schedule.timesteps(self.num_steps)[::-1]
+        grid = self.levels(prior)
+        if self.noise_max:
+            x = x * float(prior.schedule.sigma[grid[0]] / prior.schedule.sigma[-1])
         for index, (u, t) in enumerate(pairwise(grid)):
             x = ddim_step(prior, x, u, t, eta=self.eta, generator=generator)
             if on_step is not None:
