@@ -9,7 +9,7 @@
 set -euo pipefail
 
 suite=               # the suite's TOML file: prior, sets and systems
-data=                # data recipe, for sets that it makes: a folder with run.sh and local/stems.py
+data=                # data recipe, for sets that it makes: a folder with a run.sh
 data_options=        # options of its run.sh
 split=test           # which of its splits to make
 references=          # folders for the suite's sets: "SET=FOLDER ...", no spaces in them

@@ -1,5 +1,5 @@
 # Sourced by the recipes that begin with a data recipe, $data: a folder whose run.sh makes
-# out/<split>/<track>, and whose local/stems.py turns a split into a folder of stems.
+# out/<split>/<track> in the form of Slakh2100.
 
 make_data() { # unless the same call has succeeded before
     local done_before
@@ -10,6 +10,6 @@ make_data() { # unless the same call has succeeded before
     touch "$done_before"
 }
 
-make_stems() { # SPLIT
-    python "$data/local/stems.py" "$data/out/$1" "$data/out/stems/$1" --nj "$nj"
+make_stems() { # SPLIT, into out/stems/<split>; as WAV: training reads from anywhere in a file
+    mgdm-audio prepare slakh "$data/out" -o "$data/out/stems" --splits "$1" --format wav --nj "$nj"
 }

@@ -6,7 +6,7 @@
 # Tracks come from a data recipe, or from --reference, any folder of stems <track>/<stem>.wav.
 set -euo pipefail
 
-data=                # data recipe: a folder with run.sh and local/stems.py
+data=                # data recipe: a folder with a run.sh
 data_options=        # options of its run.sh
 split=test           # which of its splits to separate
 reference=           # folder of true stems to use instead

@@ -6,7 +6,7 @@
 # train/<track>/<stem>.wav and validation/<track>/<stem>.wav.
 set -euo pipefail
 
-data=                # data recipe: a folder with run.sh and local/stems.py
+data=                # data recipe: a folder with a run.sh
 data_options=        # options of its run.sh
 stems=               # folder with stems in train/ and validation/ to use instead
 conf=                # the training run's TOML file

@@ -10,8 +10,13 @@ import soundfile
 import torch
 from torch import Tensor
 
+from mgdm_audio.audio import manifest
+from mgdm_audio.audio.augmentation import Augmentation, at_speed, augmented, draw_speed, span
+from mgdm_audio.audio.metrics import ACTIVE
 from mgdm_audio.audio.stems import find_stems
 from mgdm_audio.errors import UserError
+
+_DRAWS = 20  # of an example, until enough of its stems sound
 
 
 @dataclass(frozen=True)
@@ -23,50 +28,39 @@ class Track:
     frames: int
 
 
-@dataclass(frozen=True)
-class Augmentation:
-    """What is done to segments in training. Gains and equaliser bands in dB."""
-
-    remix: float = 0.5  # share of the examples whose stems come from different songs
-    gain: float = 4.0  # each stem, uniform in +- gain
-    polarity: bool = True  # each stem's sign, at random
-    equalise: float = 0.5  # share of the stems that pass a random smooth equaliser
-    equalise_gain: float = 6.0  # its bands, uniform in +- this
-    loudness: float = 3.0  # the whole example, uniform in +- this
-
-
-def equaliser(frequencies: Tensor, gain: float, generator: torch.Generator) -> Tensor:
-    """A random smooth curve over log-frequency: a tilt and two bands. Linear gain, [bins]."""
-    draw = torch.rand(6, generator=generator)
-    octaves = (frequencies.clamp_min(20.0) / 20.0).log2()
-    top = octaves[-1]
-    decibels = gain * (2 * draw[0] - 1) * (octaves / top - 0.5)
-    for centre, width, height in ((draw[1], draw[2], draw[3]), (draw[4], draw[2], draw[5])):
-        distance = (octaves - centre * top) / (0.5 + 1.5 * width)
-        decibels = decibels + gain * (2 * height - 1) * torch.exp(-0.5 * distance**2)
-    return 10 ** (decibels / 20)
-
-
 class StemFolder:
     """``root/<track>/<stem>.wav|flac``: mono stems at one sample rate.
 
-    ``batch`` is a function of its generator alone: training resumes exactly with no reader state.
+    Or ``root`` is the manifest of prepared data, or the folder that holds it; the tracks are then
+    those of its split ``split``. ``batch`` is a function of its generator alone: training resumes
+    exactly with no reader state.
     """
 
-    def __init__(self, root: str | Path, stems: Sequence[str], sample_rate: int):
+    def __init__(
+        self, root: str | Path, stems: Sequence[str], sample_rate: int, split: str = "train"
+    ):
         self.root, self.stems, self.sample_rate = Path(root), tuple(stems), sample_rate
-        if not self.root.is_dir():
-            raise UserError(f"{root}: no such folder of training tracks; prepare the data first")
-        self.tracks = [
-            t for f in sorted(self.root.iterdir()) if f.is_dir() and (t := self._open(f))
-        ]
+        opened = [self._open(folder, found) for folder, found in self._find(split).items()]
+        self.tracks = [track for track in opened if track]
         if not self.tracks:
             raise UserError(
                 f"{root}: holds no <track>/<stem>.wav or .flac with stems {', '.join(stems)}"
             )
 
-    def _open(self, folder: Path) -> Track | None:
-        found = find_stems(folder)
+    def _find(self, split: str) -> dict[Path, dict[str, Path]]:
+        """Folder of a track -> stem -> file."""
+        listing = self.root if self.root.suffix == ".jsonl" else self.root / manifest.MANIFEST
+        if listing.is_file():
+            tracks = manifest.read(listing, split)
+            return {listing.parent / split / name: files for name, files in tracks.items()}
+        if not self.root.is_dir():
+            raise UserError(
+                f"{self.root}: no such folder of training tracks; prepare the data first"
+            )
+        folders = (f for f in sorted(self.root.iterdir()) if f.is_dir() and f.name[0] != ".")
+        return {folder: find_stems(folder) for folder in folders}
+
+    def _open(self, folder: Path, found: dict[str, Path]) -> Track | None:
         files = tuple(found.get(stem) for stem in self.stems)
         frames = set()
         for path in files:
@@ -105,23 +99,39 @@ class StemFolder:
     def batch(
         self, size: int, length: int, augment: Augmentation, generator: torch.Generator
     ) -> Tensor:
-        """Random segments [size, sources, length], augmented, drawn by ``generator`` alone."""
+        """Random segments [size, sources, length], augmented, drawn by ``generator`` alone.
+
+        With ``augment.active``, an example in which fewer stems sound is drawn again, up to 20
+        times; a stem sounds if ||x||_2 / length is 1.5e-5 or more before augmentation.
+        Raises UserError where ``active`` asks for more stems than there are.
+        """
+        if augment.active > len(self.stems):
+            raise UserError(f"active = {augment.active}: there are {len(self.stems)} stems")
 
         def below(bound: int) -> int:
             return int(torch.randint(max(bound, 1), (), generator=generator))
 
-        def place() -> tuple[Track, int]:
+        def place() -> tuple[Track, int, int]:
             track = self.tracks[below(len(self.tracks))]
-            return track, below(track.frames - length + 1)
+            speed = draw_speed(augment.pitch, generator)
+            return track, below(track.frames - span(length, speed) + 1), speed
+
+        def part(stem: int, track: Track, start: int, speed: int) -> Tensor:
+            return at_speed(self.read(track, stem, start, span(length, speed)), speed, length)
 
         examples = []
         for _ in range(size):
             song = place()
             remix = float(torch.rand((), generator=generator)) < augment.remix
-            places = [place() if remix else song for _ in self.stems]
-            examples.append(
-                torch.stack([self.read(t, k, start, length) for k, (t, start) in enumerate(places)])
-            )
+            for _ in range(_DRAWS):
+                places = [place() if remix else song for _ in self.stems]
+                example = torch.stack([part(k, *where) for k, where in enumerate(places)])
+                # As the scores count a stem as active in a window.
+                sounding = example.double().norm(dim=-1) / length >= ACTIVE
+                if int(sounding.sum()) >= augment.active:
+                    break
+                song = place()
+            examples.append(example)
         return augmented(torch.stack(examples), augment, self.sample_rate, generator)
 
     def fixed(self, count: int, length: int) -> Tensor:
@@ -135,34 +145,3 @@ class StemFolder:
                 torch.stack([self.read(track, k, start, length) for k in range(len(self.stems))])
             )
         return torch.stack(segments)
-
-
-def augmented(
-    x: Tensor, augment: Augmentation, sample_rate: int, generator: torch.Generator
-) -> Tensor:
-    """Gain, polarity, loudness and equaliser, per example and stem. x: [batch, sources, time]."""
-    batch, sources, time = x.shape
-
-    def uniform(*shape: int) -> Tensor:
-        return 2 * torch.rand(*shape, generator=generator) - 1
-
-    decibels = augment.gain * uniform(batch, sources, 1) + augment.loudness * uniform(batch, 1, 1)
-    gain = 10 ** (decibels / 20)
-    if augment.polarity:
-        gain = gain * uniform(batch, sources, 1).sign()
-    if augment.equalise > 0:
-        frequencies = torch.fft.rfftfreq(time, 1 / sample_rate)
-        chosen = torch.rand(batch, sources, generator=generator) < augment.equalise
-        curves = (
-            torch.stack(
-                [
-                    equaliser(frequencies, augment.equalise_gain, generator)
-                    for _ in range(int(chosen.sum()))
-                ]
-            )
-            if chosen.any()
-            else torch.ones(0, len(frequencies))
-        )
-        x = x.clone()
-        x[chosen] = torch.fft.irfft(torch.fft.rfft(x[chosen]) * curves, n=time)
-    return x * gain

@@ -10,13 +10,13 @@ A line is the record that stands beside the track's stems too (``<split>/<track>
 Paths of stems are relative to the manifest, those of sources to the track's folder.
 """
 
-import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mgdm_audio import atomic
+from mgdm_audio.audio.digest import hash_file
 from mgdm_audio.errors import UserError
 
 MANIFEST, RECORD = "manifest.jsonl", "track.json"
@@ -25,11 +25,6 @@ Record = dict[str, Any]
 
 def to_line(record: Record) -> str:
     return json.dumps(record, allow_nan=False) + "\n"
-
-
-def sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def load_record(folder: Path) -> Record | None:
@@ -43,8 +38,8 @@ def load_record(folder: Path) -> Record | None:
 def is_intact(record: Record, root: Path) -> bool:
     """Whether every stem's file under ``root`` has the recorded bytes."""
     try:
-        return all(sha256(root / s["path"]) == s["sha256"] for s in record["stems"].values())
-    except OSError:
+        return all(hash_file(root / s["path"]) == s["sha256"] for s in record["stems"].values())
+    except UserError:
         return False
 
 

@@ -32,7 +32,7 @@ class Mapping:
         if not self.stems:
             raise ValueError("stems: name at least one")
         for stem, patterns in self.stems.items():
-            if Path(stem).name != stem or stem[0] == "." or stem in MIXTURES:
+            if Path(stem).name != stem or stem[:1] in ("", ".") or stem in MIXTURES:
                 raise ValueError(f"stems: {stem!r} cannot be the name of a stem; choose another")
             if not isinstance(patterns, list | tuple) or not patterns:
                 raise ValueError(f"stems.{stem}: give a list of patterns, say ['{stem}/*']")

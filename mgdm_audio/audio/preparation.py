@@ -5,18 +5,12 @@ sources and the options alone, not on the number of workers nor on what was done
 appears whole or not at all, and one that is there already is kept if it is what it would become.
 """
 
-import hashlib
-import json
-import multiprocessing
 import os
 import shutil
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +18,8 @@ import torch
 
 from mgdm_audio import atomic
 from mgdm_audio.audio import io, manifest
+from mgdm_audio.audio.digest import hash_file, hash_json
+from mgdm_audio.audio.jobs import run_jobs
 from mgdm_audio.audio.manifest import RECORD, Record
 from mgdm_audio.audio.plan import Decision, Plan, Planner
 from mgdm_audio.audio.sources import Track
@@ -75,8 +71,9 @@ def prepare(
             (out / split).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{out}: cannot be made ({error.strerror}); choose another place") from None
+    jobs = {f"{t.split}/{t.name}": partial(prepare_track, t, out, planner, options) for t in tracks}
     outcomes = []
-    for outcome in _run(tracks, out, planner, options, min(workers, len(tracks))):
+    for _, outcome in run_jobs(jobs, workers):
         on_track(outcome)
         outcomes.append(outcome)
     records = [outcome.record for outcome in outcomes if outcome.record]
@@ -89,47 +86,9 @@ def prepare(
     return outcomes
 
 
-def _run(
-    tracks: Sequence[Track], out: Path, planner: Planner, options: Options, workers: int
-) -> Iterator[Outcome]:
-    if workers <= 1:
-        with _one_thread():
-            for track in tracks:
-                yield prepare_track(track, out, planner, options)
-        return
-    # Spawned, not forked: a fork of a process in which torch has threads may hang.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _begin_worker) as pool:
-        try:
-            jobs = [pool.submit(prepare_track, t, out, planner, options) for t in tracks]
-            for job in as_completed(jobs):
-                yield job.result()
-        except BrokenProcessPool:
-            raise UserError(
-                f"{out}: a worker was killed, for want of memory perhaps; the same command goes on "
-                f"from here, with --nj {max(1, workers // 2)} say"
-            ) from None
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _begin_worker() -> None:
-    """One thread a worker; interrupts are the parent's to handle, and its death ends the worker."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """As in a worker: the number of threads may change how a filter's sums are rounded."""
+    """The number of threads may change how a filter's sums are rounded."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -141,6 +100,7 @@ def _one_thread() -> Iterator[None]:
 def prepare_track(track: Track, out: Path, planner: Planner, options: Options) -> Outcome:
     """Make one track, unless it is there already."""
     target = out / track.split / track.name
+    shutil.rmtree(_room(target), ignore_errors=True)  # of a run that was killed
     try:
         if track.elsewhere:
             others = " and ".join(track.elsewhere)
@@ -148,10 +108,11 @@ def prepare_track(track: Track, out: Path, planner: Planner, options: Options) -
         plan = planner(track.folder)
         fingerprint = _fingerprint(track, plan, options)
         record = manifest.load_record(target)
-        if record and record["fingerprint"] == fingerprint and _is_current(record, track, plan, out):
+        if record and _is_current(record, fingerprint, track, plan, out):
             return Outcome(track, "kept", record)
         _check_own(target, plan, record)
-        record = _make(track, out, plan, options, fingerprint)
+        with _one_thread():
+            record = _make(track, out, plan, options, fingerprint)
     except UserError as error:
         return Outcome(track, "failed", error=" ".join(str(error).split()))
     except OSError as error:
@@ -163,12 +124,13 @@ def _fingerprint(track: Track, plan: Plan, options: Options) -> str:
     """Of all that the stems follow from, but for the sources' samples: of these, their sizes."""
     files = {source.path for sources in plan.stems.values() for source in sources}
     sizes = {path: (track.folder / path).stat().st_size for path in sorted(files)}
-    parts = [_VERSION, track.split, track.source, asdict(plan), sizes, asdict(options)]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    return hash_json([_VERSION, track.split, track.source, asdict(plan), sizes, asdict(options)])
 
 
-def _is_current(record: Record, track: Track, plan: Plan, out: Path) -> bool:
-    """Whether no source is newer than the record, and every stem has the recorded bytes."""
+def _is_current(record: Record, fingerprint: str, track: Track, plan: Plan, out: Path) -> bool:
+    """Whether it is of these sources, none of them newer, and every stem has the recorded bytes."""
+    if record["fingerprint"] != fingerprint:
+        return False
     made = (out / track.split / track.name / RECORD).stat().st_mtime_ns
     sources = [source for sources in plan.stems.values() for source in sources]
     newest = max((track.folder / source.path).stat().st_mtime_ns for source in sources)
@@ -189,13 +151,17 @@ def _check_own(target: Path, plan: Plan, record: Record | None) -> None:
         )
 
 
+def _room(target: Path) -> Path:
+    """Where a track is written before it takes its place."""
+    return target.parent / f".{target.name}.partial"
+
+
 def _make(track: Track, out: Path, plan: Plan, options: Options, fingerprint: str) -> Record:
     summed = sum_stems(track.folder, plan, options.sample_rate)
     decisions = [*plan.decisions, *summed.decisions]
     target = out / track.split / track.name
-    partial = target.parent / f".{track.name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
+    room = _room(target)
+    room.mkdir()
     stems = {}
     for stem, samples in summed.samples.items():
         subtype = narrowest_subtype(samples)
@@ -204,11 +170,11 @@ def _make(track: Track, out: Path, plan: Plan, options: Options, fingerprint: st
             suffix = "wav"
             peak = float(samples.abs().max())
             decisions.append(Decision(stem, "float", f"peaks at {peak:.4f}, beyond full scale"))
-        file = partial / f"{stem}.{suffix}"
+        file = room / f"{stem}.{suffix}"
         io.write(file, samples[None], options.sample_rate, subtype)
         stems[stem] = {
             "path": f"{track.split}/{track.name}/{file.name}",
-            "sha256": manifest.sha256(file),
+            "sha256": hash_file(file),
             "frames": len(samples),
             "subtype": subtype,
             "sources": summed.sources[stem],
@@ -223,7 +189,7 @@ def _make(track: Track, out: Path, plan: Plan, options: Options, fingerprint: st
         "decisions": [asdict(decision) for decision in sorted(decisions)],
         "fingerprint": fingerprint,
     }
-    atomic.write_text(partial / RECORD, manifest.to_line(record))
+    atomic.write_text(room / RECORD, manifest.to_line(record))
     shutil.rmtree(target, ignore_errors=True)
-    os.replace(partial, target)
+    os.replace(room, target)
     return record

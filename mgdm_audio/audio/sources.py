@@ -32,6 +32,9 @@ def find_tracks(
     """
     if not root.is_dir():
         raise UserError(f"{root}: is {'no folder' if root.exists() else 'missing'}; check the path")
+    for split in splits:
+        if Path(split).name != split or split[:1] in ("", "."):
+            raise UserError(f"split {split!r}: is no name of a folder")
     folders = _folders(root)
     there = [split for split in (*known, *omitted) if split in folders]
     chosen = list(dict.fromkeys(splits)) or [split for split in there if split in known]

@@ -10,10 +10,13 @@ import click
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Section [data]: folders of ``<track>/<stem>.wav`` and how segments are cut from them."""
+    """Section [data]: folders of ``<track>/<stem>.wav``, or the folder or manifest of prepared
+    data, of which the splits are taken; and how segments are cut from them."""
 
     train: str
     validation: str = ""
+    train_split: str = "train"
+    validation_split: str = "validation"
     stems: tuple[str, ...] = ("bass", "drums", "guitar", "piano")
     sample_rate: int = 22050  # Hz
     segment: int = 2**16  # samples
@@ -59,7 +62,8 @@ def train(config: Path, output: Path, overrides: tuple[str, ...], init: str | No
     import torch
     from tqdm import tqdm
 
-    from mgdm_audio.audio.datasets import Augmentation, StemFolder
+    from mgdm_audio.audio.augmentation import Augmentation
+    from mgdm_audio.audio.datasets import StemFolder
     from mgdm_audio.checkpoint import load_prior, save_prior
     from mgdm_audio.config import ConfigError, apply_overrides, from_mapping, load_toml
     from mgdm_audio.diffusion.schedule import NoiseSchedule
@@ -83,10 +87,11 @@ def train(config: Path, output: Path, overrides: tuple[str, ...], init: str | No
     except ValueError as error:
         raise ConfigError(f"{where}: prior_schedule: {error}") from None
 
-    songs = StemFolder(data.train, data.stems, data.sample_rate)
+    songs = StemFolder(data.train, data.stems, data.sample_rate, data.train_split)
     held_out = None
     if data.validation:
-        folder = StemFolder(data.validation, data.stems, data.sample_rate)
+        split = data.validation_split
+        folder = StemFolder(data.validation, data.stems, data.sample_rate, split)
         held_out = folder.fixed(data.validation_segments, data.segment)
 
     def batches(size: int, generator: torch.Generator) -> torch.Tensor:

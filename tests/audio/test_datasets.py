@@ -9,7 +9,19 @@ import soundfile
 import torch
 from torch import Tensor
 
-from mgdm_audio.audio.datasets import Augmentation, StemFolder, augmented, equaliser
+from mgdm_audio.audio.augmentation import (
+    NORMAL,
+    Augmentation,
+    at_speed,
+    augmented,
+    draw_speed,
+    equaliser,
+    span,
+)
+from mgdm_audio.audio.datasets import StemFolder
+from mgdm_audio.audio.mapping import Mapping, planner
+from mgdm_audio.audio.preparation import Options, prepare
+from mgdm_audio.audio.sources import find_tracks
 from mgdm_audio.errors import UserError
 from tests.toys import STEMS
 
@@ -82,6 +94,134 @@ def test_a_batch_is_a_function_of_its_generator(root: Path) -> None:
     assert torch.equal(x, folder.batch(4, 64, augment, generator(3)))
     assert not torch.equal(x, folder.batch(4, 64, augment, generator(4)))
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_the_order_of_draws_is_fixed(root: Path) -> None:
+    """Runs that were begun with an earlier version go on through the same segments."""
+    x, g = StemFolder(root, STEMS, RATE).batch(1, 60, PLAIN, generator(5)), generator(5)
+    song, start = torch.randint(SONGS, (), generator=g), torch.randint(941, (), generator=g)
+    assert [v[0, 0, 0] for v in decode(x)] == [song, 0, start]
+    # An example that is loud enough is drawn once: asking for it changes nothing.
+    loud = Augmentation(**{**vars(PLAIN), "active": 4})
+    for seed in range(3):
+        same = [
+            StemFolder(root, STEMS, RATE).batch(5, 60, a, generator(seed)) for a in (PLAIN, loud)
+        ]
+        assert torch.equal(*same)
+
+
+def test_examples_with_too_few_sounding_stems_are_drawn_again(tmp_path: Path) -> None:
+    level = 1.5e-5 * math.sqrt(60)  # of a constant whose norm / samples is the threshold
+    for song, sounding in enumerate(([], [0], [0, 1], [0, 1, 2, 3])):
+        for k, stem in enumerate(STEMS):
+            gain = 1.001 if k in sounding else 0.999
+            put(tmp_path / str(song) / f"{stem}.wav", np.full(FRAMES, gain * level, np.float32))
+    folder = StemFolder(tmp_path, STEMS, RATE)
+    for remix in (0.0, 1.0):
+        found = {}
+        for active in (0, 2):
+            augment = Augmentation(**{**vars(PLAIN), "remix": remix, "active": active})
+            x = folder.batch(200, 60, augment, generator())
+            assert torch.equal(x, folder.batch(200, 60, augment, generator()))
+            found[active] = {int(n) for n in (x[:, :, 0] > level).sum(1)}
+        assert min(found[0]) == 0
+        # Half of the songs will do: 20 draws in vain have a chance of 2^-20 each.
+        assert min(found[2]) == 2
+    with pytest.raises(UserError, match="active = 5: there are 4 stems"):
+        folder.batch(1, 60, Augmentation(active=5), generator())
+
+
+def test_where_nothing_sounds_drawing_ends(tmp_path: Path) -> None:
+    put(tmp_path / "a" / "bass.wav", np.zeros(FRAMES, np.float32))
+    x = StemFolder(tmp_path, STEMS, RATE).batch(2, 60, Augmentation(active=1), generator())
+    assert x.count_nonzero() == 0
+
+
+def test_speeds_lie_within_their_semitones_and_zero_draws_nothing() -> None:
+    g = generator()
+    # 64 x 2^(-2/12) = 57.02 and 64 x 2^(2/12) = 71.84; a speed is missed by .93^500.
+    assert {draw_speed(2.0, g) for _ in range(500)} == set(range(58, 72))
+    assert {draw_speed(0.2, g) for _ in range(9)} == {NORMAL}
+    before = g.get_state()
+    assert draw_speed(0.0, g) == NORMAL
+    assert torch.equal(g.get_state(), before)
+    for wrong in (-1.0, 13.0):
+        with pytest.raises(ValueError, match="0 to 12 semitones"):
+            Augmentation(pitch=wrong)
+    with pytest.raises(ValueError, match="active = -1"):
+        Augmentation(active=-1)
+
+
+@pytest.mark.parametrize("speed", [32, 57, 63, 64, 65, 72, 128])
+def test_speed_multiplies_the_frequency_of_a_tone(speed: int) -> None:
+    length, w = 1000, 0.7  # radians a sample; 1.4 at twice the speed
+    n = span(length, speed)
+    margin = 0 if speed == NORMAL else 5 * speed
+    x = torch.sin(w * (torch.arange(n, dtype=torch.float64) - margin)).float()
+    y = at_speed(x, speed, length)
+    want = torch.sin(w * speed / NORMAL * torch.arange(length, dtype=torch.float64))
+    # The filter is flat within 1e-4 dB, a factor of 1.2e-5; sums of 300 terms in float32.
+    assert (y - want).abs().max() < 3e-5
+
+
+def test_what_would_pass_the_nyquist_frequency_is_filtered_out() -> None:
+    x = torch.sin(2.0 * torch.arange(span(1000, 128)))  # 4.0 radians a sample at twice the speed
+    # The filter is 140 dB down; float32 sums of terms below 1 leave some 1e-6.
+    assert at_speed(x, 128, 1000).abs().max() < 5e-6
+
+
+def test_the_stems_of_a_song_change_speed_together(tmp_path: Path) -> None:
+    tone = np.sin(0.3 * np.arange(3000)).astype(np.float32)
+    for song in range(3):
+        for stem in STEMS:
+            put(tmp_path / str(song) / f"{stem}.wav", tone)
+    folder = StemFolder(tmp_path, STEMS, RATE)
+
+    def crossings(remix: float) -> Tensor:
+        augment = Augmentation(**{**vars(PLAIN), "pitch": 6.0, "remix": remix})
+        x = folder.batch(8, 1000, augment, generator())
+        assert torch.equal(x, folder.batch(8, 1000, augment, generator()))
+        assert remix or torch.equal(x, x[:, :1].expand_as(x))
+        return (x.sign().diff() != 0).sum(-1)  # [example, stem]
+
+    # 1000 x 0.3 / pi = 95 crossings at the normal speed, 2^(+-1/2) times as many at the extremes.
+    together, apart = crossings(0.0), crossings(1.0)
+    assert together.min() >= 66
+    assert together.max() <= 136
+    assert together[:, 0].unique().numel() > 4
+    assert (apart != apart[:, :1]).any(1).all()
+
+
+def test_prepared_data_are_read_by_split(tmp_path: Path) -> None:
+    for split, number in (("train", 0), ("train", 1), ("test", 2)):
+        for k, name in enumerate(STEMS[:3]):
+            path = tmp_path / "set" / split / f"song{number}" / f"{name}.wav"
+            put(path, code(number, k) / 2**20)
+    mapping = planner(Mapping({name: [name] for name in STEMS}))
+    out = tmp_path / "out"
+    tracks = find_tracks(tmp_path / "set", ("train", "test"), ())
+    prepare(tracks, out, mapping, Options(sample_rate=RATE))
+    (out / "train" / "stray").mkdir()  # not in the manifest: no track
+    (out / "train" / "stray" / "bass.wav").write_text("no sound")
+    for root in (out, str(out / "manifest.jsonl")):
+        folder = StemFolder(root, STEMS, RATE)
+        assert [track.name for track in folder.tracks] == ["song0", "song1"]
+        assert StemFolder(root, STEMS, RATE, "test").tracks[0].frames == FRAMES
+        x = folder.batch(50, 60, PLAIN, generator())
+        song, stem, _ = decode(x[:, :3] * 2**20)
+        assert set(song.flatten().tolist()) == {0, 1}
+        assert torch.equal(stem, torch.arange(3)[:, None].expand_as(stem))
+        assert x[:, 3].count_nonzero() == 0
+    with pytest.raises(UserError, match="no track of split 'dev'"):
+        StemFolder(out, STEMS, RATE, "dev")
+    (out / "train" / "song1" / "drums.flac").unlink()
+    with pytest.raises(UserError, match=r"drums.flac: cannot be read"):
+        StemFolder(out, STEMS, RATE)
+
+
+def test_a_folder_that_is_being_written_is_no_track(root: Path) -> None:
+    (root / "song0").rename(root / ".song0.partial")
+    assert len(StemFolder(root, STEMS, RATE).tracks) == SONGS - 1
 
 
 def test_a_missing_stem_is_silent_and_a_song_without_any_is_none(root: Path) -> None:

@@ -1,0 +1,101 @@
+"""What is done to segments in training: gain, polarity, equaliser, speed."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mgdm_audio.audio.resampling import resample
+
+NORMAL = 64  # speeds are integers over this: steps of 27 cents at most, short polyphase filters
+_MARGIN = 5 * NORMAL  # samples on either side that the filter's ends may spoil
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What is done to segments in training. Gains and equaliser bands in dB."""
+
+    remix: float = 0.5  # share of the examples whose stems come from different songs
+    gain: float = 4.0  # each stem, uniform in +- gain
+    polarity: bool = True  # each stem's sign, at random
+    equalise: float = 0.5  # share of the stems that pass a random smooth equaliser
+    equalise_gain: float = 6.0  # its bands, uniform in +- this
+    loudness: float = 3.0  # the whole example, uniform in +- this
+    pitch: float = 0.0  # semitones: each song's speed, and pitch and tempo with it, within +- this
+    active: int = 0  # examples in which fewer stems sound are drawn again
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.pitch <= 12:
+            raise ValueError(f"pitch = {self.pitch}: give 0 to 12 semitones")
+        if self.active < 0:
+            raise ValueError(f"active = {self.active}: give a number of stems, 0 for any")
+
+
+def equaliser(frequencies: Tensor, gain: float, generator: torch.Generator) -> Tensor:
+    """A random smooth curve over log-frequency: a tilt and two bands. Linear gain, [bins]."""
+    draw = torch.rand(6, generator=generator)
+    octaves = (frequencies.clamp_min(20.0) / 20.0).log2()
+    top = octaves[-1]
+    decibels = gain * (2 * draw[0] - 1) * (octaves / top - 0.5)
+    for centre, width, height in ((draw[1], draw[2], draw[3]), (draw[4], draw[2], draw[5])):
+        distance = (octaves - centre * top) / (0.5 + 1.5 * width)
+        decibels = decibels + gain * (2 * height - 1) * torch.exp(-0.5 * distance**2)
+    return 10 ** (decibels / 20)
+
+
+def draw_speed(semitones: float, generator: torch.Generator) -> int:
+    """A speed in units of 1 / ``NORMAL``, uniform within +- ``semitones``; 0 draws nothing."""
+    if not semitones:
+        return NORMAL
+    low, high = (NORMAL * 2 ** (sign * semitones / 12) for sign in (-1, 1))
+    return int(torch.randint(math.ceil(low), math.floor(high) + 1, (), generator=generator))
+
+
+def span(length: int, speed: int) -> int:
+    """Samples to read for ``length`` samples at ``speed``."""
+    if speed == NORMAL:
+        return length
+    return math.ceil(length * speed / NORMAL) + 2 * _MARGIN // NORMAL * speed
+
+
+def at_speed(x: Tensor, speed: int, length: int) -> Tensor:
+    """[..., span(length, speed)] -> [..., length], played ``speed / NORMAL`` times as fast.
+
+    A tone's frequency and its tempo are multiplied by that, as on a tape; what would pass the
+    Nyquist frequency is filtered out.
+    """
+    if speed == NORMAL:
+        return x
+    return resample(x, speed, NORMAL)[..., _MARGIN : _MARGIN + length]
+
+
+def augmented(
+    x: Tensor, augment: Augmentation, sample_rate: int, generator: torch.Generator
+) -> Tensor:
+    """Gain, polarity, loudness and equaliser, per example and stem. x: [batch, sources, time]."""
+    batch, sources, time = x.shape
+
+    def uniform(*shape: int) -> Tensor:
+        return 2 * torch.rand(*shape, generator=generator) - 1
+
+    decibels = augment.gain * uniform(batch, sources, 1) + augment.loudness * uniform(batch, 1, 1)
+    gain = 10 ** (decibels / 20)
+    if augment.polarity:
+        gain = gain * uniform(batch, sources, 1).sign()
+    if augment.equalise > 0:
+        frequencies = torch.fft.rfftfreq(time, 1 / sample_rate)
+        chosen = torch.rand(batch, sources, generator=generator) < augment.equalise
+        curves = (
+            torch.stack(
+                [
+                    equaliser(frequencies, augment.equalise_gain, generator)
+                    for _ in range(int(chosen.sum()))
+                ]
+            )
+            if chosen.any()
+            else torch.ones(0, len(frequencies))
+        )
+        x = x.clone()
+        x[chosen] = torch.fft.irfft(torch.fft.rfft(x[chosen]) * curves, n=time)
+    return x * gain
