@@ -106,7 +106,9 @@ class StemFolder:
         Raises UserError where ``active`` asks for more stems than there are.
         """
         if augment.active > len(self.stems):
-            raise UserError(f"active = {augment.active}: there are {len(self.stems)} stems")
+            raise UserError(
+                f"active = {augment.active}: there are {len(self.stems)} stems; ask for no more"
+            )
 
         def below(bound: int) -> int:
             return int(torch.randint(max(bound, 1), (), generator=generator))

@@ -77,6 +77,7 @@ def test_folders_of_stems_by_a_mapping(tmp_path: Path) -> None:
 
 
 def test_wrong_arguments_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("yaml")
     out = tmp_path / "out"
     assert "none: is missing" in complaint(prepare("slakh", tmp_path / "none", "-o", out))
     assert "no folder of a track" in complaint(prepare("slakh", tmp_path, "-o", out))

@@ -128,6 +128,25 @@ def test_it_starts_from_the_weights_it_is_given(config: Path, tiny_prior: Path) 
     assert torch.equal(got["scale"], want["scale"])
 
 
+def test_prepared_data_are_trained_on_by_split(config: Path) -> None:
+    (mapping := config.parent / "map.toml").write_text(
+        "[stems]\n" + "".join(f"{stem} = ['{stem}']\n" for stem in STEMS)
+    )
+    out = config.parent / "prepared"
+    words = ["prepare", "stems", str(config.parent), "--map", str(mapping), "-o", str(out)]
+    words += ["--nj", "1", "--splits", "train,validation"]
+    assert CliRunner().invoke(main, words).exit_code == 0
+    sets = ("--set", f"data.train={out}", "--set", f"data.validation={out}/manifest.jsonl")
+    assert train(config, *sets, "--set", "schedule.steps=2").exit_code == 0
+    prepared = load_file(config.parent / "run" / STATE)
+    (config.parent / "run").rename(config.parent / "another")
+    assert train(config, "--set", "schedule.steps=2").exit_code == 0
+    plain = load_file(config.parent / "run" / STATE)
+    assert all(torch.equal(prepared[name], plain[name]) for name in plain)
+    line = complaint(train(config, *sets, "--set", "data.validation_split=test"))
+    assert "no track of split 'test'; its splits: train, validation" in line
+
+
 def test_weights_of_another_shape_are_refused(config: Path, tiny_prior: Path) -> None:
     line = complaint(train(config, "--init", tiny_prior, "--set", "model.mixing=8"))
     assert str(tiny_prior) in line
@@ -157,6 +176,8 @@ def test_stems_are_those_of_the_config(config: Path) -> None:
         ("training.batch=two", "training: batch: 'two' is not a whole number"),
         ("training.precision=fp4", "precision = 'fp4'"),
         ("training.save_every=0", "at least 1"),
+        ("data.augment.pitch=13", "data.augment: pitch = 13.0: give 0 to 12 semitones"),
+        ("data.augment.active=5", "active = 5: there are 4 stems"),
         ("data.augment.remix=much", "data.augment: remix: 'much' is not a number"),
         ("prior_schedule.kind=cosmic", "prior_schedule: unknown noise schedule 'cosmic'"),
         ("data.train=/no/such/folder", "/no/such/folder: no such folder of training tracks"),
