@@ -6,6 +6,8 @@ formula: dD/dx_t = (alpha_t / sigma_t^2) C.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, TypeGuard
 
 import torch
@@ -16,6 +18,7 @@ from mgdm_audio.diffusion import Level, Prior
 from mgdm_audio.diffusion.posterior import (
     KRYLOV_STEPS,
     Covariance,
+    Identity,
     JacobianPosterior,
     Posterior,
     predict_posterior,
@@ -23,10 +26,12 @@ from mgdm_audio.diffusion.posterior import (
 from mgdm_audio.errors import PairingError
 from mgdm_audio.measurement import GaussianLikelihood, LinearOperator, MixtureSum
 from mgdm_audio.measurement.conjugate_gradient import conjugate_gradient
+from mgdm_audio.measurement.known_mixture import KnownMixture
 from mgdm_audio.rng import Generators, randn_like
 from mgdm_audio.samplers.base import require
 
 Doubt = Posterior | JacobianPosterior
+MASK_STEPS = 20  # of conjugate gradients, for known samples under a covariance of bands
 
 
 def require_linear_gaussian(likelihood: Any, who: str) -> None:
@@ -47,31 +52,22 @@ def explain(
 
     Without ``spread`` it is the gradient of log N(y; A mean, A C A^T + sigma_y^2 I) in the mean. A
     ``spread`` > 0, [] or [batch], adds the doubt about x_t itself: see ``condition_state``.
-    Closed form where C is diagonal in a transform that commutes with a sum; else conjugate
-    gradients, which raise ``PairingError`` where a Jacobian is no covariance.
+    Closed form for a mixture, known sources or both (``KnownMixture``), where C is diagonal in a
+    transform that commutes with a sum. Known samples (``Mask``) commute with no transform of time:
+    where C is one of bands they take ``MASK_STEPS`` conjugate gradients, as all other operators
+    take as many as it needs. ``PairingError`` where a Jacobian is no covariance.
     """
     if isinstance(operator, MixtureSum) and _separable(posterior):
         total = operator.mixed_variance(posterior.variance)
         total = total + _noise_variance(operator, posterior, noise_std, spread)
         u = posterior.transform.analysis(residual) / total
         return operator.adjoint(posterior.transform.synthesis(u, residual.shape[-1]))
+    parts = KnownMixture.of(operator)
+    if parts is not None and _separable(posterior) and _diagonal(parts, posterior):
+        explained = _explained(parts, posterior, residual, noise_std, spread)
+        return posterior.transform.synthesis(explained, residual.shape[-1])
 
-    def observed(u: Tensor) -> Tensor:
-        x = posterior.covary(operator.adjoint(u))
-        if spread is not None:
-            x = x + per_item(spread, x) * posterior.covary(x)
-        return operator(x) + noise_std**2 * u  # type: ignore[no-any-return]
-
-    steps = KRYLOV_STEPS if isinstance(posterior, JacobianPosterior) else 1000
-    solution = conjugate_gradient(observed, residual, max_iterations=steps)
-    if isinstance(posterior, JacobianPosterior):
-        misfit = observed(solution) - residual
-        if bool((inner(misfit, misfit) > 0.01 * inner(residual, residual)).any()):
-            raise PairingError(
-                "covariance='jacobian': the network's Jacobian is too far from symmetric to be a "
-                "covariance; use covariance='band' or 'reported'"
-            )
-    return operator.adjoint(solution)  # type: ignore[no-any-return]
+    return operator.adjoint(_iterate(operator, posterior, residual, noise_std, spread)[0])  # type: ignore[no-any-return]
 
 
 def correction(
@@ -81,7 +77,14 @@ def correction(
     noise_std: float,
     spread: float | Tensor | None = None,
 ) -> Tensor:
-    """``C explain(...)``: ``[batch, *event]``. Without ``spread``, E[x_0 | y] - mean."""
+    """``C explain(...)``: ``[batch, *event]``. Without ``spread``, E[x_0 | y] - mean.
+
+    For known samples under a covariance of bands, what the iterations leave of the residual is
+    explained as if every sample had its source's mean variance. So the known samples and the sum
+    are met to sigma_y at any level, and how far the known ones reach into their neighbours' time
+    is exact once the iterations converge, which takes 20 of them at a noise level of .003 and more
+    than 300 at .3.
+    """
     if isinstance(operator, MixtureSum) and _separable(posterior):
         # One gain a source: dividing by small variances and multiplying by them again would leave
         # float32 rounding of the loud bins in the quiet ones.
@@ -89,7 +92,18 @@ def correction(
         gain = operator.wiener_gain(posterior.variance, noise)
         shares = gain * posterior.transform.analysis(residual)
         return posterior.transform.synthesis(shares, residual.shape[-1])
-    return posterior.covary(explain(operator, posterior, residual, noise_std, spread))
+    parts = KnownMixture.of(operator)
+    if parts is not None and _separable(posterior) and _diagonal(parts, posterior):
+        # As above: multiplied by the variance before the transform, not after it.
+        explained = _explained(parts, posterior, residual, noise_std, spread)
+        shares = posterior.variance * explained
+        return posterior.transform.synthesis(shares, residual.shape[-1])
+    u, left = _iterate(operator, posterior, residual, noise_std, spread)
+    found = posterior.covary(operator.adjoint(u))
+    if parts is not None and _separable(posterior) and spread is None:
+        variance = _mean_variance(posterior, None)
+        found = found + variance * parts.solve(*parts.split(left), variance, noise_std**2)[1]
+    return found
 
 
 def covariant_score(
@@ -164,6 +178,70 @@ def _innovation(likelihood: Any, x_0: Tensor, generator: Generators) -> Tensor:
 
 def _separable(posterior: Doubt) -> TypeGuard[Posterior]:
     return posterior.separable
+
+
+def _iterate(
+    operator: Any,
+    posterior: Doubt,
+    residual: Tensor,
+    noise_std: float,
+    spread: float | Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """``(A (C + spread C^2) A^T + sigma_y^2 I)^-1 residual`` and what it leaves of the residual."""
+
+    def observed(u: Tensor) -> Tensor:
+        x = posterior.covary(operator.adjoint(u))
+        if spread is not None:
+            x = x + per_item(spread, x) * posterior.covary(x)
+        return operator(x) + noise_std**2 * u  # type: ignore[no-any-return]
+
+    parts = KnownMixture.of(operator)
+    steps = KRYLOV_STEPS if isinstance(posterior, JacobianPosterior) else 1000
+    nearby: Callable[[Tensor], Tensor] | None = None
+    if parts is not None and _separable(posterior):
+        residual = parts.join(*parts.split(residual))  # 0 where nothing is seen
+        variance = _mean_variance(posterior, spread)
+        nearby = partial(parts.solve_observed, variance=variance, noise_variance=noise_std**2)
+        steps = MASK_STEPS
+    solution = conjugate_gradient(observed, residual, max_iterations=steps, precondition=nearby)
+    left = residual - observed(solution)
+    missed = inner(left, left) > 0.01 * inner(residual, residual)
+    if isinstance(posterior, JacobianPosterior) and bool(missed.any()):
+        raise PairingError(
+            "covariance='jacobian': the network's Jacobian is too far from symmetric to be a "
+            "covariance; use covariance='band' or 'reported'"
+        )
+    return solution, left
+
+
+def _mean_variance(posterior: Posterior, spread: float | Tensor | None) -> Tensor:
+    """Of a source's coefficients: ``[batch or 1, sources or 1, 1]``."""
+    return _spread_out(posterior.variance, spread).flatten(2).mean(2, keepdim=True)
+
+
+def _diagonal(parts: KnownMixture, posterior: Posterior) -> bool:
+    """Whether the transform commutes with what ``parts`` observe."""
+    return parts.mixes_only or isinstance(posterior.transform, Identity)
+
+
+def _explained(
+    parts: KnownMixture,
+    posterior: Posterior,
+    residual: Tensor,
+    noise_std: float,
+    spread: float | Tensor | None,
+) -> Tensor:
+    """``explain`` in closed form, as coefficients of the posterior's transform."""
+    mixture, known = (
+        None if y is None else posterior.transform.analysis(y) for y in parts.split(residual)
+    )
+    variance = _spread_out(posterior.variance, spread)
+    return parts.solve(mixture, known, variance, noise_std**2)[1]
+
+
+def _spread_out(variance: Tensor, spread: float | Tensor | None) -> Tensor:
+    """The diagonal of ``C + spread C^2``."""
+    return variance if spread is None else variance + per_item(spread, variance) * variance**2
 
 
 def _noise_variance(

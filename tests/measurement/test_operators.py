@@ -203,6 +203,22 @@ def test_conjugate_gradients_end_at_zero_and_after_n_steps() -> None:
     assert len(calls) <= 4  # three distinct eigenvalues: three steps, and one for rounding
 
 
+def test_preconditioned_by_the_inverse_one_step_is_enough() -> None:
+    root = torch.randn(6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    matrix = root @ root.T + 1e-3 * torch.eye(6)
+    inverse = torch.linalg.inv(matrix)
+    b = torch.randn(3, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    b[2] = 0  # nothing to do, and nothing divided by it
+    x = conjugate_gradient(
+        lambda x: x @ matrix, b, max_iterations=1, precondition=lambda r: r @ inverse
+    )
+    torch.testing.assert_close(x, b @ inverse, rtol=1e-9, atol=0)
+    # Any positive scaling leads to the same solution.
+    diagonal = 1 / matrix.diagonal()
+    x = conjugate_gradient(lambda x: x @ matrix, b, precondition=lambda r: r * diagonal)
+    torch.testing.assert_close(x, b @ inverse, rtol=1e-9, atol=0)
+
+
 def test_composition_is_linear_only_if_both_are() -> None:
     class Modulus(Operator):
         def __call__(self, x: Tensor) -> Tensor:

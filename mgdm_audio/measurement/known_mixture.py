@@ -1,0 +1,118 @@
+"""A mixture of sources of which some are known, for independent sources: all in closed form.
+
+    y = sum_k w_k x_k + sigma_y eps,    y_j = x_j + sigma_y eps_j for the known j
+
+with x_k ~ N(mean_k, v_k) independent. The known sources are conditioned on first, which is
+diagonal; what they leave of the mixture is then shared by the variances that are left (sequential
+Bayesian updating: the noises are independent, so the order does not matter).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mgdm_audio.measurement.masking import KnownSources, Mask
+from mgdm_audio.measurement.mixture import MixtureSum
+from mgdm_audio.measurement.operator import Operator
+from mgdm_audio.measurement.stacked import Stacked
+
+
+@dataclass(frozen=True)
+class KnownMixture:
+    """``MixtureSum``, ``KnownSources`` or ``Mask``, or a mixture stacked with one of the others.
+
+    A ``Mask`` on ``[sources, time]`` makes samples known, ``KnownSources`` whole sources.
+    """
+
+    mixture: MixtureSum | None
+    known: KnownSources | Mask | None
+    mixture_first: bool = True  # in the stacked observation
+
+    @classmethod
+    def of(cls, operator: Operator) -> KnownMixture | None:
+        """The parts of ``operator``, None where it has others."""
+        parts = operator.operators if isinstance(operator, Stacked) else (operator,)
+        mixtures = [part for part in parts if isinstance(part, MixtureSum)]
+        known = [part for part in parts if isinstance(part, KnownSources | Mask)]
+        if len(mixtures) > 1 or len(known) > 1 or len(mixtures) + len(known) < len(parts):
+            return None
+        first = bool(mixtures) and parts[0] is mixtures[0]
+        return cls(mixtures[0] if mixtures else None, known[0] if known else None, first)
+
+    @property
+    def mixes_only(self) -> bool:
+        """Time is left alone, so that any transform of it commutes with the operator."""
+        return not isinstance(self.known, Mask)
+
+    def split(self, y: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """An observation as the mixture ``[batch, 1, time]`` and the known ``[batch, K, time]``.
+
+        The known is 0 where nothing is known.
+        """
+        mixture = known = None
+        if self.mixture is not None:
+            mixture = y[:, :1] if self.mixture_first else y[:, -1:]
+        if self.known is not None:
+            known = y if mixture is None else y[:, 1:] if self.mixture_first else y[:, :-1]
+            known = self.known.adjoint(known)
+        return mixture, known
+
+    def join(self, mixture: Tensor | None, known: Tensor | None) -> Tensor:
+        """The inverse of ``split``, where something is known: an observation."""
+        parts = [] if mixture is None else [mixture]
+        parts += [] if known is None or self.known is None else [self.known(known)]
+        return torch.cat(parts if self.mixture_first else parts[::-1], 1)
+
+    def solve(
+        self,
+        mixture: Tensor | None,
+        known: Tensor | None,
+        variance: Tensor,
+        noise_variance: float,
+    ) -> tuple[Tensor | None, Tensor]:
+        """``u = (A diag(v) A^T + sigma_y^2 I)^-1 y`` as the mixture's part of it, and ``A^T u``.
+
+        ``y`` is split; ``variance: [batch, K or 1, *any]``, of the samples or of any coefficients
+        of time where ``mixes_only``.
+        """
+        noise = noise_variance
+        free = torch.zeros_like(variance)  # A^T u where nothing is known
+        u = None
+        if self.mixture is not None and mixture is not None:
+            w = _column(torch.tensor(self.mixture.weights), variance)
+            left, total = mixture, w**2 * variance
+            if known is not None:
+                is_known = self._is_known(variance)
+                fall = variance / (variance + noise)
+                left = mixture - (w * fall * known).sum(1, keepdim=True)
+                total = torch.where(is_known, fall * noise, variance) * w**2
+            u = left / (total.sum(1, keepdim=True) + noise)
+            free = w * u
+        if known is None:
+            return u, free
+        told = (known + noise * free) / (variance + noise)
+        return u, torch.where(self._is_known(variance), told, free)
+
+    def solve_observed(self, y: Tensor, variance: Tensor, noise_variance: float) -> Tensor:
+        """``(A diag(v) A^T + sigma_y^2 I)^-1 y``: an observation, 0 where nothing is seen."""
+        u, pulled = self.solve(*self.split(y), variance, noise_variance)
+        if u is not None and self.mixture is not None:
+            pulled = pulled - self.mixture.adjoint(u)
+        return self.join(u, pulled)
+
+    def _is_known(self, like: Tensor) -> Tensor:
+        """Boolean, broadcastable over ``like: [batch, K, *any]``."""
+        if isinstance(self.known, Mask):
+            return self.known.mask.to(like.device)
+        assert self.known is not None
+        flags = [k in self.known.indices for k in range(self.known.num_sources)]
+        return _column(torch.tensor(flags), like, torch.bool)
+
+
+def _column(values: Tensor, like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """``[K]`` made ready to multiply ``like: [batch, K, *any]``."""
+    values = values.to(dtype or like.dtype).to(like.device)
+    return values.reshape(-1, *[1] * (like.ndim - 2))
