@@ -121,7 +121,7 @@ def test_a_step_of_wiener_guidance_is_the_gaussian_conditional(operator: LinearO
 
 @pytest.mark.parametrize("name", ["mixture, source", "start, mixture"])
 def test_mgdm_s_exact_steps_reach_the_posterior(name: str) -> None:
-    """Relative error of the mean of 200 draws: .11 and .08, whose standard errors are .05 and .04."""
+    """Relative error of the mean of 200 draws: .11 and .08, of which chance makes .05 and .04."""
     network, operator, n = DiagonalNetwork(), OPERATORS[name], 200
     y = operator(normal(1, SOURCES, TIME, seed=2))
     sampler = MGDM(
@@ -138,9 +138,6 @@ def test_mgdm_s_exact_steps_reach_the_posterior(name: str) -> None:
     noise = 0.1**2 * torch.eye(len(a), dtype=Double)
     want = conditional(network.covariance, a, noise, y.flatten(1))[0]
     error = draws.flatten(1) - want
-        float(error.mean(0).norm() / want.norm()),
-        float(draws.flatten(1).std(0).norm() / want.norm() / n**0.5),
-    )
     assert float(error.mean(0).norm()) < 0.15 * float(want.norm())
 
 
