@@ -20,11 +20,13 @@ ONE = UNet1dConfig(
 
 
 def test_every_network_gets_its_sources_alone() -> None:
-    config = JointUNet1dConfig((ONE, replace(ONE, sources=2), replace(ONE, factors=(6,))))
+    config = JointUNet1dConfig(
+        (ONE, replace(ONE, sources=2, factors=(4,)), replace(ONE, factors=(6,)))
+    )
     assert config.sources == 4
     torch.manual_seed(0)
     network = JointUNet1d(config).eval()
-    assert network.length_multiple == 24  # of 4 * 2 and 4 * 6
+    assert network.length_multiple == 48  # of 4 * 2, 4 * 4 and 4 * 6
     x, t = torch.randn(2, 4, 48), torch.tensor([-0.5, 0.1])
     with torch.no_grad():
         whole = network(x, t)
