@@ -68,7 +68,8 @@ def read_lightning(path: Path) -> LightningCheckpoint:
     if not isinstance(tensors, dict) or not tensors:
         raise UserError(f"{path}: its state_dict holds nothing")
     for name, value in tensors.items():
-        if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_meta:
+        usual = isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta
+        if not usual or not isinstance(name, str):
             raise UserError(f"{path}: {name!r} is no tensor; give a checkpoint with a state_dict")
     hyper_parameters = content.get("hyper_parameters")
     return LightningCheckpoint(

@@ -113,6 +113,7 @@ def save_half(path: Path) -> None:
         (lambda path: torch.save([1, 2], path), "holds a list, no state_dict"),
         (lambda path: torch.save({}, path), "holds nothing"),
         (lambda path: torch.save({"state_dict": 3}, path), "holds nothing"),
+        (lambda path: torch.save({3: torch.ones(2)}, path), "3 is no tensor"),
         (lambda path: torch.save({"epoch": 3, "a": torch.ones(2)}, path), "'epoch' is no tensor"),
         (lambda path: torch.save({"a": torch.eye(2).to_sparse()}, path), "'a' is no tensor"),
     ],
