@@ -55,23 +55,23 @@ def build_operator(
     """
     if name not in TASKS:
         raise UserError(f"image task {name!r}{nearest(name, TASKS)}")
-    if len(event_shape) != 3 or min(event_shape) < 1:
-        raise UserError(f"image task {name!r}: shape {tuple(event_shape)}: give channels, height, "
-                        "width")  # fmt: skip
-    task = TASKS[name]
-    known = {
-        p.name: p for p in inspect.signature(task).parameters.values() if p.kind is p.KEYWORD_ONLY
-    }
+    task, who = TASKS[name], f"image task {name!r}"
+    shape = tuple(event_shape)
+    if len(shape) != 3 or min(shape) < 1:
+        raise UserError(f"{who}: shape {shape}: give channels, height, width")
+    parameters = inspect.signature(task).parameters.values()
+    known = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
     for option in options:
         if option not in known:
-            raise UserError(f"image task {name!r}: option {option!r}{nearest(option, known)}")
-    for option, parameter in known.items():
-        if parameter.default is parameter.empty and option not in options:
-            raise UserError(f"image task {name!r}: give its option {option!r}")
+            hint = nearest(option, known) if known else ": it takes none"
+            raise UserError(f"{who}: option {option!r}{hint}")
+    for option, default in known.items():
+        if default is inspect.Parameter.empty and option not in options:
+            raise UserError(f"{who}: give its option {option!r}")
     try:
-        return task(tuple(event_shape), generator, **options)
+        return task(shape, generator, **options)
     except ValueError as error:
-        raise UserError(f"image task {name!r}: {error}") from error
+        raise UserError(f"{who}: {error}") from error
 
 
 def box(shape: Shape, generator: torch.Generator) -> Operator:
