@@ -100,4 +100,4 @@ def narrowest_subtype(samples: Tensor) -> str:
 def _fits(steps: Tensor, subtype: str) -> bool:
     full = full_scale(subtype)
     low, high = steps.aminmax()
-    return -full <= low.round() and high.round() <= full - 1
+    return bool(-full <= low.round() and high.round() <= full - 1)

@@ -22,7 +22,7 @@ if __name__ == "__main__":
 
 
 def test_one_at_a_time_they_run_here_and_in_order() -> None:
-    jobs = {name: os.getpid for name in "ba"}
+    jobs = dict.fromkeys("ba", os.getpid)
     assert list(run_jobs(jobs, 1)) == [("b", os.getpid()), ("a", os.getpid())]
 
 
