@@ -11,6 +11,7 @@ from mgdm_audio.samplers.base import (
     on_latents,
     require,
     require_codec,
+    require_gaussian,
 )
 from mgdm_audio.samplers.daps import DAPS
 from mgdm_audio.samplers.ddnm import DDNM
@@ -76,4 +77,5 @@ __all__ = [
     "on_latents",
     "require",
     "require_codec",
+    "require_gaussian",
 ]

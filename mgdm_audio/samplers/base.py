@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mgdm_audio.diffusion import Codec, Level, Prior
 from mgdm_audio.errors import PairingError
-from mgdm_audio.measurement import Likelihood, Operator
+from mgdm_audio.measurement import GaussianLikelihood, Likelihood, Operator
 from mgdm_audio.rng import Generators
 
 OperatorT = TypeVar("OperatorT", bound=Operator)
@@ -114,6 +114,16 @@ def require(operator: Operator, kind: type[OperatorT], who: str) -> OperatorT:
     if not isinstance(operator, kind):
         raise PairingError(f"{who} needs a {kind.__name__}, got {type(operator).__name__}")
     return operator
+
+
+def require_gaussian(likelihood: Any, who: str) -> GaussianLikelihood:
+    """``likelihood``, or ``PairingError`` where the sampler ``who`` needs Gaussian noise."""
+    if not isinstance(likelihood, GaussianLikelihood):
+        raise PairingError(
+            f"{who} needs a GaussianLikelihood, got {type(likelihood).__name__}; "
+            "use a sampler that takes any, say mgdm"
+        )
+    return likelihood
 
 
 def require_codec(prior: Prior, who: str) -> Codec:

@@ -24,11 +24,11 @@ from mgdm_audio.diffusion.posterior import (
     predict_posterior,
 )
 from mgdm_audio.errors import PairingError
-from mgdm_audio.measurement import GaussianLikelihood, LinearOperator, MixtureSum
+from mgdm_audio.measurement import LinearOperator, MixtureSum
 from mgdm_audio.measurement.conjugate_gradient import conjugate_gradient
 from mgdm_audio.measurement.known_mixture import KnownMixture
 from mgdm_audio.rng import Generators, randn_like
-from mgdm_audio.samplers.base import require
+from mgdm_audio.samplers.base import require, require_gaussian
 
 Doubt = Posterior | JacobianPosterior
 MASK_STEPS = 20  # of conjugate gradients, for known samples under a covariance of bands
@@ -36,8 +36,7 @@ MASK_STEPS = 20  # of conjugate gradients, for known samples under a covariance 
 
 def require_linear_gaussian(likelihood: Any, who: str) -> None:
     """``PairingError`` unless y = A x + noise_std N(0, I) with a linear A."""
-    if not isinstance(likelihood, GaussianLikelihood):
-        raise PairingError(f"{who} needs a GaussianLikelihood, got {type(likelihood).__name__}")
+    likelihood = require_gaussian(likelihood, who)
     require(likelihood.operator, LinearOperator, who)  # type: ignore[type-abstract]
 
 

@@ -26,7 +26,7 @@ from mgdm_audio.broadcast import per_item
 from mgdm_audio.diffusion import Prior, karras_levels
 from mgdm_audio.measurement import GaussianLikelihood
 from mgdm_audio.rng import Generators, randn_like
-from mgdm_audio.samplers.base import OnStep, Step, initial_state
+from mgdm_audio.samplers.base import OnStep, Step, initial_state, require_gaussian
 from mgdm_audio.samplers.langevin import langevin
 
 
@@ -74,6 +74,8 @@ class DAPS:
     ) -> Tensor:
         """Algorithm 1: a draw of ``x_0: [batch, *event]`` given ``likelihood.y``."""
         levels = [*karras_levels(self.sigma_max, self.sigma_min, self.num_steps, self.rho), 0.0]
+        if self.tau > 0:
+            require_gaussian(likelihood, "DAPS(tau > 0)")
         weight = (likelihood.noise_std / self.tau) ** 2 if self.tau > 0 else 1.0
         x_t = initial_state(prior, likelihood, generator, x_T)
         x_t = x_t * (self.sigma_max / float(prior.schedule.sigma[-1]))  # to sigma_max N(0, I)

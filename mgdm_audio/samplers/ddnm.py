@@ -28,7 +28,7 @@ from torch import Tensor
 from mgdm_audio.diffusion import Prior, bridge, sample_bridge
 from mgdm_audio.measurement import GaussianLikelihood, LinearOperator, SpectralOperator
 from mgdm_audio.rng import Generators, randn_like
-from mgdm_audio.samplers.base import OnStep, Step, initial_state, require
+from mgdm_audio.samplers.base import OnStep, Step, initial_state, require, require_gaussian
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ class DDNM:
         on_step: OnStep | None = None,
     ) -> Tensor:
         """Algorithm 1: ``x_0: [batch, *event]``, in ``num_steps - 1`` denoiser calls."""
+        require_gaussian(likelihood, "DDNM")
         step = self._step_plus if self.plus else self._step
         kind = SpectralOperator if self.plus else LinearOperator
         require(likelihood.operator, kind, "DDNM+" if self.plus else "DDNM")  # type: ignore[type-abstract]

@@ -24,7 +24,7 @@ from torch import Tensor
 from mgdm_audio.diffusion import Prior
 from mgdm_audio.measurement import GaussianLikelihood, SpectralOperator
 from mgdm_audio.rng import Generators, randn_like
-from mgdm_audio.samplers.base import OnStep, Step, initial_state, require
+from mgdm_audio.samplers.base import OnStep, Step, initial_state, require, require_gaussian
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ class DDRM:
         on_step: OnStep | None = None,
     ) -> Tensor:
         """``x_0: [batch, *event]``, in ``num_steps - 1`` denoiser calls; ``x_T`` is pure noise."""
+        require_gaussian(likelihood, "DDRM")
         operator = require(likelihood.operator, SpectralOperator, "DDRM")  # type: ignore[type-abstract]
         schedule = prior.schedule
         grid = schedule.timesteps(self.num_steps)[::-1]

@@ -36,7 +36,14 @@ from torch import Tensor
 from mgdm_audio.diffusion import Prior, bridge
 from mgdm_audio.measurement import GaussianLikelihood, LinearOperator
 from mgdm_audio.rng import Generators, randn_like
-from mgdm_audio.samplers.base import OnStep, Step, initial_state, require, require_choices
+from mgdm_audio.samplers.base import (
+    OnStep,
+    Step,
+    initial_state,
+    require,
+    require_choices,
+    require_gaussian,
+)
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,7 @@ class DInG:
         on_step: OnStep | None = None,
     ) -> Tensor:
         """``x_0: [batch, *event]`` given ``likelihood.y``."""
+        require_gaussian(likelihood, "DInG")
         operator = require(likelihood.operator, LinearOperator, "DInG")  # type: ignore[type-abstract]
         grid = prior.schedule.timesteps(self.num_steps + 1)[::-1]
         x_t = initial_state(prior, likelihood, generator, x_T)

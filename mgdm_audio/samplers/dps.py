@@ -21,7 +21,7 @@ from mgdm_audio.broadcast import inner, per_item
 from mgdm_audio.diffusion import Prior, sample_bridge
 from mgdm_audio.measurement import GaussianLikelihood
 from mgdm_audio.rng import Generators
-from mgdm_audio.samplers.base import OnStep, Step, initial_state
+from mgdm_audio.samplers.base import OnStep, Step, initial_state, require_gaussian
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class DPS:
         on_step: OnStep | None = None,
     ) -> Tensor:
         """Algorithm 1: ``x_0: [batch, *event]``, in ``num_steps - 1`` denoiser calls."""
+        require_gaussian(likelihood, "DPS")
         grid = prior.schedule.timesteps(self.num_steps)[::-1]
         x = initial_state(prior, likelihood, generator, x_T)
         steps = list(pairwise(grid[:-1]))  # the last level is denoised and not guided (line 9)

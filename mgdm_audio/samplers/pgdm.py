@@ -24,7 +24,7 @@ from torch import Tensor
 from mgdm_audio.diffusion import Prior, sample_bridge
 from mgdm_audio.measurement import GaussianLikelihood, LinearOperator
 from mgdm_audio.rng import Generators
-from mgdm_audio.samplers.base import OnStep, Step, initial_state, require
+from mgdm_audio.samplers.base import OnStep, Step, initial_state, require, require_gaussian
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class PGDM:
         on_step: OnStep | None = None,
     ) -> Tensor:
         """Algorithm 1: ``x_0: [batch, *event]``, in ``num_steps - 1`` calls with a gradient."""
+        require_gaussian(likelihood, "PGDM")
         operator = require(likelihood.operator, LinearOperator, "PGDM")  # type: ignore[type-abstract]
         grid, schedule = prior.schedule.timesteps(self.num_steps)[::-1], prior.schedule
         x = initial_state(prior, likelihood, generator, x_T)

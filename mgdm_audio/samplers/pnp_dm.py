@@ -29,7 +29,14 @@ from torch import Tensor
 from mgdm_audio.diffusion import Prior
 from mgdm_audio.measurement import GaussianLikelihood, LinearOperator
 from mgdm_audio.rng import Generators, randn_like
-from mgdm_audio.samplers.base import OnStep, Step, initial_state, require, require_choices
+from mgdm_audio.samplers.base import (
+    OnStep,
+    Step,
+    initial_state,
+    require,
+    require_choices,
+    require_gaussian,
+)
 from mgdm_audio.samplers.langevin import langevin
 
 
@@ -72,6 +79,8 @@ class PnPDM:
         on_step: OnStep | None = None,
     ) -> Tensor:
         """Algorithm 1: a draw of ``x_0: [batch, *event]`` given ``likelihood.y``."""
+        if self.likelihood_step == "exact":
+            require_gaussian(likelihood, "PnPDM(exact)")
         grid = self._grid(prior)
         x = initial_state(prior, likelihood, generator, x_T)
         for k in range(self.num_steps):

@@ -30,7 +30,13 @@ from mgdm_audio.diffusion import Prior
 from mgdm_audio.measurement import GaussianLikelihood, LinearOperator
 from mgdm_audio.rng import Generators, randn_like
 from mgdm_audio.samplers.adam import Adam
-from mgdm_audio.samplers.base import OnStep, Step, initial_state, likelihood_gradient
+from mgdm_audio.samplers.base import (
+    OnStep,
+    Step,
+    initial_state,
+    likelihood_gradient,
+    require_gaussian,
+)
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,7 @@ class REDDiff:
         on_step: OnStep | None = None,
     ) -> Tensor:
         """Algorithm 1: the estimate ``mu: [batch, *event]``; ``x_T`` is the first eps sigma_T."""
+        require_gaussian(likelihood, "REDDiff")
         schedule, operator = prior.schedule, likelihood.operator
         eps = initial_state(prior, likelihood, generator, x_T) / float(schedule.sigma[-1])
         if isinstance(operator, LinearOperator):

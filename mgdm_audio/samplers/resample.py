@@ -34,7 +34,14 @@ from mgdm_audio.diffusion import Prior, bridge, ddim, sample_bridge
 from mgdm_audio.measurement import GaussianLikelihood
 from mgdm_audio.rng import Generators, randn_like
 from mgdm_audio.samplers.adam import Adam
-from mgdm_audio.samplers.base import OnStep, Step, initial_state, on_latents, require_codec
+from mgdm_audio.samplers.base import (
+    OnStep,
+    Step,
+    initial_state,
+    on_latents,
+    require_codec,
+    require_gaussian,
+)
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,7 @@ class ReSample:
 
         ``x_T`` and what ``on_step`` is shown are latents, ``[batch, *latent]``.
         """
+        require_gaussian(likelihood, "ReSample")
         codec = require_codec(prior, "ReSample")
         on_z, third = on_latents(likelihood, prior), self.num_steps // 3
         schedule, eta = prior.schedule, self.eta
