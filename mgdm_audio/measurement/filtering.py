@@ -24,7 +24,9 @@ class Blur(LinearOperator):
     ``ValueError`` for a kernel of another number of axes or of even length.
     """
 
-    def __init__(self, kernel: Tensor, size: Sequence[int], *, padding: Padding = "reflect"):
+    def __init__(
+        self, kernel: Tensor, size: Sequence[int], *, padding: Padding = "reflect"
+    ) -> None:
         if kernel.ndim != len(size) or any(taps % 2 == 0 for taps in kernel.shape):
             raise ValueError(
                 f"a kernel {list(kernel.shape)} for size {list(size)}: give an odd length per axis"
