@@ -283,6 +283,26 @@ def test_files_of_others_are_not_replaced(one: Any) -> None:
     assert notes.read_text() == "mine"
 
 
+def test_a_single_sample_is_padded_and_said(one: Any) -> None:
+    root, out, _ = one
+    put(root / "a" / "stems" / "S01.flac", noise(9, FRAMES + 1))
+    run(root, out)
+    why = f"{FRAMES} of {FRAMES + 1} samples"
+    assert records(out)["all/a"]["decisions"] == [
+        {"of": f"stems/{name}.flac", "what": "padded", "why": why} for name in ("S00", "S02", "S03")
+    ]
+
+
+def test_a_track_that_was_damaged_since_leaves_the_manifest(one: Any) -> None:
+    root, out, _ = one
+    run(root, out)
+    before = contents(out)
+    (root / "a" / "stems" / "S00.flac").write_bytes(b"")
+    assert states(run(root, out)) == {"all/a": "failed"}
+    # What was made of the whole source stays on the disk.
+    assert contents(out) == before | {MANIFEST: b""}
+
+
 @pytest.mark.parametrize("out", [".", "train", "train/Track00001", "x/.."])
 def test_the_output_may_not_lie_among_the_tracks(out: str, tmp_path: Path) -> None:
     pytest.importorskip("yaml")
@@ -292,6 +312,9 @@ def test_the_output_may_not_lie_among_the_tracks(out: str, tmp_path: Path) -> No
     with pytest.raises(UserError, match="lies among the tracks"):
         run(tmp_path, tmp_path / out)
     assert contents(tmp_path) == before
+    small_track(tmp_path / "x" / "all" / "set" / "Track00001", 1)
+    with pytest.raises(UserError, match="lies among the tracks"):
+        run(tmp_path / "x" / "all" / "set", tmp_path / "x")
     assert states(run(tmp_path, tmp_path / "stems")) == {"train/Track00001": "made"}
 
 
