@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mgdm_audio.audio.bandwidth import share_residual
     from mgdm_audio.audio.io import Audio, read, write
-    from mgdm_audio.audio.metrics import si_sdr, si_sdr_improvement
+    from mgdm_audio.audio.mel import log_mel_l1
+    from mgdm_audio.audio.metrics import sdr, si_sdr, si_sdr_improvement
     from mgdm_audio.audio.pcm import common_gain, quantise_together
     from mgdm_audio.audio.resampling import resample, resample_back
     from mgdm_audio.audio.scoring import score_folders
@@ -20,6 +21,8 @@ _HOMES = {
     "Audio": "io",
     "read": "io",
     "write": "io",
+    "log_mel_l1": "mel",
+    "sdr": "metrics",
     "si_sdr": "metrics",
     "si_sdr_improvement": "metrics",
     "common_gain": "pcm",
@@ -35,11 +38,13 @@ __all__ = [
     "Audio",
     "common_gain",
     "cut",
+    "log_mel_l1",
     "quantise_together",
     "read",
     "resample",
     "resample_back",
     "score_folders",
+    "sdr",
     "share_residual",
     "si_sdr",
     "si_sdr_improvement",

@@ -1,9 +1,11 @@
 """BSS Eval v4 by museval, without the rest of museval, which wants ffmpeg when it is imported."""
 
+import json
 from functools import cache
 from importlib.machinery import PathFinder
 from importlib.metadata import version
 from importlib.util import find_spec, module_from_spec
+from math import nan
 from statistics import median
 from types import ModuleType
 from typing import Any
@@ -79,7 +81,7 @@ def bss_eval(
 def to_museval(values: dict[str, np.ndarray], stems: list[str]) -> dict[str, Any]:
     """The form of museval's ``TrackStore``, unrounded; None stands for NaN and, as there, infinity.
 
-    With NaN in place of None it is what museval's ``EvalStore`` reads.
+    ``museval_text`` is it as a file.
     """
     targets = []
     for k, stem in enumerate(stems):
@@ -90,6 +92,22 @@ def to_museval(values: dict[str, np.ndarray], stems: list[str]) -> dict[str, Any
             frames.append({"time": i * SECONDS, "duration": SECONDS, "metrics": kept})
         targets.append({"name": stem, "frames": frames})
     return {"targets": targets, "museval_version": version("museval")}
+
+
+def museval_text(store: dict[str, Any]) -> str:
+    """The JSON that museval's ``EvalStore`` reads, with NaN, as museval writes it, for None."""
+    targets = [
+        {
+            "name": target["name"],
+            "frames": [
+                frame
+                | {"metrics": {k: nan if v is None else v for k, v in frame["metrics"].items()}}
+                for frame in target["frames"]
+            ],
+        }
+        for target in store["targets"]
+    ]
+    return json.dumps(store | {"targets": targets}, indent=2) + "\n"
 
 
 def median_over_frames(store: dict[str, Any], name: str) -> list[float | None]:

@@ -13,9 +13,9 @@ FLOOR = 1e-8  # of power: -80 dB
 def log_mel(samples: Tensor, sample_rate: int) -> Tensor:
     """Log-mel spectrogram in dB: [..., time] -> [..., frame, band], float32.
 
-    Power of a Hann-windowed STFT (93 ms every 23 ms, zeros around the ends; a sine of amplitude 1
-    has -6 dB at its peak), summed over 80 triangles of height 1 on Slaney's mel scale from 0 Hz to
-    half the rate, and no less than -80 dB.
+    Power of an STFT (Hann windows of 93 ms every 23 ms, zeros around the ends) over the square of
+    the window's sum: a sine of amplitude 1 has a peak of -6 dB. The bins are summed over 80
+    triangles of height 1 on Slaney's mel scale from 0 Hz to half the rate; less than -80 dB is -80.
     """
     from torchaudio.functional import melscale_fbanks
 

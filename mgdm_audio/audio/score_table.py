@@ -32,8 +32,10 @@ def to_text(result: dict[str, Any]) -> str:
                 row = "  ".join(f"{c:>{w}}" for c, w in zip(row, widths, strict=True))
             lines.append(f"{name:<{width}}  {row}\n")
         blocks.append("".join(lines))
-    notes = _notes(result, "si_sdri" not in result["summaries"])  # else its table has said so
-    return "\n".join([*blocks, *notes])
+    skipped = "si_sdri" not in result["summaries"]  # else its table has said so
+    if notes := "".join(_notes(result, skipped)):
+        blocks.append(notes)
+    return "\n".join(blocks)
 
 
 def to_markdown(result: dict[str, Any]) -> str:
@@ -47,6 +49,7 @@ def to_markdown(result: dict[str, Any]) -> str:
             cells.append(" ".join([_number(summary["value"].get(stem)), _interval(summary, stem)]))
         cells = [cell.strip() for cell in [*cells, str(summary["n"])]]
         lines.append("| " + " | ".join(cells) + " |")
+    # A blank line makes each note a paragraph of its own.
     return "\n".join([*lines, "", *_notes(result, True)])
 
 

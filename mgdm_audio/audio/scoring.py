@@ -1,17 +1,14 @@
 """Scoring folders of separated tracks against folders of true stems."""
 
-import json
 import re
-import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Sequence
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from mgdm_audio.atomic import write_text
+from mgdm_audio.audio.bss_eval import museval_text
+from mgdm_audio.audio.jobs import run_jobs
 from mgdm_audio.audio.metric_registry import Entry, Metric, find_metrics
 from mgdm_audio.audio.result_folder import require_writable
 from mgdm_audio.audio.stems import find_stems
@@ -51,7 +48,7 @@ def score_folders(
     cache: Path | None = None,
     nj: int = 1,
     museval: Path | None = None,
-    on_track: Callable[[str], None] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Scores of every stem of every track under ``reference``, as plain JSON values.
 
@@ -63,7 +60,7 @@ def score_folders(
     computed again. ``nj``: so many tracks at a time, each in a process; a script that asks for
     more than 1 must be importable, with its work under ``if __name__ == "__main__"``. ``museval``:
     a folder for ``test/<track>.json``, which ``museval.EvalStore().add_eval_dir`` reads.
-    ``on_track(track)`` is called after each.
+    ``on_progress(done, total)`` is called after each track.
 
     Result: ``tracks``, {track: {column: {stem: score or None, "all": mean}, ...}}; ``summaries``,
     {column: {"metric", "title", "over_tracks", "value": {stem: score}, "n", "interval_95"}} of the
@@ -86,18 +83,18 @@ def score_folders(
         for track, (truth, found) in pairs.items()
     }
     tracks, stores = {}, {}
-    for track, entries in _run(jobs, nj):
+    for track, entries in run_jobs(jobs, nj):
         stores[track] = entries.get("bss", {}).pop("museval", None)
         tracks[track] = _merge(entries)
-        if on_track:
-            on_track(track)
+        if on_progress:
+            on_progress(len(tracks), len(jobs))
     summaries = _summaries(chosen, tracks)
     if not summaries:
         name, first = next(iter(tracks.items()))
         raise UserError(f"{reference}: no track can be scored; {name}: {_why_nothing(first)}")
     for track, store in stores.items():
         if museval is not None:
-            write_text(museval / "test" / f"{track}.json", _museval_text(store))
+            write_text(museval / "test" / f"{track}.json", museval_text(store))
     result: dict[str, Any] = {"tracks": tracks}
     if "si_sdri" in summaries:
         result["summary"] = summarise([t["si_sdri"] for t in tracks.values() if "si_sdri" in t])
@@ -116,31 +113,6 @@ def _pair(reference: Path, estimate: Path) -> dict[str, tuple[Stems, Stems]]:
         if len(files) < 2:
             raise UserError(f"{reference / track}: holds one stem; separation needs two or more")
     return {t: (files, {s: found[t][s] for s in files}) for t, files in truth.items()}
-
-
-def _run(
-    jobs: Mapping[str, Callable[[], dict[str, Entry]]], nj: int
-) -> Iterator[tuple[str, dict[str, Entry]]]:
-    if nj == 1:
-        yield from ((track, job()) for track, job in jobs.items())
-        return
-    # Fresh processes: a fork of one with threads may hang. The initializer lets Ctrl-C end them.
-    with ProcessPoolExecutor(
-        min(nj, len(jobs)),
-        get_context("spawn"),
-        initializer=signal.signal,
-        initargs=(signal.SIGINT, signal.SIG_DFL),
-    ) as pool:
-        futures = {track: pool.submit(job) for track, job in jobs.items()}
-        try:
-            for track, future in futures.items():
-                yield track, future.result()
-        except BrokenProcessPool:
-            raise UserError(
-                f"{track}: a scoring process was killed, perhaps for want of memory; lower --nj"
-            ) from None
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)  # after an error; else all is done
 
 
 def _merge(entries: dict[str, Entry]) -> Entry:
@@ -170,12 +142,3 @@ def _summaries(metrics: dict[str, Metric], tracks: dict[str, Entry]) -> dict[str
 def _why_nothing(entry: Entry) -> str:
     reasons = [why for stems in entry.get("unscored", {}).values() for why in stems.values()]
     return str(entry.get("skipped") or next(iter(reasons), "no metric has a value"))
-
-
-def _museval_text(store: dict[str, Any]) -> str:
-    """museval writes what has no score as NaN, which is no JSON but what its reader expects."""
-    for target in store["targets"]:
-        for frame in target["frames"]:
-            scores = frame["metrics"].items()
-            frame["metrics"] = {k: float("nan") if v is None else v for k, v in scores}
-    return json.dumps(store, indent=2) + "\n"

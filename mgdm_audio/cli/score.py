@@ -1,7 +1,6 @@
 """``mgdm-audio score``: how near separated tracks come to their true stems."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +62,10 @@ def score(
     Scores in the cache are not computed again, so that the same command continues what was stopped;
     a changed file or metric is. The cache may be deleted at any time.
     """
-    from tqdm import tqdm
-
     from mgdm_audio.atomic import write_text
     from mgdm_audio.audio.score_table import to_csv, to_markdown, to_text
     from mgdm_audio.audio.scoring import score_folders
+    from mgdm_audio.cli.progress import progress
     from mgdm_audio.errors import UserError
 
     for out in outs:
@@ -76,7 +74,7 @@ def score(
     if cache is None and outs:
         cache = outs[0].parent / ".scores"
     names = [name.strip() for name in metrics.split(",") if name.strip()]
-    with tqdm(unit="track", leave=False, disable=not sys.stderr.isatty()) as bar:
+    with progress("scoring") as update:
         result = score_folders(
             reference,
             estimate,
@@ -84,7 +82,7 @@ def score(
             cache=cache,
             nj=nj,
             museval=museval,
-            on_track=lambda _: bar.update(),
+            on_progress=update,
         )
     click.echo(to_text(result), nl=False)
     writers = {".csv": to_csv, ".md": to_markdown}

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mgdm_audio.audio.metrics import si_sdr, si_sdr_improvement, why_none, windows
+from mgdm_audio.audio.metrics import sdr, si_sdr, si_sdr_improvement, why_none, windows
 
 RATE = 100  # a window is then 400 samples: small enough for loops over samples
 
@@ -75,6 +75,16 @@ def test_values_computed_by_hand() -> None:
     assert si_sdr(torch.tensor([3.0, 4.0]), torch.zeros(2)).item() == pytest.approx(
         10 * math.log10(1e-8 / 25), abs=1e-6
     )
+
+
+def test_plain_sdr_by_hand() -> None:
+    s = torch.tensor([3.0, 4.0])
+    # ||s||^2 = 25; the errors' energies are 1, 25 (silence: 0 dB) and 25 (twice as loud: 0 dB).
+    for e, energy in (([3.0, 3.0], 1), ([0.0, 0.0], 25), ([6.0, 8.0], 25)):
+        assert sdr(torch.tensor(e), s).item() == pytest.approx(
+            10 * math.log10(25 / energy), abs=1e-6
+        )
+    assert sdr(s, s).item() == pytest.approx(10 * math.log10(25 / 1e-8), abs=1e-6)
 
 
 def test_the_mean_is_not_removed() -> None:

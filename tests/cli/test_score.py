@@ -10,7 +10,9 @@ import torch
 from click.testing import CliRunner, Result
 from torch import Tensor
 
+from mgdm_audio.audio.metric_registry import METRICS
 from mgdm_audio.audio.metrics import si_sdr_improvement
+from mgdm_audio.audio.score_table import to_csv, to_markdown, to_text
 from mgdm_audio.cli.main import main
 
 RATE, TIME = 2000, 12_000  # 6 s: two windows
@@ -230,6 +232,55 @@ def test_an_unwritable_output(folders: tuple[Path, Path]) -> None:
     result = run(folders, "--out", str(folders[0] / "none" / "scores.json"))
     assert result.exit_code == 1
     assert "make it first" in result.stderr
+
+
+def test_all_metrics_are_in_the_help() -> None:
+    text = CliRunner().invoke(main, ["score", "--help"]).output
+    for name in METRICS:
+        assert f"\n    {name} " in text
+
+
+def test_the_suffix_of_an_output_is_its_form(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    outs = [tmp_path / name for name in ("scores.json", "scores.csv", "scores.md")]
+    arguments = [word for out in outs for word in ("-o", str(out))]
+    result = run(folders, "--metrics", "si-sdri, sdr,mel", *arguments)
+    assert result.exit_code == 0, result.output
+    found = json.loads(outs[0].read_text())
+    assert list(found["summaries"]) == ["si_sdri", "sdr", "mel"]
+    assert outs[1].read_text() == to_csv(found)
+    assert outs[2].read_text() == to_markdown(found)
+    assert result.output.startswith(to_text(found))
+    # The cache is beside them, and gives the same bytes.
+    before = [out.read_bytes() for out in outs]
+    stored = {path: path.stat().st_mtime_ns for path in (tmp_path / ".scores").iterdir()}
+    assert len(stored) == 9
+    assert run(folders, "--metrics", "si-sdri,sdr,mel", *arguments).output == result.output
+    assert [out.read_bytes() for out in outs] == before
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / ".scores").iterdir()} == stored
+
+
+def test_without_an_output_nothing_is_written(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    assert run(folders).exit_code == 0
+    assert sorted(tmp_path.rglob("*")) == before
+    assert run(folders, "--cache", str(tmp_path / "cache")).exit_code == 0
+    assert len(list((tmp_path / "cache").iterdir())) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--metrics", "si_sdr"], "metric 'si_sdr' is unknown; did you mean si-sdr"),
+        (["--metrics", ","], "no metrics are named; known: bss, mel, sdr, si-sdr, si-sdri"),
+        (["--museval", "frames"], "frames: museval's files hold the metric bss; add it"),
+        (["--cache", "/dev/null"], "/dev/null: cannot be written"),
+    ],
+)
+def test_options_that_do_not_fit(folders: tuple[Path, Path], options: list[str], says: str) -> None:
+    result = run(folders, *options)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert says in result.stderr
+    assert result.stderr.count("\n") == 1
 
 
 def test_both_folders_must_be_named() -> None:
