@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "mgdm_audio"
 LAYERS = [
     {"errors"},
-    {"rng", "config", "broadcast", "atomic"},
+    {"rng", "config", "broadcast", "atomic", "sharding"},
     {"diffusion", "measurement"},
     {"samplers", "networks"},
     {"checkpoint"},
