@@ -215,11 +215,11 @@ class Generator:
                     share = (record.index + 1) / record.total
                     on_progress(int(1000 * (chunk + share)), 1000 * chunks)
 
-            started, before = time.monotonic(), (self.calls.forward, self.calls.gradient)
+            started, before = time.monotonic(), self.calls.counts
             y = None if heard is None else gain * heard
             x = self._draw(y, names, time_, seed, list(indices), step).cpu() / gain
             seconds = (time.monotonic() - started) / len(indices)
-            calls = (self.calls.forward - before[0], self.calls.gradient - before[1])
+            calls = {way: count - before[way] for way, count in self.calls.counts.items()}
             for index, sources in zip(indices, x, strict=True):
                 sources = resample_back(sources, rate, sample_rate, length)
                 stems = {
@@ -230,7 +230,7 @@ class Generator:
                 report = self._report(shape, names, seed, index, seconds) | {
                     "input": {} if given is None else given.inputs,
                     "level_gain": gain,
-                    "denoiser_calls": {"forward": calls[0], "gradient": calls[1]},
+                    "denoiser_calls": calls,
                 }
                 yield Sample(stems, frozenset(names), sample_rate, report)
 

@@ -261,7 +261,7 @@ class Separator:
 
         ``draws`` replaces the preset's number. ``keep_draws``: each of them is in the result.
         """
-        started, before = time.monotonic(), (self.calls.forward, self.calls.gradient)
+        started, before = time.monotonic(), self.calls.counts
         rate, draws = self.loaded.sample_rate, draws or self.preset.draws
         # A power of two rounds nothing, and at full scale no square over- or underflows float32.
         exponent = math.frexp(float(samples.abs().max()))[1]
@@ -285,8 +285,7 @@ class Separator:
         std = dict(zip(self.stems, found.std.cpu().transpose(0, 1) * unit, strict=True))
         report = self._report(samples, sample_rate, draws, seed, time.monotonic() - started)
         report["denoiser_calls"] = {
-            "forward": self.calls.forward - before[0],
-            "gradient": self.calls.gradient - before[1],
+            way: count - before[way] for way, count in self.calls.counts.items()
         }
         hop = round(STD_HOP * rate) / rate
         return Separation(

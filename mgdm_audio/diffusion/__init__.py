@@ -9,6 +9,7 @@ from mgdm_audio.diffusion.bridge import (
     sample_forward,
 )
 from mgdm_audio.diffusion.codec import Codec
+from mgdm_audio.diffusion.counting import counted
 from mgdm_audio.diffusion.denoiser import (
     CallCounter,
     Denoiser,
@@ -18,6 +19,14 @@ from mgdm_audio.diffusion.denoiser import (
 )
 from mgdm_audio.diffusion.gaussian import GaussianDenoiser
 from mgdm_audio.diffusion.joint import JointDenoiser, join
+from mgdm_audio.diffusion.posterior import (
+    Covariance,
+    JacobianPosterior,
+    MixtureDenoiser,
+    Posterior,
+    posterior_of,
+    predict_posterior,
+)
 from mgdm_audio.diffusion.prior import Prior
 from mgdm_audio.diffusion.schedule import Level, NoiseSchedule, karras_levels
 
@@ -25,20 +34,27 @@ __all__ = [
     "BridgeCoefficients",
     "CallCounter",
     "Codec",
+    "Covariance",
     "Denoiser",
     "EDMDenoiser",
     "EpsDenoiser",
     "GaussianDenoiser",
+    "JacobianPosterior",
     "JointDenoiser",
     "Level",
+    "MixtureDenoiser",
     "NoiseSchedule",
+    "Posterior",
     "Prior",
     "VDenoiser",
     "bridge",
+    "counted",
     "ddim",
     "ddim_step",
     "join",
     "karras_levels",
+    "posterior_of",
+    "predict_posterior",
     "sample_bridge",
     "sample_forward",
 ]

@@ -94,13 +94,13 @@ class VDenoiser:
 class CallCounter:
     """A denoiser or network that counts how often it is called, a batch counting once.
 
-    ``gradient`` counts the calls that a vector-Jacobian product will go back through, ``forward``
-    all others: the two columns in which the paper's costs are given. All else is passed through.
+    ``gradient`` counts the calls that a vector-Jacobian product may go back through, ``forward``
+    all others: the two columns in which the paper's costs are given. ``backward`` counts the
+    products themselves, of which one call may see several, or none. All else is passed through.
 
-    With ``timed`` set, ``seconds`` adds up the wall time spent inside, and ``backward`` counts the
-    vector-Jacobian products, of which one call may see several. A backward pass is timed from when
-    the gradient of a result is complete, before it enters, to when the gradient of ``x`` is; what
-    autograd does between ``x`` and the sampler's own variables is the sampler's time. An
+    With ``timed`` set, ``seconds`` adds up the wall time spent inside. A backward pass is timed
+    from when the gradient of a result is complete, before it enters, to when the gradient of ``x``
+    is; what autograd does between ``x`` and the sampler's own variables is the sampler's time. An
     accelerator is synchronised before the clock is read, so that its queue is in the time.
     """
 
@@ -117,42 +117,47 @@ class CallCounter:
         return result
 
     @property
+    def counts(self) -> dict[str, int]:
+        """All three numbers by name, for reports."""
+        return {"forward": self.forward, "gradient": self.gradient, "backward": self.backward}
+
+    @property
     def posterior(self) -> Callable[..., Any]:
         """The network's own ``posterior`` (a call like any other); missing where it has none."""
         return partial(self._call, self.denoiser.posterior)
 
     def _call(self, function: Callable[..., Any], x: Tensor, *rest: Any) -> Any:
-        differentiated = torch.is_grad_enabled() and x.requires_grad
-        if differentiated:
+        if torch.is_grad_enabled() and x.requires_grad:
             self.gradient += 1
-        else:
-            self.forward += 1
-        if not self.timed:
-            return function(x, *rest)
-        return (self._time_both_ways if differentiated else self._time)(function, x, *rest)
+            return self._both_ways(function, x, *rest)
+        self.forward += 1
+        return self._forth(function, x, *rest)
 
-    def _time(self, function: Callable[..., Any], x: Tensor, *rest: Any) -> Any:
-        begun = _clock(x)
+    def _now(self, x: Tensor) -> float:
+        return _clock(x) if self.timed else 0.0
+
+    def _forth(self, function: Callable[..., Any], x: Tensor, *rest: Any) -> Any:
+        begun = self._now(x)
         result = function(x, *rest)
-        self.seconds += _clock(x) - begun
+        self.seconds += self._now(x) - begun
         return result
 
-    def _time_both_ways(self, function: Callable[..., Any], x: Tensor, *rest: Any) -> Any:
+    def _both_ways(self, function: Callable[..., Any], x: Tensor, *rest: Any) -> Any:
         begun: list[float] = []  # when the backward pass under way came in
 
         def enter(gradient: Tensor) -> None:
             if not begun:  # else another of the results came first
-                begun.append(_clock(gradient))
+                begun.append(self._now(gradient))
 
         def leave(gradient: Tensor) -> None:
             if begun:  # else no network was between: x came back as it went in
-                self.seconds += _clock(gradient) - begun.pop()
+                self.seconds += self._now(gradient) - begun.pop()
                 self.backward += 1
 
         # A tensor of our own: the gradient of x itself may have other terms, and be complete late.
         x = x.view_as(x)
         x.register_hook(leave)
-        result = self._time(function, x, *rest)
+        result = self._forth(function, x, *rest)
         for part in result if isinstance(result, tuple) else (result,):
             if part.requires_grad:
                 part.register_hook(enter)

@@ -31,13 +31,15 @@ def square_root(matvec: Callable[[Tensor], Tensor], b: Tensor, steps: int) -> Te
         norm = norm.where(norm > 10 * torch.finfo(b.dtype).eps * diagonal[0].abs(), 0)
         off.append(norm)
         basis.append(w * per_item(torch.where(norm > 0, 1 / norm, 0), w))
-    tridiagonal = torch.diag_embed(torch.stack(diagonal, 1).double())
+    # On the CPU: the matrix is small, and Apple's GPU has neither float64 nor this decomposition.
+    tridiagonal = torch.diag_embed(torch.stack(diagonal, 1).cpu().double())
     if steps > 1:
-        side = torch.diag_embed(torch.stack(off[:-1], 1).double(), 1)
+        side = torch.diag_embed(torch.stack(off[:-1], 1).cpu().double(), 1)
         tridiagonal = tridiagonal + side + side.mT
     values, vectors = torch.linalg.eigh(tridiagonal)
     weights = (vectors * values.clamp(min=0).sqrt()[:, None] @ vectors.mT)[:, :, 0]
+    weights = weights.to(b.dtype).to(b.device)
     root = torch.zeros_like(b)
     for j in range(steps):
-        root += per_item(length * weights[:, j].to(length), b) * basis[j]
+        root += per_item(length * weights[:, j], b) * basis[j]
     return root

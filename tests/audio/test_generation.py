@@ -48,7 +48,7 @@ def test_all_stems_come_from_nothing_at_the_length_asked_for(make: Make) -> None
     assert tuple(sample.stems) == STEMS
     assert stacked(sample).shape == (4, 1, 2205)
     assert (sample.sample_rate, sample.given) == (RATE, frozenset())
-    assert sample.report["denoiser_calls"] == {"forward": 3, "gradient": 0}
+    assert sample.report["denoiser_calls"] == {"forward": 3, "gradient": 0, "backward": 0}
     assert torch.equal(sample.mixture, stacked(sample).double().sum(0).float())
 
 

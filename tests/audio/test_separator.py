@@ -376,7 +376,7 @@ def test_a_file_comes_with_a_report(make: Make, tmp_path: Path) -> None:
         "device_reason": "asked for",
         "precision": "float32",
         # 2 channels x 3 draws in batches of 5, two steps each.
-        "denoiser_calls": {"forward": 4, "gradient": 0},
+        "denoiser_calls": {"forward": 4, "gradient": 0, "backward": 0},
     }
     again = separator.separate_file(path, draws=1)
     assert again.report["denoiser_calls"]["forward"] == 2  # of this file alone

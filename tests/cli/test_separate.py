@@ -103,7 +103,11 @@ def test_it_writes_the_stems_and_how_they_were_made(separate: Separate) -> None:
         "seed": 3,
         "device": "cpu",
         "device_reason": "asked for",
-        "denoiser_calls": {"forward": 8, "gradient": 0},  # 2 channels x 2 draws x 2 steps
+        "denoiser_calls": {  # 2 channels x 2 draws x 2 steps
+            "forward": 8,
+            "gradient": 0,
+            "backward": 0,
+        },
         "subtype": "PCM_24",
         "gain": 1.0,
     }

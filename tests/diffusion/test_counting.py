@@ -7,7 +7,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from mgdm_audio.diffusion import CallCounter, denoiser
+from mgdm_audio.diffusion import (
+    CallCounter,
+    GaussianDenoiser,
+    NoiseSchedule,
+    Prior,
+    counted,
+    denoiser,
+)
+from mgdm_audio.measurement import GaussianLikelihood, MixtureSum
+from mgdm_audio.samplers import DPS, WienerGuidance
 
 SIGMA = torch.tensor(1.0)
 
@@ -97,11 +106,42 @@ def test_a_network_with_two_results_is_timed_by_whichever_is_used(
     assert counter.backward == 1
 
 
-def test_without_being_asked_it_reads_no_clock_and_changes_no_graph(clock: Clock) -> None:
-    counter = CallCounter(lambda x, sigma: x)
+def test_without_being_asked_it_counts_as_well_but_reads_no_clock(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(x: Tensor) -> float:
+        raise AssertionError("the clock was read")
+
+    monkeypatch.setattr(denoiser, "_clock", refuse)
+    counter = CallCounter(spend(clock, 1, 10))
     x = torch.ones(2, requires_grad=True)
-    assert counter(x, SIGMA) is x
-    assert (counter.gradient, counter.seconds, counter.backward) == (1, 0, 0)
+    out = counter(x, SIGMA)
+    assert counter.counts == {"forward": 0, "gradient": 1, "backward": 0}
+    for _ in range(3):
+        product = torch.autograd.grad(out, x, torch.ones_like(out), retain_graph=True)[0]
+        assert torch.equal(product, torch.full((2,), 3.0))
+    counter(x.detach(), SIGMA)
+    assert counter.counts == {"forward": 1, "gradient": 1, "backward": 3}
+    assert counter.seconds == 0
+
+
+@pytest.mark.parametrize(
+    ("sampler", "gradient", "backward"),
+    [
+        (DPS(num_steps=4), 2, 2),
+        # Three levels with a linearisation each. C is a multiple of I, so one step of conjugate
+        # gradients solves; it is checked by a second product, and a third makes the correction.
+        (WienerGuidance(3, covariance="jacobian"), 3, 9),
+    ],
+    ids=["dps", "wiener, jacobian"],
+)
+def test_products_with_a_jacobian_do_not_hide(sampler: Any, gradient: int, backward: int) -> None:
+    prior, calls = counted(Prior(GaussianDenoiser(torch.eye(8)), NoiseSchedule.karras(), (2, 4)))
+    y = torch.ones(1, 1, 4, dtype=torch.float64)
+    sampler.sample(
+        prior, GaussianLikelihood(MixtureSum(2), y, 0.1), generator=torch.Generator().manual_seed(0)
+    )
+    assert (calls.gradient, calls.backward) == (gradient, backward)
 
 
 def test_a_denoiser_that_gives_back_its_input_can_be_timed(clock: Clock) -> None:
