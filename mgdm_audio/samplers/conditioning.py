@@ -52,9 +52,9 @@ def explain(
     Without ``spread`` it is the gradient of log N(y; A mean, A C A^T + sigma_y^2 I) in the mean. A
     ``spread`` > 0, [] or [batch], adds the doubt about x_t itself: see ``condition_state``.
     Closed form for a mixture, known sources or both (``KnownMixture``), where C is diagonal in a
-    transform that commutes with a sum. Known samples (``Mask``) commute with no transform of time:
-    where C is one of bands they take ``MASK_STEPS`` conjugate gradients, as all other operators
-    take as many as it needs. ``PairingError`` where a Jacobian is no covariance.
+    transform that commutes with a sum. Everything else takes conjugate gradients; but known samples
+    (``Mask``), which commute with no transform of time, under a covariance of bands only
+    ``MASK_STEPS`` of them. ``PairingError`` where a Jacobian is no covariance.
     """
     if isinstance(operator, MixtureSum) and _separable(posterior):
         total = operator.mixed_variance(posterior.variance)
@@ -78,11 +78,11 @@ def correction(
 ) -> Tensor:
     """``C explain(...)``: ``[batch, *event]``. Without ``spread``, E[x_0 | y] - mean.
 
-    For known samples under a covariance of bands, what the iterations leave of the residual is
-    explained as if every sample had its source's mean variance. So the known samples and the sum
-    are met to sigma_y at any level, and how far the known ones reach into their neighbours' time
-    is exact once the iterations converge, which takes 20 of them at a noise level of .003 and more
-    than 300 at .3.
+    For known samples under a covariance of bands, what ``MASK_STEPS`` leave of the residual is
+    explained as if every sample had its source's mean variance: the known samples and the sum are
+    then met to sigma_y at any level. How far they reach into the time beside them is exact once the
+    iterations converge, which under the bundled prior takes 20 at a noise level of .003 and more
+    than 300 at .3. With ``spread`` the iterations are all there is; ``condition_clean`` has none.
     """
     if isinstance(operator, MixtureSum) and _separable(posterior):
         # One gain a source: dividing by small variances and multiplying by them again would leave
