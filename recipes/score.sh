@@ -8,6 +8,7 @@ set -euo pipefail
 reference=           # folder of true stems, <track>/<stem>.wav or .flac
 exp=                 # folder with estimates/; scores/ is put beside it
 name=test            # what RESULTS calls this set of tracks
+nj=1                 # tracks at a time
 results=             # Markdown file that holds the table
 venv=${VENV:-.venv}  # virtual environment, or none
 stage=0              # first stage
@@ -28,7 +29,7 @@ if at_stage 0 "score"; then
             continue
         fi
         echo "$system"
-        mgdm-audio score --reference "$reference" --estimate "$folder" -o "$scores"
+        mgdm-audio score --reference "$reference" --estimate "$folder" -o "$scores" --nj "$nj"
     done
 fi
 

@@ -1,10 +1,8 @@
-"""The mixtures that a sampler has still to separate, as arguments for xargs.
+"""Which mixtures a sampler has still to separate.
 
     python pending.py MIXTURES ESTIMATES --prior PRIOR --sampler SAMPLER
 
-prints, each ended by a NUL character, the seed and the file of every mixture whose estimate is
-missing, older than the mixture, or made with another prior or other settings. The seed is the
-number in the track's name: 2098 for Track02098.
+is silent where all are separated, and otherwise an error that names them.
 """
 
 import argparse
@@ -16,7 +14,10 @@ from script import run
 
 from mgdm_audio.audio.scoring import track_number
 from mgdm_audio.checkpoint import load_prior
+from mgdm_audio.errors import UserError
 from mgdm_audio.samplers.presets import load_preset
+
+NAMED = 8  # tracks in the error, so that it stays a line
 
 
 def is_done(estimate: Path, mixture: Path, settings: dict[str, Any]) -> bool:
@@ -31,24 +32,44 @@ def is_done(estimate: Path, mixture: Path, settings: dict[str, Any]) -> bool:
     return all(found.get(key) == value for key, value in settings.items())
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("mixtures", type=Path)
-    parser.add_argument("estimates", type=Path)
-    parser.add_argument("--prior", required=True)
-    parser.add_argument("--sampler", required=True)
-    options = parser.parse_args()
-    preset = load_preset(options.sampler)
+def find_pending(mixtures: Path, estimates: Path, prior: str, sampler: str) -> dict[str, Path]:
+    """Track -> its mixture, sorted, where the estimate is missing, older than the mixture, or made
+    with another prior, seed or other settings. Raises UserError where there is no mixture."""
+    files = {path.stem: path for path in sorted(mixtures.glob("[!.]*.wav"))}
+    if not files:
+        raise UserError(f"{mixtures}: holds no mixture; run the stages 0 to 2 first")
+    preset = load_preset(sampler)
     settings = {
-        "prior_sha256": load_prior(options.prior).sha256,
+        "prior_sha256": load_prior(prior).sha256,
         "options": json.loads(json.dumps(preset.options)),  # tuples become lists, as in the record
         "noise_std": preset.noise_std,
         "draws": preset.draws,
     }
-    for mixture in sorted(options.mixtures.glob("*.wav")):
-        seed = track_number(mixture.stem)
-        if not is_done(options.estimates / mixture.stem, mixture, settings | {"seed": seed}):
-            print(seed, mixture, sep="\0", end="\0")
+    return {
+        track: mixture
+        for track, mixture in files.items()
+        if not is_done(estimates / track, mixture, settings | {"seed": track_number(track)})
+    }
+
+
+def parser() -> argparse.ArgumentParser:
+    """With the options that say what is separated, by what and into which folder."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("mixtures", type=Path)
+    parser.add_argument("estimates", type=Path)
+    parser.add_argument("--prior", required=True)
+    parser.add_argument("--sampler", required=True)
+    return parser
+
+
+def main() -> None:
+    options = parser().parse_args()
+    found = list(find_pending(**vars(options)))
+    if found:
+        more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+        raise UserError(
+            f"{options.estimates}: lacks {', '.join(found[:NAMED])}{more}; separate them first"
+        )
 
 
 if __name__ == "__main__":

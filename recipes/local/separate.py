@@ -1,0 +1,73 @@
+"""Separate this process's share of a folder of mixtures, those that are not separated yet.
+
+    python separate.py MIXTURES ESTIMATES --prior PRIOR --sampler SAMPLER [--shard I/N] [--nj 2]
+
+writes ESTIMATES/<track>/<stem>.wav in 32-bit float as `mgdm-audio separate` would. The seed is the
+number in the track's name, 2098 for Track02098, so that no result depends on who computes it. A
+track that fails stops no other.
+"""
+
+from functools import cache, partial
+from pathlib import Path
+
+from pending import find_pending, parser
+from script import run
+
+from mgdm_audio.audio.jobs import run_jobs
+from mgdm_audio.audio.scoring import track_number
+from mgdm_audio.audio.separator import Separator
+from mgdm_audio.errors import UserError
+from mgdm_audio.sharding import find_shard
+
+
+@cache
+def separator(prior: str, sampler: str, device: str) -> Separator:
+    """Opened once a process."""
+    return Separator.from_pretrained(prior, sampler, device=device)
+
+
+def separate(mixture: Path, estimate: Path, prior: str, sampler: str, device: str) -> str:
+    """Write the folder ``estimate`` whole or not at all; returns why not, or nothing."""
+    try:
+        found = separator(prior, sampler, device)
+        result = found.separate_file(mixture, seed=track_number(mixture.stem))
+        record = result.save(estimate, "FLOAT")
+    except UserError as error:
+        return " ".join(str(error).split())
+    print(f"{estimate}: {record['seconds']:.1f} s on {found.device}", flush=True)
+    return ""
+
+
+def main() -> None:
+    options = parser()
+    options.add_argument("--device", default="auto")
+    options.add_argument("--shard", default="1/1")
+    options.add_argument("--nj", type=int, default=1, help="tracks at a time")
+    chosen = options.parse_args()
+    pending = find_pending(chosen.mixtures, chosen.estimates, chosen.prior, chosen.sampler)
+    # Of all tracks, and not of those that are pending: other processes change these meanwhile.
+    share = find_shard(chosen.shard, {}).of(path.stem for path in chosen.mixtures.glob("[!.]*.wav"))
+    jobs = {
+        track: partial(
+            separate,
+            pending[track],
+            chosen.estimates / track,
+            chosen.prior,
+            chosen.sampler,
+            chosen.device,
+        )
+        for track in share
+        if track in pending
+    }
+    failures = [why for _, why in run_jobs(jobs, chosen.nj) if why] if jobs else []
+    for why in failures:
+        print(f"error: {why}")
+    if failures:
+        raise UserError(
+            f"{chosen.estimates}: {len(failures)} of {len(share)} tracks failed, see above; "
+            "the same command tries these again"
+        )
+
+
+if __name__ == "__main__":
+    run(main)
