@@ -42,11 +42,8 @@ class Metric:
 
     @property
     def version(self) -> str:
-        return (
-            f"{self.revision} {self.library} {version(self.library)}"
-            if self.library
-            else f"{self.revision}"
-        )
+        library = f" {self.library} {version(self.library)}" if self.library else ""
+        return f"{self.revision}{library}"
 
     def summarise(self, tracks: list[dict[str, float]]) -> dict[str, Any]:
         over = {"mean": mean_over_tracks, "median": median_over_tracks}[self.over_tracks]

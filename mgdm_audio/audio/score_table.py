@@ -46,9 +46,13 @@ def to_markdown(result: dict[str, Any]) -> str:
     for summary in result["summaries"].values():
         cells = [f"{summary['title']}, {summary['over_tracks']}"]
         for stem in columns:
-            cells.append(" ".join([_number(summary["value"].get(stem)), _interval(summary, stem)]))
-        cells = [cell.strip() for cell in [*cells, str(summary["n"])]]
-        lines.append("| " + " | ".join(cells) + " |")
+            interval = _interval(summary, stem)
+            if interval.startswith("±"):
+                interval = f" ± {interval[1:]}"
+            elif interval:
+                interval = f" ({interval})"
+            cells.append(_number(summary["value"].get(stem)) + interval)
+        lines.append("| " + " | ".join([*cells, str(summary["n"])]) + " |")
     # A blank line makes each note a paragraph of its own.
     return "\n".join([*lines, "", *_notes(result, True)])
 
@@ -93,9 +97,9 @@ def _interval(summary: dict[str, Any], stem: str) -> str:
     if interval is None:
         return ""
     low, high = interval
-    return (
-        f"±{(high - low) / 2:.2f}" if summary["over_tracks"] == "mean" else f"{low:.2f}..{high:.2f}"
-    )
+    if summary["over_tracks"] == "median":
+        return f"{low:.2f}..{high:.2f}"
+    return f"±{(high - low) / 2:.2f}"
 
 
 def _notes(result: dict[str, Any], skipped: bool) -> Iterator[str]:

@@ -141,11 +141,26 @@ def test_what_has_no_score_is_none_with_the_reason(few: tuple[Path, Path], tmp_p
     }
     # The means and medians are over the tracks that have one.
     for column, average in (("sdr", np.mean), ("bss_sdr", np.median)):
-        others = [result["tracks"][track][column]["drums"] for track in ("track0", "track1")]
-        assert result["summaries"][column]["value"]["drums"] == pytest.approx(average(others))
+        for name, tracks in (("bass", (0, 1, 2)), ("drums", (0, 1))):
+            own = [result["tracks"][f"track{t}"][column][name] for t in tracks]
+            assert result["summaries"][column]["value"][name] == pytest.approx(average(own))
     assert "summary" not in result
     json.dumps(result, allow_nan=False)
     check_museval_files(tmp_path / "museval" / "test", result["tracks"])
+
+
+def test_bss_says_why_even_where_museval_is_content() -> None:
+    stems = torch.from_numpy(np.stack([stem(0, k, 2.0) for k in range(2)]))[:, None]
+    turns = stems.clone()
+    turns[0, :, :RATE], turns[1, :, RATE:] = 0, 0
+    for estimates, references, why in (
+        (turns, turns, "no second in which all stems sound"),
+        # Infinite, since museval's three errors sum to estimate - reference = 0.
+        (stems, stems, "no error at all"),
+    ):
+        entry = METRICS["bss"].compute(estimates, references, RATE, ["bass", "drums"])
+        assert entry["bss_sdr"] == {"bass": None, "drums": None, "all": None}
+        assert entry["unscored"] == {"bass": why, "drums": why}
 
 
 def check_museval_files(folder: Path, tracks: dict[str, Any]) -> None:
@@ -301,8 +316,12 @@ def test_tables_by_hand() -> None:
     assert to_markdown(RESULT).splitlines()[:3] == [
         "|  | bass | drums | all | tracks |",
         "|---|---:|---:|---:|---:|",
-        "| SDR, dB, mean | 2.50 ±0.50 | 4.00 | 3.25 ±0.25 | 3 |",
+        "| SDR, dB, mean | 2.50 ± 0.50 | 4.00 | 3.25 ± 0.25 | 3 |",
     ]
+    median = {**RESULT["summaries"]["sdr"], "over_tracks": "median"}
+    assert to_markdown({"tracks": {}, "summaries": {"sdr": median}}).splitlines()[2] == (
+        "| SDR, dB, median | 2.50 (2.00..3.00) | 4.00 | 3.25 (3.00..3.50) | 3 |"
+    )
     assert to_csv(RESULT).splitlines() == [
         "metric,over,track,stem,value,low,high,note",
         "sdr,track,a,bass,1.25,,,",
