@@ -2,13 +2,14 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted([*ROOT.glob("recipes/*.sh"), *ROOT.glob("egs/*/*/run.sh"), ROOT / ".ci/run"])
-CHOICES = sorted(p for p in ROOT.glob("egs/mini_slakh/*/run.sh") if p.parent.name != "data")
+CHOICES = sorted(p for p in ROOT.glob("egs/*/*/run.sh") if p.parent.name != "data")
 RECIPES = [
     ROOT / "recipes" / f"{name}.sh"
     for name in ("quickstart", "test", "score", "separate", "train_prior", "bench")
@@ -150,7 +151,7 @@ def test_recipes_explain_themselves_and_refuse_what_they_do_not_know(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("path", CHOICES, ids=lambda path: path.parent.name)
+@pytest.mark.parametrize("path", CHOICES, ids=lambda path: "/".join(path.parts[-3:-1]))
 def test_instances_are_a_page_of_choices_that_options_overrule(path: Path) -> None:
     lines = path.read_text().splitlines()
     assert len(lines) <= 25
@@ -160,7 +161,34 @@ def test_instances_are_a_page_of_choices_that_options_overrule(path: Path) -> No
     options = {line.split()[0]: line for line in result.stdout.splitlines() if line[:4] == "  --"}
     assert options["--nj"].endswith("[3]")
     assert options["--stop-stage"].endswith("[1]")
-    assert options["--data"].endswith("/data]")
+    assert options["--data"].endswith("/data]" if "mini_slakh" in path.parts else "[]")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "give --reference, --source or --data"),
+        (["--source", "."], "give --prior, a folder with a prior of these stems, or --checkpoint"),
+        (["--source", "none", "--prior", "p"], "none: no such folder; give that of the data set"),
+        (["--source", ".", "--checkpoint", "no.ckpt"], "no.ckpt: no such file; give MSDM's"),
+        (["--source", ".", "--checkpoint", "bass=b drums=d"], "b: no such file; give MSDM's"),
+        (["--reference", ".", "--conf", "conf.toml"], "--conf: needs --data or --source"),
+        (["--reference", ".", "--prior", "p", "--shard", "3/2"], "shard '3/2': write I/N with I"),
+        (["--reference", ".", "--prior", "p", "--shard", "1/2"], "shard 1/2: run the stages 0 to"),
+    ],
+)
+def test_what_must_be_brought_is_named_before_anything_is_made(
+    arguments: list[str], says: str, tmp_path: Path
+) -> None:
+    (tmp_path / "conf.toml").touch()
+    recipe = ROOT / "egs/slakh2100/msdm/run.sh"
+    options = ["--venv", "none", "--exp", "exp", *arguments]
+    python = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    result = bash(recipe, *options, cwd=tmp_path, PATH=python)
+    assert (result.returncode != 0, result.stdout) == (True, "")
+    assert result.stderr.startswith(f"error: {says}")
+    assert result.stderr.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["conf.toml"]
 
 
 def test_a_missing_song_is_named_before_anything_is_installed(tmp_path: Path) -> None:

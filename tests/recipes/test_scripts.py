@@ -105,38 +105,105 @@ needs_shell = pytest.mark.skipif(
 )
 
 
-@needs_shell
-def test_the_whole_recipe_and_nothing_twice(stems: Path, tiny_prior: Path, tmp_path: Path) -> None:
-    sampler = tmp_path / "quick.toml"
-    sampler.write_text('sampler = "wiener"\ndraws = 1\n[options]\nnum_steps = 2\n')
-    (results := tmp_path / "RESULTS.md").write_text("<!-- my stems -->\n<!-- /my stems -->\n")
-    command = ["bash", ROOT / "recipes/separate.sh", "--venv", "none", "--reference", stems]
-    command += ["--exp", tmp_path / "ex p", "--prior", tiny_prior, "--samplers", sampler]
-    command += ["--results", results, "--device", "cpu"]
+def recipe(folder: Path, script: str, *options: str | Path, **variables: str) -> Any:
+    """The recipe's finished process, run in ``folder`` with the Python of these tests."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"} | variables
+    command = ["bash", ROOT / "recipes" / script, "--venv", "none", *options]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder)
 
-    def run() -> dict[Path, int]:
-        done = subprocess.run(command, capture_output=True, text=True, env=environment)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return {
-            p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file() and p != results
-        }
 
-    first = run()
-    rows = {
-        line.split("|")[1].strip(): line for line in results.read_text().splitlines() if "|" in line
-    }
+@pytest.fixture(scope="module")
+def whole(tiny_prior: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """A folder where the recipe went through all stages, into "one", and its options but --exp.
+
+    The data set has the form of MUSDB18: two tracks of 2.5 s, enough for a window of the score.
+    """
+    root = tmp_path_factory.mktemp("whole") / "my music"
+    for number in (7, 12):
+        (track := root / f"data/test/Track{number:05d}").mkdir(parents=True)
+        for stem, wave in zip(STEMS, song(number, 4, 5 * RATE // 2, RATE), strict=True):
+            write(track / f"{stem}.wav", wave[None], RATE)
+    stems = "".join(f'{stem} = ["{stem}"]\n' for stem in STEMS)
+    (root / "map.toml").write_text(f'splits = ["train", "test"]\n[stems]\n{stems}')
+    (root / "conf").mkdir()
+    preset = 'sampler = "wiener"\ndraws = 2\n[options]\nnum_steps = 2\n'
+    (root / "conf/quick.toml").write_text(preset)
+    (root / "RESULTS.md").write_text("<!-- test -->\n<!-- /test -->\n")
+    options = ["--source", "data", "--form", "stems --map map.toml", "--prior", str(tiny_prior)]
+    options += ["--samplers", "quick", "--presets", "conf", "--device", "cpu"]
+    done = recipe(root, "separate.sh", *options, "--exp", "one", "--results", "RESULTS.md")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return root, options
+
+
+@needs_shell
+def test_the_whole_recipe_and_nothing_twice(whole: tuple[Path, list[str]]) -> None:
+    root, options = whole
+    table = [line for line in (root / "RESULTS.md").read_text().splitlines() if "|" in line]
+    rows = {line.split("|")[1].strip(): line for line in table}
     assert rows["mixture, shared equally"].count("| 0.00 ± 0.00 ") == 5
-    assert rows["quick"].endswith(" 1 | 0 / 2 |")
+    assert rows["quick"].endswith(" 2 | 0 / 4 |")
     assert {"static Wiener split", "oracle ratio mask"} <= rows.keys()
-    assert (
-        json.loads(
-            (tmp_path / "ex p/my stems/estimates/quick/Track00012/separation.json").read_text()
-        )["seed"]
-        == 12
-    )
-    assert run() == first
+    record = root / "one/test/estimates/quick/Track00012/separation.json"
+    assert json.loads(record.read_text())["seed"] == 12
+
+    def times() -> dict[Path, int]:
+        files = [p for p in root.rglob("*") if p.is_file() and p.suffix not in (".md", ".jsonl")]
+        return {path: path.stat().st_mtime_ns for path in files}
+
+    first = times()
+    done = recipe(root, "separate.sh", *options, "--exp", "one", "--results", "RESULTS.md")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert times() == first
+
+
+KILL = """import os, signal, sys
+
+def hook(event, arguments):
+    if event == os.environ["KILL_AT"] and "quick" in str(arguments):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(hook)
+"""
+
+
+@needs_shell
+def test_two_processes_one_of_them_killed_make_the_same_bytes_as_one(
+    whole: tuple[Path, list[str]], tmp_path: Path
+) -> None:
+    root, options = whole
+    (tmp_path / "sitecustomize.py").write_text(KILL)
+    shutil.copytree(root / "one", root / "two")
+    shutil.rmtree(root / "two/test/scores")
+    shutil.rmtree(estimates := root / "two/test/estimates/quick")
+
+    def rank(number: int, **variables: str) -> Any:
+        ranks = {"RANK": str(number), "WORLD_SIZE": "2"} | variables
+        return recipe(root, "separate.sh", *options, "--exp", "two", "--stage", "3", **ranks)
+
+    # As the folder is made, and before it gets its final name.
+    for moment in ("os.mkdir", "os.rename"):
+        killed = rank(0, KILL_AT=moment, PYTHONPATH=str(tmp_path))
+        assert killed.returncode != 0
+        assert not (estimates / "Track00007/separation.json").exists()
+    first = rank(0)
+    assert first.returncode == 0, first.stdout + first.stderr
+    ends = f"who ends last also scores ({Path('two/test/estimates/quick')}: lacks Track00012;"
+    assert f"share 1/2 is separated; {ends}" in first.stdout
+    assert not (root / "two/test/scores").exists()
+    alone = recipe(root, "separate.sh", *options, "--exp", "two", "--stage", "4")
+    assert (alone.returncode, alone.stdout) == (2, "")
+    refusal = f"error: {Path('two/test/estimates/quick')}: lacks Track00012; separate them first\n"
+    assert alone.stderr == refusal
+    last = rank(1)
+    assert last.returncode == 0, last.stdout + last.stderr
+    results = [*(root / "one").rglob("*.wav"), *(root / "one").rglob("uncertainty.json")]
+    results += (root / "one/test/scores").glob("*.json")
+    # 2 tracks x (a mixture, 4 stems of 4 systems, the spread of one's draws), scores of 4 systems.
+    assert len(results) == 2 * (1 + 4 * 4 + 1) + 4
+    for path in results:
+        assert (root / "two" / path.relative_to(root / "one")).read_bytes() == path.read_bytes()
 
 
 @needs_shell
