@@ -41,7 +41,7 @@ printf 'sampler = "wiener"\ndraws = 4\n[options]\nnum_steps = 8\n' >slow.toml
 
 recipe=(bash "$root/recipes/separate.sh" --venv none --reference stems --prior tiny --device cpu)
 recipe+=(--samplers slow.toml)
-"${recipe[@]}" --exp alone >alone.log 2>&1
+"${recipe[@]}" --exp alone >alone.log 2>&1 || fail "left alone: $(tail -n 1 alone.log)"
 RANDOM=$seed
 for ((k = 1; k <= kills; k++)); do
     moment=$((RANDOM % (longest * 10)))

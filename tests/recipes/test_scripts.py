@@ -14,6 +14,8 @@ import pytest
 import torch
 
 from mgdm_audio.audio.io import read, write
+from mgdm_audio.audio.suite import load_suite
+from mgdm_audio.samplers.presets import load_preset
 from tests.toys import STEMS, song
 
 ROOT = Path(__file__).parents[2]
@@ -97,6 +99,37 @@ def test_the_validation_table_is_of_the_last_validation(local: Any, tmp_path: Pa
     text = report.table(report.last_validation(log))
     assert [text.count(value) for value in ("-3.25", "-1.50", "-4.75")] == [4, 4, 4]
     assert "step 2" in text
+
+
+SLAKH = ROOT / "egs/slakh2100"
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "changes"),
+    [
+        *((f"mgdm-r{r}", "mgdm", {"gibbs_steps": r}) for r in (1, 2, 4, 6)),
+        *((f"mgdm-{law}", "mgdm", {"index_law": law}) for law in ("mu0", "uniform", "fixed")),
+        ("isdm-dirac", "msdm-dirac", {"s_churn": 40.0}),
+    ],
+)
+def test_an_ablation_changes_one_option(name: str, base: str, changes: dict[str, Any]) -> None:
+    preset, paper = load_preset(SLAKH / f"msdm/conf/{name}.toml"), load_preset(base)
+    assert preset.options == paper.options | changes
+    assert (preset.noise_std, preset.draws) == (paper.noise_std, paper.draws)
+
+
+@pytest.mark.parametrize(
+    ("suite", "systems"),
+    [
+        ("gibbs_steps", ["mgdm-r1", "mgdm-r2", "mgdm-r4", "mgdm-r6"]),
+        ("index_law", ["mgdm-r6", "mgdm-mu0", "mgdm-uniform", "mgdm-fixed"]),
+    ],
+)
+def test_a_suite_of_ablations_has_their_presets(suite: str, systems: list[str]) -> None:
+    found = load_suite(SLAKH / f"bench/conf/{suite}.toml")
+    assert [load_preset(system.source).name for system in found.systems] == systems
+    assert [system.name for system in found.systems] == systems
+    assert round((found.sets[0].seconds or 0) * RATE) == 2**18
 
 
 needs_shell = pytest.mark.skipif(
