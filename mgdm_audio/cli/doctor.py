@@ -43,8 +43,8 @@ def packages() -> Iterator[Check]:
     yield _package(
         "museval",
         False,
-        "for BSS Eval in Python",
-        "install ffmpeg and ffprobe on the PATH, museval",
+        "for museval's own readers; `score --metrics bss` does without",
+        "install ffmpeg and ffprobe on the PATH",
     )
     yield _package("av", False, "for m4a, aac, wma", "pip install 'mgdm_audio[formats]'")
     for name in ("accelerate", "tensorboard"):
