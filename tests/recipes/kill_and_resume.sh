@@ -49,9 +49,9 @@ for ((k = 1; k <= kills; k++)); do
     sleep "$((moment / 10)).$((moment % 10))"
     kill -KILL -- "-$!" 2>/dev/null || true
     wait "$!" 2>/dev/null || true
-    stage=$(grep -o '^separate.sh, stage [0-9]' killed.log | tail -n 1)
-    done=$(find killed -path '*/slow/Track*/separation.json' 2>/dev/null | wc -l)
-    echo "kill $k after $((moment / 10)).$((moment % 10)) s: ${stage:-before stage 0}, $done tracks"
+    stage=$(sed -n 's/^separate.sh, //p' killed.log | tail -n 1)
+    tracks=$( (find killed -path '*/slow/Track*/separation.json' 2>/dev/null || true) | wc -l)
+    echo "kill $k after $((moment / 10)).$((moment % 10)) s, at ${stage:-the beginning}: $tracks done"
 done
 "${recipe[@]}" --exp killed >killed.log 2>&1 || fail "resuming failed: $(tail -n 1 killed.log)"
 

@@ -11,5 +11,6 @@ exec bash "$here/../../../recipes/separate.sh" \
     --exp "$here/exp" \
     --prior mini-slakh-v0 \
     --samplers default \
+    --nj 2 \
     --results "$here/RESULTS.md" \
     "$@"
