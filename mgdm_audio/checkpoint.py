@@ -149,6 +149,22 @@ def _fill(network: nn.Module, tensors: dict[str, torch.Tensor], path: Path) -> N
     network.load_state_dict(tensors)
 
 
+def load_weights(network: nn.Module, path: Path, sha256: str | None = None) -> str:
+    """Fill a network from a safetensors file that holds exactly its tensors; returns its hash.
+
+    Raises UserError, in one line, for a missing, damaged or pickled file, one whose hash is not
+    ``sha256``, and one that does not fit.
+    """
+    tensors, found = _tensors(path), file_hash(path)
+    if sha256 not in (None, found):
+        raise UserError(
+            f"{path}: hash {found[:12]} is not the {str(sha256)[:12]} of {CONFIG}; "
+            "the file is damaged or not this prior's, fetch it again"
+        )
+    _fill(network, tensors, path)
+    return found
+
+
 def check_details(stems: Sequence[str], sample_rate: int, mixture_rms: float, segment: int) -> None:
     """ValueError for values that no prior has. A stem's name becomes the name of a file."""
     for stem in stems:
@@ -204,15 +220,7 @@ def load_prior(name_or_dir: str | Path, device: str | torch.device = "cpu") -> L
     read = read_config(name_or_dir)
     path, config = read.path, read.config
     network = read.architecture.build(read.shape)
-    tensors = _tensors(path / WEIGHTS)
-    sha256 = file_hash(path / WEIGHTS)
-    if config.get("sha256", sha256) != sha256:
-        raise UserError(
-            f"{path / WEIGHTS}: hash {sha256[:12]} is not the {str(config['sha256'])[:12]} "
-            f"of {CONFIG}; "
-            "the file is damaged or not this prior's, fetch it again"
-        )
-    _fill(network, tensors, path / WEIGHTS)
+    sha256 = load_weights(network, path / WEIGHTS, config.get("sha256"))
     network.to(device).eval().requires_grad_(False)
     try:
         denoiser = read.architecture.denoiser(network, config)

@@ -15,6 +15,7 @@ from mgdm_audio.diffusion.denoiser import (
     Denoiser,
     EDMDenoiser,
     EpsDenoiser,
+    SampleDenoiser,
     VDenoiser,
 )
 from mgdm_audio.diffusion.gaussian import GaussianDenoiser
@@ -46,6 +47,7 @@ __all__ = [
     "NoiseSchedule",
     "Posterior",
     "Prior",
+    "SampleDenoiser",
     "VDenoiser",
     "bridge",
     "counted",

@@ -91,6 +91,22 @@ class VDenoiser:
         return per_item(alpha, x) * x_t - per_item(alpha * sigma, x) * v
 
 
+class SampleDenoiser:
+    """Network that predicts ``x_0`` itself from ``x_t = alpha x_0 + sigma eps``.
+
+    ``noise_levels`` as in ``EpsDenoiser``.
+    """
+
+    def __init__(self, net: Network, noise_levels: Tensor) -> None:
+        self.net = net
+        self.log_levels = noise_levels.to(torch.float64).log()
+
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+        sigma = _one_per_item(sigma, x)
+        alpha = (1 + sigma**2).rsqrt()
+        return self.net(per_item(alpha, x) * x, _condition(self.log_levels, sigma))
+
+
 class CallCounter:
     """A denoiser or network that counts how often it is called, a batch counting once.
 

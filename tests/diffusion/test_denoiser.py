@@ -10,6 +10,7 @@ from mgdm_audio.diffusion import (
     GaussianDenoiser,
     NoiseSchedule,
     Prior,
+    SampleDenoiser,
     VDenoiser,
 )
 
@@ -52,10 +53,17 @@ def v_net(x_t: Tensor, n: Tensor) -> Tensor:
     return alpha * eps_net(x_t, n) - alpha * sigma * EXACT(x_t / alpha, sigma)
 
 
+def sample_net(x_t: Tensor, n: Tensor) -> Tensor:
+    """E[x_0 | x_t]."""
+    sigma = column(TABLE[n])
+    return EXACT(x_t * (1 + sigma**2).sqrt(), sigma)
+
+
 ADAPTERS: dict[str, Denoiser] = {
     "edm": EDMDenoiser(edm_net, SIGMA_DATA),
     "eps": EpsDenoiser(eps_net, TABLE),
     "v": VDenoiser(v_net, TABLE),
+    "sample": SampleDenoiser(sample_net, TABLE),
 }
 
 

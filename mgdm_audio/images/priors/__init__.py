@@ -1,0 +1,56 @@
+"""Priors over pictures, whatever format they are in: one file a format."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from mgdm_audio.checkpoint import CONFIG
+from mgdm_audio.errors import UserError
+from mgdm_audio.images.priors.adm import load_adm
+from mgdm_audio.images.priors.image_prior import ImagePrior
+from mgdm_audio.images.priors.pipelines import is_pipeline, load_pipeline
+from mgdm_audio.images.priors.trained import load_trained
+
+__all__ = ["ImagePrior", "load_image_prior"]
+
+FORMATS = (
+    "a folder as diffusers saves them (unet/, scheduler/), a folder of this package (config.json), "
+    "or a checkpoint of guided-diffusion (.pt, .safetensors)"
+)
+
+
+def load_image_prior(
+    path: str | Path, device: torch.device | str = "cpu", *, size: int | None = None
+) -> ImagePrior:
+    """Open a prior for images; what is on disk says in which format.
+
+    ``size``: edge of a square picture in pixels, where it is not to be the one of training; a
+    latent prior's must be a multiple of its autoencoder's factor. Raises UserError, in one line,
+    for anything that is no such prior.
+    """
+    path = Path(path)
+    if path.is_file() and path.suffix in (".pt", ".safetensors"):
+        return load_adm(path, device, image_size=size)
+    if path.is_dir() and is_pipeline(path):
+        opened = load_pipeline(path, device)
+    elif (path / CONFIG).is_file():
+        opened = load_trained(path, device)
+    else:
+        what = "holds no prior for images" if path.exists() else "no such prior for images"
+        raise UserError(f"{path}: {what}; give {FORMATS}")
+    return opened if size is None else _resized(opened, size)
+
+
+def _resized(opened: ImagePrior, size: int) -> ImagePrior:
+    factor = opened.image_shape[1] // opened.prior.event_shape[1]
+    if size < 1 or size % factor:
+        raise UserError(f"{opened.name}: size {size}: give a multiple of {factor} pixels")
+    event_shape = (opened.prior.event_shape[0], size // factor, size // factor)
+    return replace(
+        opened,
+        prior=opened.prior.with_event_shape(event_shape),
+        image_shape=(opened.image_shape[0], size, size),
+    )

@@ -1,0 +1,226 @@
+"""Priors on disk in the format of diffusers: a pixel U-Net, or an autoencoder and its U-Net.
+
+    FOLDER/unet/config.json, *.safetensors               UNet2DModel or UNet2DConditionModel
+    FOLDER/scheduler/scheduler_config.json
+    FOLDER/{vae, vqvae}/config.json, *.safetensors       where it is latent
+    FOLDER/empty_prompt.safetensors                      what stands for no text, see _prompt
+
+Pixel priors of the first layout, with both files in FOLDER itself, are read too. Classes are looked
+up in a fixed list, only safetensors are opened, and nothing is fetched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from mgdm_audio.diffusion import Codec, Prior
+from mgdm_audio.diffusion.denoiser import Network
+from mgdm_audio.errors import UserError
+from mgdm_audio.images.priors.codecs import LatentCodec
+from mgdm_audio.images.priors.image_prior import (
+    ImagePrior,
+    Shape,
+    at_its_own_steps,
+    hashes,
+    read_json,
+    ready,
+    require_finite,
+)
+from mgdm_audio.images.priors.schedules import schedule_of
+
+CONFIG, SCHEDULER, PROMPT = "config.json", "scheduler_config.json", "empty_prompt.safetensors"
+UNETS = ("UNet2DModel", "UNet2DConditionModel")
+AUTOENCODERS = ("VQModel", "AutoencoderKL")
+
+
+def is_pipeline(folder: Path) -> bool:
+    """Whether a folder is of this format."""
+    return any((folder / place).is_file() for place in ("unet/" + CONFIG, SCHEDULER))
+
+
+def load_pipeline(folder: Path, device: torch.device | str = "cpu") -> ImagePrior:
+    """The prior in a folder that diffusers' ``save_pretrained`` wrote.
+
+    Raises UserError, in one line, for a missing library, file or key, for a class that is not one
+    of ``UNETS`` and ``AUTOENCODERS``, and for a network that needs a class label or a text.
+    """
+    place = folder / "unet" if (folder / "unet").is_dir() else folder
+    unet: Any = _load(place, UNETS, device)
+    schedules = (folder / "scheduler" / SCHEDULER, folder / SCHEDULER)
+    path = next((p for p in schedules if p.is_file()), schedules[0])
+    config = read_json(path)
+    codec, image_shape = _codec(folder, unet, device)
+    event_shape = (int(unet.config["in_channels"]), *_size(unet, place))
+    network = _network(unet, folder, image_shape or event_shape, device)
+    try:
+        schedule = schedule_of(config)
+        denoiser = at_its_own_steps(network, config.get("prediction_type", "epsilon"), schedule)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path}: {error}") from None
+    weights = [p for p in folder.rglob("*.safetensors") if p.parent in (place, *_places(folder))]
+    weights += [folder / PROMPT] * (folder / PROMPT).is_file()
+    return ImagePrior(
+        Prior(denoiser, schedule, event_shape, codec),
+        folder.resolve().name,
+        image_shape or event_shape,
+        hashes(folder, list(dict.fromkeys(weights))),
+    )
+
+
+def _places(folder: Path) -> list[Path]:
+    """Where the autoencoder is, if anywhere."""
+    return [folder / name for name in ("vae", "vqvae") if (folder / name / CONFIG).is_file()]
+
+
+def _load(place: Path, known: tuple[str, ...], device: torch.device | str) -> nn.Module:
+    """The network of diffusers in a folder, with every weight from its file."""
+    try:
+        import diffusers
+    except ImportError:
+        raise UserError(
+            f"{place}: is in the format of diffusers: pip install 'mgdm_audio[images]'"
+        ) from None
+    config = read_json(place / CONFIG)
+    name = config.get("_class_name")
+    if name not in known:
+        raise UserError(
+            f"{place / CONFIG}: _class_name {name!r} is unknown; known: {', '.join(known)}"
+        )
+    if not any(place.glob("*.safetensors")):
+        raise UserError(
+            f"{place}: holds no .safetensors; pickled weights are never opened, "
+            "convert them to safetensors first"
+        )
+    try:
+        network, info = getattr(diffusers, name).from_pretrained(
+            place,
+            local_files_only=True,
+            use_safetensors=True,
+            low_cpu_mem_usage=False,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"{place}: diffusers cannot open it ({reason})") from None
+    for what, keys in (("lacks", info["missing_keys"]), ("has unknown", info["unexpected_keys"])):
+        if keys:
+            first = sorted(keys)[0]
+            raise UserError(f"{place}: {what} {first!r} ({len(keys)} in all); it does not fit "
+                            f"{CONFIG}")  # fmt: skip
+    require_finite(network.state_dict(), place)
+    return ready(network, device)
+
+
+def _size(unet: Any, place: Path) -> tuple[int, int]:
+    """Height and width the network was trained at."""
+    size = unet.config.get("sample_size")
+    sizes = [size, size] if isinstance(size, int) else size
+    if not isinstance(sizes, list | tuple) or len(sizes) != 2:
+        raise UserError(f"{place / CONFIG}: sample_size {size!r}: give height and width in pixels")
+    return int(sizes[0]), int(sizes[1])
+
+
+def _codec(
+    folder: Path, unet: Any, device: torch.device | str
+) -> tuple[Codec | None, Shape | None]:
+    """The codec and the shape of a picture, where the prior is latent."""
+    places = _places(folder)
+    if not places:
+        return None, None
+    autoencoder: Any = _load(places[0], AUTOENCODERS, device)
+    config = autoencoder.config
+    latent, channels = int(config["latent_channels"]), int(unet.config["in_channels"])
+    if latent != channels:
+        raise UserError(
+            f"{folder}: the network takes {channels} channels, its autoencoder has {latent}; "
+            "give a prior that is shown nothing but its latent"
+        )
+    factor = 2 ** (len(config["block_out_channels"]) - 1)
+    height, width = _size(unet, folder / "unet")
+    return LatentCodec(autoencoder), (int(config["out_channels"]), factor * height, factor * width)
+
+
+def _network(unet: Any, folder: Path, image_shape: Shape, device: torch.device | str) -> Network:
+    """``(x_t, step) -> output``, without the channels of a learned variance."""
+    channels = int(unet.config["in_channels"])
+    if int(unet.config["out_channels"]) not in (channels, 2 * channels):
+        raise UserError(f"{folder}: out_channels is neither in_channels nor, with a learned "
+                        "variance, twice as many")  # fmt: skip
+    if getattr(unet, "class_embedding", None) is not None:
+        raise UserError(f"{folder}: the network needs a class label; give an unconditional one")
+    given = _prompt(unet, folder, image_shape, device)
+
+    def network(x: Tensor, step: Tensor) -> Tensor:
+        output: Tensor = unet(x, step, **given(len(x))).sample
+        return output[:, :channels]
+
+    return network
+
+
+def _prompt(
+    unet: Any, folder: Path, image_shape: Shape, device: torch.device | str
+) -> Callable[[int], dict[str, Any]]:
+    """What a text-conditioned network is shown for no text, for a batch of any size.
+
+    FOLDER/empty_prompt.safetensors holds ``prompt_embeds: [1, tokens, width]`` and, for SDXL,
+    ``pooled_prompt_embeds: [1, width]``: the text encoders' outputs for "". Without that file they
+    are zeros where model_index.json says ``force_zeros_for_empty_prompt``, as SDXL's does: that is
+    what its pipeline shows for no text.
+    """
+    width = unet.config.get("cross_attention_dim")
+    if width is None:  # a UNet2DModel
+        return lambda batch: {}
+    kind = unet.config.get("addition_embed_type")
+    if not isinstance(width, int) or kind not in (None, "text_time"):
+        raise UserError(f"{folder}: the network is conditioned on more than a text; known: "
+                        "Stable Diffusion and SDXL")  # fmt: skip
+    shapes: dict[str, tuple[int, ...]] = {"prompt_embeds": (1, 77, width)}
+    if kind == "text_time":  # six sizes, embedded, stand beside the pooled text
+        pooled = unet.config["projection_class_embeddings_input_dim"]
+        shapes["pooled_prompt_embeds"] = (1, pooled - 6 * unet.config["addition_time_embed_dim"])
+    index = folder / "model_index.json"
+    if (folder / PROMPT).is_file():
+        shown = _read_prompt(folder / PROMPT, shapes)
+    elif index.is_file() and read_json(index).get("force_zeros_for_empty_prompt"):
+        shown = {name: torch.zeros(shape) for name, shape in shapes.items()}
+    else:
+        raise UserError(
+            f"{folder / PROMPT}: missing; save the text encoder's output for '' there, as "
+            f"{' and '.join(shapes)}"
+        )
+    shown = {name: tensor.to(device, torch.float32) for name, tensor in shown.items()}
+    height, width = image_shape[1:]
+    # Original size, corner of the crop, target size.
+    sizes = torch.tensor([[height, width, 0, 0, height, width]], dtype=torch.float32, device=device)
+
+    def given(batch: int) -> dict[str, Any]:
+        text = {name: tensor.expand(batch, *tensor.shape[1:]) for name, tensor in shown.items()}
+        arguments: dict[str, Any] = {"encoder_hidden_states": text["prompt_embeds"]}
+        if "pooled_prompt_embeds" in text:
+            arguments["added_cond_kwargs"] = {
+                "text_embeds": text["pooled_prompt_embeds"],
+                "time_ids": sizes.expand(batch, -1),
+            }
+        return arguments
+
+    return given
+
+
+def _read_prompt(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: not a safetensors file ({str(error).splitlines()[0]})") from None
+    for name, shape in shapes.items():
+        found = tuple(tensors[name].shape) if name in tensors else None
+        # The number of tokens is free.
+        if found is None or len(found) != len(shape) or (found[0], found[-1]) != (1, shape[-1]):
+            raise UserError(f"{path}: {name} has shape {found}; it must be like {shape}")
+    return {name: tensors[name] for name in shapes}

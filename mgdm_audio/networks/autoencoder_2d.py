@@ -1,0 +1,78 @@
+"""A small convolutional autoencoder for pictures: the codec of a latent prior.
+
+Trained to give back what it is given, with a little noise on the latent in between, so that latents
+lie as far apart as the pictures they stand for differ.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mgdm_audio.rng import randn_like
+
+NOISE = 0.1  # standard deviation of the noise on a latent in training
+POWER = 0.01  # weight of (power of a latent - 1)^2
+
+
+@dataclass(frozen=True)
+class Autoencoder2dConfig:
+    """The shape of an :class:`Autoencoder2d`; ValueError where it makes no network."""
+
+    channels: int = 1  # of a picture
+    latent_channels: int = 4
+    widths: tuple[int, ...] = (32, 64)  # per level; each level halves the rows and columns
+
+    def __post_init__(self) -> None:
+        if self.channels < 1 or self.latent_channels < 1:
+            raise ValueError("channels and latent_channels are at least 1")
+        if not self.widths or any(w < 8 or w % 8 for w in self.widths):
+            raise ValueError(f"widths = {self.widths}: give multiples of 8")
+
+
+class Autoencoder2d(nn.Module):
+    """A ``Codec``; see the module's docstring."""
+
+    def __init__(self, config: Autoencoder2dConfig) -> None:
+        super().__init__()
+        self.config = config
+        down: list[nn.Module] = []
+        up: list[nn.Module] = []
+        before = config.channels
+        for width in config.widths:
+            down += [nn.Conv2d(before, width, 4, 2, 1), nn.GroupNorm(8, width), nn.SiLU()]
+            down += [nn.Conv2d(width, width, 3, padding=1), nn.SiLU()]
+            before = width
+        self.encoder = nn.Sequential(*down, nn.Conv2d(before, config.latent_channels, 1))
+        up += [nn.Conv2d(config.latent_channels, before, 1)]
+        for width in reversed(config.widths):
+            up += [nn.Conv2d(before, width, 3, padding=1), nn.GroupNorm(8, width), nn.SiLU()]
+            up += [nn.Upsample(scale_factor=2), nn.Conv2d(width, width, 3, padding=1), nn.SiLU()]
+            before = width
+        self.decoder = nn.Sequential(*up, nn.Conv2d(before, config.channels, 3, padding=1))
+
+    @property
+    def factor(self) -> int:
+        """Rows (and columns) of a picture for one of its latent."""
+        return 2 ** len(self.config.widths)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """``[batch, channels, H, W] -> [batch, latent_channels, H / factor, W / factor]``."""
+        if x.shape[-1] % self.factor or x.shape[-2] % self.factor:
+            raise ValueError(f"size {tuple(x.shape[-2:])}: give multiples of {self.factor}")
+        result: Tensor = self.encoder(x)
+        return result
+
+    def decode(self, z: Tensor) -> Tensor:
+        """The way back: ``[batch, channels, H, W]``."""
+        result: Tensor = self.decoder(z)
+        return result
+
+    def loss(self, x_0: Tensor, generator: torch.Generator) -> Tensor:
+        """Squared error of the pictures, and of the latents' power from 1: ``[batch]``."""
+        z = self.encode(x_0)
+        error = self.decode(z + NOISE * randn_like(z, generator)) - x_0
+        power = z.square().mean((1, 2, 3))
+        return error.square().mean((1, 2, 3)) + POWER * (power - 1).square()

@@ -1,0 +1,159 @@
+"""A small U-Net for pictures: a denoiser that a CPU can train and run.
+
+Preconditioned as EDM's (arXiv 2206.00364, Table 1, see ``EDMDenoiser``): with ``sd`` the standard
+deviation of the data, the network in the middle sees inputs of unit variance, and what it is asked
+for has unit variance too, at every noise level.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mgdm_audio.diffusion import EDMDenoiser
+
+
+@dataclass(frozen=True)
+class UNet2dConfig:
+    """The shape of a :class:`UNet2d`; ValueError where it makes no network.
+
+    The defaults have 1.3 million parameters: enough for digits and other small pictures.
+    """
+
+    channels: int = 1  # of a picture
+    widths: tuple[int, ...] = (32, 64, 64)  # per level; each level has half the rows and columns
+    blocks: int = 2  # residual blocks a level, on each side
+    attention: bool = True  # over all positions, once at the bottom
+    embedding: int = 128
+    sigma_data: float = 0.5  # standard deviation of the data
+
+    def __post_init__(self) -> None:
+        if self.channels < 1 or self.blocks < 1 or self.embedding < 1:
+            raise ValueError("channels, blocks and embedding are at least 1")
+        if not self.widths or any(w < 8 or w % 8 for w in self.widths):
+            raise ValueError(f"widths = {self.widths}: give multiples of 8")
+        if not 0 < self.sigma_data < math.inf:
+            raise ValueError(f"sigma_data = {self.sigma_data}: give a positive number")
+
+
+class Block(nn.Module):
+    """Two 3 x 3 convolutions, the noise level scaling and shifting what is between; residual."""
+
+    def __init__(self, width_in: int, width: int, embedding: int) -> None:
+        super().__init__()
+        self.norm_in = nn.GroupNorm(8, width_in)
+        self.enter = nn.Conv2d(width_in, width, 3, padding=1)
+        self.modulation = nn.Linear(embedding, 2 * width)
+        self.norm = nn.GroupNorm(8, width)
+        self.leave = nn.Conv2d(width, width, 3, padding=1)
+        self.skip = nn.Conv2d(width_in, width, 1) if width_in != width else nn.Identity()
+        nn.init.zeros_(self.leave.weight)
+        nn.init.zeros_(cast(Tensor, self.leave.bias))
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """``x: [batch, width_in, height, width]``, ``embedding: [batch, embedding]``."""
+        scale, shift = self.modulation(embedding)[..., None, None].chunk(2, 1)
+        h = self.norm(self.enter(F.silu(self.norm_in(x)))) * (1 + scale) + shift
+        result: Tensor = self.skip(x) + self.leave(F.silu(h))
+        return result
+
+
+class Attention(nn.Module):
+    """Self-attention with one head over all positions; residual."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(8, width)
+        self.enter = nn.Conv2d(width, 3 * width, 1)
+        self.leave = nn.Conv2d(width, width, 1)
+        nn.init.zeros_(self.leave.weight)
+        nn.init.zeros_(cast(Tensor, self.leave.bias))
+
+    def forward(self, x: Tensor) -> Tensor:
+        query, key, value = self.enter(self.norm(x)).flatten(2).mT.chunk(3, -1)
+        h = F.scaled_dot_product_attention(query, key, value).mT.reshape(x.shape)
+        result: Tensor = x + self.leave(h)
+        return result
+
+
+class UNet2d(nn.Module):
+    """See the module's docstring. Edges are repeated up to a size that halves evenly."""
+
+    frequencies: Tensor
+
+    def __init__(self, config: UNet2dConfig) -> None:
+        super().__init__()
+        self.config = config
+        widths, e = config.widths, config.embedding
+        self.register_buffer(
+            "frequencies", 2 * math.pi * torch.exp(torch.linspace(-1, 3, 16)), persistent=False
+        )
+        self.embed = nn.Sequential(nn.Linear(32, e), nn.SiLU(), nn.Linear(e, e), nn.SiLU())
+        self.enter = nn.Conv2d(config.channels, widths[0], 3, padding=1)
+        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        before = widths[0]
+        kept = [before]
+        for width in widths:
+            blocks = nn.ModuleList()
+            for _ in range(config.blocks):
+                blocks.append(Block(before, width, e))
+                before = width
+                kept.append(before)
+            self.down.append(blocks)
+        self.middle = nn.ModuleList([Block(before, before, e), Block(before, before, e)])
+        self.attention = Attention(before) if config.attention else nn.Identity()
+        for level in reversed(range(len(widths))):
+            blocks = nn.ModuleList()
+            for _ in range(config.blocks + (level == 0)):  # the last takes what came in
+                blocks.append(Block(before + kept.pop(), widths[level], e))
+                before = widths[level]
+            self.up.append(blocks)
+        self.norm = nn.GroupNorm(8, before)
+        self.leave = nn.Conv2d(before, config.channels, 3, padding=1)
+        nn.init.zeros_(self.leave.weight)
+        nn.init.zeros_(cast(Tensor, self.leave.bias))
+        self.denoiser = EDMDenoiser(self.trunk, config.sigma_data)
+
+    def trunk(self, x: Tensor, noise: Tensor) -> Tensor:
+        """EDM's F. ``x: [batch, channels, height, width]``, ``noise: [batch]``, log(sigma) / 4."""
+        angle = noise[:, None] * self.frequencies
+        embedding = self.embed(torch.cat([angle.sin(), angle.cos()], -1))
+        height, width = x.shape[-2:]
+        multiple = 2 ** (len(self.down) - 1)
+        h = self.enter(F.pad(x, (0, -width % multiple, 0, -height % multiple), mode="replicate"))
+        kept = [h]
+        for level, blocks in enumerate(self.down):
+            if level:
+                h = F.avg_pool2d(h, 2)
+            for block in cast(nn.ModuleList, blocks):
+                h = block(h, embedding)
+                kept.append(h)
+        h = self.middle[1](self.attention(self.middle[0](h, embedding)), embedding)
+        for level, blocks in enumerate(self.up):
+            if level:
+                h = F.interpolate(h, scale_factor=2)
+            for block in cast(nn.ModuleList, blocks):
+                h = block(torch.cat([h, kept.pop()], 1), embedding)
+        result: Tensor = self.leave(F.silu(self.norm(h)))[..., :height, :width]
+        return result
+
+    def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """``E[x_0 | x_0 + sigma eps = x]``: ``[batch, channels, height, width]``."""
+        return self.denoiser(x, sigma)
+
+    def loss(
+        self, x_0: Tensor, sigma: Tensor, noise: Tensor, given: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Denoising error over c_out^2, which weighs all levels alike, and zeros, each ``[batch]``.
+
+        ``x_0``, ``noise``: ``[batch, channels, height, width]``; ``sigma: [batch]``. Nothing but
+        the noisy picture is shown, so ``given`` is not used, and no variance is reported.
+        """
+        error = self(x_0 + sigma.view(-1, 1, 1, 1) * noise, sigma) - x_0
+        weight = 1 / sigma**2 + 1 / self.config.sigma_data**2  # 1 / c_out^2
+        return weight * error.square().mean((1, 2, 3)), torch.zeros_like(sigma)
