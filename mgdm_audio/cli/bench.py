@@ -39,7 +39,7 @@ def bench(
 
     \b
     SUITE.toml:
-      prior = "mini-slakh-v0"
+      prior = "mini-slakh-v1"
       [[sets]]
       name = "test"
       reference = "stems"          # holds <track>/<stem>.wav, relative to SUITE.toml

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Train the prior mini-slakh-v0. To separate with it:  mgdm-audio separate SONG -o OUT --prior
+# Train a prior like mini-slakh-v1. To separate with it:  mgdm-audio separate SONG -o OUT --prior
 # egs/mini_slakh/prior/exp/prior
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
