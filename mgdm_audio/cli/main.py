@@ -15,6 +15,7 @@ COMMANDS = {
     "sample": ("mgdm_audio.cli.sample:sample", "Generate stems, or those missing beside others."),
     "score": ("mgdm_audio.cli.score:score", "Score separated tracks against their true stems."),
     "bench": ("mgdm_audio.cli.bench:bench", "Compare samplers on sets of tracks: dB and cost."),
+    "restore": ("mgdm_audio.cli.restore:restore", "Restore degraded images."),
     "doctor": ("mgdm_audio.cli.doctor:doctor", "Check the installation and separate 5 seconds."),
     "prepare": ("mgdm_audio.cli.prepare:prepare", "Prepare data sets for training and scoring."),
     "train": ("mgdm_audio.cli.train:train", "Train a prior from folders of stems."),

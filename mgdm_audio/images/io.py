@@ -1,0 +1,166 @@
+"""Image files <-> ``[channel, height, width]`` in [-1, 1]; the one place that needs Pillow."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mgdm_audio.errors import UserError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MISSING = "images need Pillow: pip install 'mgdm_audio[images]'"
+
+
+class Picture(NamedTuple):
+    """An image as a prior takes it, and what was done to make it one."""
+
+    x: Tensor  # [channel, height, width] float32 in [-1, 1]
+    changes: str  # one line for the user; empty if there were none
+
+
+def read_image(path: str | Path, shape: Sequence[int]) -> Picture:
+    """The image of a file, or of a ``.npy`` array, as ``shape: (channels, height, width)``.
+
+    The largest centred part of the right proportions is resized (bicubic, antialiased). Colour
+    becomes grey by Rec. 601 and grey colour by repetition; what is transparent lies on white; files
+    are turned as their EXIF tag says. Grey of 16 bits keeps them; Pillow reads 16-bit colour with
+    8. Arrays are ``[height, width]`` or ``[channel, height, width]`` in [-1, 1]. Raises UserError
+    where a file cannot be read.
+    """
+    channels, height, width = shape
+    x, changes = _array(Path(path)) if Path(path).suffix == ".npy" else _decode(Path(path))
+    if x.shape[0] != channels:
+        changes.append("grey to colour" if channels == 3 else "colour to grey")
+        x = _recoloured(x, channels, path)
+    tall, wide = x.shape[1:]
+    if tall * width != wide * height:
+        rows = min(tall, max(1, round(wide * height / width)))
+        columns = min(wide, max(1, round(tall * width / height)))
+        top, left = (tall - rows) // 2, (wide - columns) // 2
+        x = x[:, top : top + rows, left : left + columns]
+        changes.append(f"centre {columns} x {rows} of {wide} x {tall} pixels")
+    if x.shape[1:] != (height, width):
+        changes.append(f"resized to {width} x {height}")
+        x = F.interpolate(x[None], (height, width), mode="bicubic", antialias=True)[0]
+    return Picture(x.clamp(-1, 1).float(), ", ".join(changes))
+
+
+def read_observation(path: str | Path, shape: Sequence[int]) -> Tensor:
+    """A measurement of that ``shape`` as it is: no part of it is cut, resized or recoloured.
+
+    A ``.npy`` array, or an image file where the shape is ``(1 or 3, height, width)``. Raises
+    UserError where it has another shape.
+    """
+    path, shape = Path(path), tuple(shape)
+    if path.suffix == ".npy":
+        x = _load(path)
+    else:
+        x = _decode(path)[0]
+        if x.shape[0] == 1 and shape[0] == 3:  # an image file may save equal channels as one
+            x = x.expand(3, -1, -1)
+    if tuple(x.shape) != shape:
+        raise UserError(f"{path}: has shape {tuple(x.shape)}; an observation of this task by this "
+                        f"prior has {shape}")  # fmt: skip
+    return x.float()
+
+
+def to_image(x: Tensor) -> Image:
+    """``[channel, height, width]`` of 1 or 3 channels in [-1, 1] as 8 bits, beyond it clipped."""
+    Image = _pillow()
+    pixels = ((x.detach().cpu().double().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return Image.fromarray(pixels.squeeze(0).numpy() if len(x) == 1 else
+                           pixels.movedim(0, -1).contiguous().numpy())  # type: ignore[no-any-return]  # fmt: skip
+
+
+def png(x: Tensor) -> bytes:
+    """``to_image`` as a PNG file."""
+    file = io.BytesIO()
+    to_image(x).save(file, "PNG")
+    return file.getvalue()
+
+
+def require_pillow() -> None:
+    """UserError naming the extra where Pillow is missing."""
+    _pillow()
+
+
+def _pillow() -> Any:
+    try:
+        from PIL import Image
+    except ImportError:
+        raise UserError(MISSING) from None
+    return Image
+
+
+def _load(path: Path) -> Tensor:
+    try:
+        array = np.load(path, allow_pickle=False)
+        x = torch.from_numpy(np.asarray(array, dtype=np.float64))
+    except (OSError, ValueError, TypeError, EOFError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"{path}: cannot be read as an array of numbers ({reason})") from None
+    if not bool(x.isfinite().all()) or not x.numel():
+        raise UserError(f"{path}: holds values that are not finite, or none")
+    return x
+
+
+def _array(path: Path) -> tuple[Tensor, list[str]]:
+    x = _load(path)
+    x = x[None] if x.ndim == 2 else x
+    largest = float(x.abs().max())
+    if x.ndim != 3 or largest > 1:
+        raise UserError(f"{path}: give an array [height, width] or [channel, height, width] "
+                        f"in [-1, 1], not {tuple(x.shape)} up to {largest:g}")  # fmt: skip
+    return x, []
+
+
+def _decode(path: Path) -> tuple[Tensor, list[str]]:
+    """``[1 or 3, height, width]`` float64 in [-1, 1]."""
+    Image = _pillow()
+    from PIL import ImageOps
+
+    try:
+        with Image.open(path) as file:
+            image = ImageOps.exif_transpose(file)
+            image.load()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        reason = str(error).splitlines()[0].replace(repr(str(path)), "the file")
+        raise UserError(f"{path}: cannot be read as an image ({reason})") from None
+    changes: list[str] = []
+    if image.mode in ("I;16", "I;16B", "I;16L", "I"):  # Pillow reads grey of 16 bits as one of them
+        return torch.from_numpy(np.array(image, dtype=np.float64))[None] / 32767.5 - 1, changes
+    if image.mode == "F":
+        raise UserError(f"{path}: holds floating point, of unknown range; give 8 or 16 bits, "
+                        "or a .npy array in [-1, 1]")  # fmt: skip
+    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        grey = image.mode in ("L", "LA", "La")
+        if np.asarray(rgba)[..., 3].min() < 255:
+            changes.append("laid on white")
+        white = Image.new("RGBA", rgba.size, "white")
+        image = Image.alpha_composite(white, rgba).convert("L" if grey else "RGB")
+    elif image.mode not in ("L", "RGB"):
+        image = image.convert("L" if image.mode == "1" else "RGB")
+    pixels = torch.from_numpy(np.array(image, dtype=np.float64))
+    pixels = pixels[None] if pixels.ndim == 2 else pixels.movedim(-1, 0)
+    return pixels / 127.5 - 1, changes
+
+
+def _recoloured(x: Tensor, channels: int, path: str | Path) -> Tensor:
+    if len(x) == 1 and channels == 3:
+        return x.expand(3, -1, -1)
+    if len(x) == 3 and channels == 1:
+        weights = torch.tensor([0.299, 0.587, 0.114], dtype=x.dtype)  # Rec. 601
+        return (weights[:, None, None] * x).sum(0, keepdim=True)
+    raise UserError(f"{path}: has {len(x)} channels, the prior {channels}")

@@ -1,0 +1,81 @@
+"""How near a restored image is to the true one. Images ``[channel, height, width]`` in [-1, 1]."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mgdm_audio.images.kernels import gaussian_kernel
+
+RANGE = 2.0  # of values
+WINDOW, STD = 11, 1.5  # of SSIM, pixels
+ALEXNET = "alexnet-owt-7be5be79.pth"  # torchvision's name of the weights LPIPS stands on
+
+Distance = Callable[[Tensor, Tensor], float]
+
+
+def psnr(x: Tensor, reference: Tensor) -> float:
+    """Peak signal-to-noise ratio, ``10 log10(range^2 / mean squared error)`` dB; inf if equal."""
+    error = (x.double() - reference.double()).square().mean()
+    return float(10 * (RANGE**2 / error).log10())
+
+
+def ssim(x: Tensor, reference: Tensor) -> float | None:
+    """Structural similarity (Wang et al. 2004): the mean over channels and the places of a window.
+
+    The window is Gaussian, 11 x 11 with a standard deviation of 1.5 pixels, and lies inside the
+    image; K_1 = .01, K_2 = .03. None for an image smaller than the window.
+    """
+    if min(x.shape[-2:]) < WINDOW:
+        return None
+    weights = gaussian_kernel(STD, truncate=(WINDOW // 2) / STD)
+
+    def mean(values: Tensor) -> Tensor:
+        rows = F.conv2d(values[:, None], weights.view(1, 1, -1, 1))
+        return F.conv2d(rows, weights.view(1, 1, 1, -1))
+
+    a, b = x.double().cpu(), reference.double().cpu()
+    c_1, c_2 = (0.01 * RANGE) ** 2, (0.03 * RANGE) ** 2
+    mean_a, mean_b = mean(a), mean(b)
+    var_a, var_b = mean(a * a) - mean_a**2, mean(b * b) - mean_b**2
+    covariance = mean(a * b) - mean_a * mean_b
+    luminance = (2 * mean_a * mean_b + c_1) / (mean_a**2 + mean_b**2 + c_1)
+    structure = (2 * covariance + c_2) / (var_a + var_b + c_2)
+    return float((luminance * structure).mean())
+
+
+def lpips_distance() -> Distance | None:
+    """LPIPS on AlexNet (Zhang et al. 2018), if all it needs is on this machine, else None.
+
+    That is the package ``lpips``, and AlexNet's weights where torch.hub keeps what it fetched;
+    nothing is fetched here.
+    """
+    weights = Path(torch.hub.get_dir()) / "checkpoints" / ALEXNET
+    if find_spec("lpips") is None or not weights.is_file():
+        return None
+    import lpips
+
+    network = lpips.LPIPS(net="alex", verbose=False).eval().requires_grad_(False)
+
+    def distance(x: Tensor, reference: Tensor) -> float:
+        pair = [part.detach().cpu().float().expand(3, -1, -1)[None] for part in (x, reference)]
+        return float(network(*pair))
+
+    return distance
+
+
+def compare(x: Tensor, reference: Tensor, lpips: Distance | None = None) -> dict[str, float | None]:
+    """All of them, by name, rounded; ``lpips`` is left out where it is not at hand."""
+    x, reference = x.clamp(-1, 1), reference.clamp(-1, 1)
+    similarity = ssim(x, reference)
+    ratio = psnr(x, reference)
+    result: dict[str, float | None] = {
+        "psnr_db": round(ratio, 3) if ratio < float("inf") else None,  # JSON has no infinity
+        "ssim": None if similarity is None else round(similarity, 4),
+    }
+    return result if lpips is None else result | {"lpips": round(lpips(x, reference), 4)}

@@ -1,0 +1,36 @@
+"""Settings of the samplers for images: those of the MGDM paper's comparison (2502.03332)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mgdm_audio.config import ConfigError, load_toml, nearest
+from mgdm_audio.samplers.presets import Preset, list_presets, load_preset
+
+FOLDER = Path(__file__).parent
+TASKS = FOLDER.parent / "task_settings.toml"  # preset.task = what it changes there
+DEFAULT = "mgdm"
+
+__all__ = ["DEFAULT", "list_image_presets", "load_image_preset"]
+
+
+def list_image_presets() -> list[str]:
+    """Names of the bundled settings for images, sorted."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def load_image_preset(name_or_path: str | Path, task: str, overrides: Sequence[str] = ()) -> Preset:
+    """The setting for images of that name, of a sampler that has none that for audio, or a file.
+
+    Where the comparison has a value of its own for a task, that is taken; ``overrides`` come after,
+    as in ``load_preset``. Raises ``ConfigError`` for an unknown name, key or value.
+    """
+    name = str(name_or_path)
+    if name in list_image_presets():
+        of_task = load_toml(TASKS).get(name, {}).get(task, [])
+        return load_preset(FOLDER / f"{name}.toml", [*of_task, *overrides])
+    if not name.endswith(".toml") and name not in list_presets():
+        known = {*list_image_presets(), *list_presets()}
+        raise ConfigError(f"unknown preset '{name}'{nearest(name, known)}, or a .toml file")
+    return load_preset(name_or_path, overrides)

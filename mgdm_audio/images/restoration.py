@@ -1,0 +1,103 @@
+"""One image restored: its draws, what they were made from, and the folder they are written to."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mgdm_audio import atomic
+from mgdm_audio.images.io import png
+from mgdm_audio.images.metrics import Distance, compare
+
+RECORD = "report.json"
+GAP = 2  # pixels between the images of a sheet
+
+
+@dataclass(frozen=True)
+class Restoration:
+    """Draws of one image given an observation, in [-1, 1]; ``report`` is ready for JSON."""
+
+    draws: Tensor  # [draw, channel, height, width]
+    y: Tensor  # [*observation]
+    noise_std: float  # of y
+    report: dict[str, Any]
+    original: Tensor | None = None  # [channel, height, width], where y was made from it
+
+    @property
+    def mean(self) -> Tensor:
+        """``[channel, height, width]``, the estimate of least squared error."""
+        return self.draws.mean(0)
+
+    @property
+    def std(self) -> Tensor | None:
+        """``[channel, height, width]``, N - 1 in the denominator; None of a single draw."""
+        return self.draws.std(0) if len(self.draws) > 1 else None
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether the observation can be looked at: one or three channels that keep the range.
+
+        By more than 6 noise_std, noise does not leave it; a Fourier transform does.
+        """
+        within = bool((self.y.abs() <= 1 + 6 * self.noise_std).all())
+        return self.y.ndim == 3 and self.y.shape[0] in (1, 3) and within
+
+    def scores(self, lpips: Distance | None = None) -> dict[str, Any] | None:
+        """``compare`` of the mean and of every draw with the original, where there is one."""
+        if self.original is None:
+            return None
+        each = [compare(draw, self.original, lpips) for draw in self.draws]
+        return {"mean": compare(self.mean, self.original, lpips), "draws": each}
+
+    def save(self, folder: str | Path, lpips: Distance | None = None) -> dict[str, Any]:
+        """Write the images and report.json to a new folder; returns what the report holds.
+
+        observation.npy is y as it was given to the sampler, observation.png what can be seen of
+        it; std.png is white at the largest value, which the report has. Whole or not at all:
+        raises UserError where the folder exists already or cannot be made.
+        """
+        std = None if self.std is None else self.std.square().mean(0, keepdim=True).sqrt()
+        white = None if std is None else float(std.max())
+        record = self.report | {"scores": self.scores(lpips), "std_white": white}
+        files = {f"restored_{i}.png": png(draw) for i, draw in enumerate(self.draws)}
+        files |= {"mean.png": png(self.mean), "sheet.png": png(self.sheet())}
+        if std is not None and white is not None:
+            files["std.png"] = png(_grey(std, white))
+        if self.original is not None:
+            files["original.png"] = png(self.original)
+        if self.is_picture:
+            files["observation.png"] = png(self.y)
+        array = io.BytesIO()
+        np.save(array, self.y.numpy(), allow_pickle=False)
+        files["observation.npy"] = array.getvalue()
+        files[RECORD] = (json.dumps(record, indent=2) + "\n").encode()
+        with atomic.new_folder(folder) as partial:
+            for name, content in files.items():
+                (partial / name).write_bytes(content)
+        return record
+
+    def sheet(self) -> Tensor:
+        """Original, observation, draws, mean and spread side by side, those that there are."""
+        size = self.draws.shape[-2:]
+        images = [] if self.original is None else [self.original]
+        if self.is_picture:
+            images.append(F.interpolate(self.y[None].float(), size, mode="nearest")[0])
+        images += [*self.draws, self.mean]
+        if self.std is not None:
+            std = self.std.square().mean(0, keepdim=True).sqrt()
+            images.append(_grey(std, float(std.max())))
+        channels = max(len(image) for image in images)
+        framed = [F.pad(image.expand(channels, -1, -1), (0, GAP), value=1.0) for image in images]
+        return torch.cat(framed, -1)[..., :-GAP]
+
+
+def _grey(std: Tensor, white: float) -> Tensor:
+    return 2 * std / max(white, 1e-12) - 1

@@ -1,0 +1,146 @@
+"""An image that was degraded in a known way -> draws of what it was, under a prior."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mgdm_audio import __version__
+from mgdm_audio.diffusion import counted
+from mgdm_audio.errors import UserError
+from mgdm_audio.images.priors import ImagePrior
+from mgdm_audio.images.restoration import Restoration
+from mgdm_audio.images.tasks import build_operator
+from mgdm_audio.measurement import GaussianLikelihood
+from mgdm_audio.rng import generator_for, randn_like
+from mgdm_audio.samplers import PSLD, ReSample, Step, on_latents
+from mgdm_audio.samplers.presets import Preset
+
+DECODES = (PSLD, ReSample)  # samplers that know of codecs: they take and return pictures
+
+OnProgress = Callable[[int, int], None]
+"""Called with (steps done, steps in all)."""
+
+
+class Restorer:
+    """Posterior sampling of images that one operator has measured.
+
+    ``y = A(x) + noise_std N(0, I)``, with the preset's ``noise_std``. The operator is a function of
+    (seed, task, options), the noise and the draws of an image are of (seed, its name): results do
+    not depend on what else is restored, nor on ``batch_size``.
+    """
+
+    def __init__(
+        self,
+        opened: ImagePrior,
+        preset: Preset,
+        task: str,
+        options: Mapping[str, Any] | None = None,
+        *,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+        batch_size: int | None = None,
+    ) -> None:
+        """``opened`` is on ``device``. ``batch_size``: draws at a time, 1 on a CPU and else 4.
+
+        Raises UserError for a task or an option that cannot be.
+        """
+        self.opened, self.preset, self.seed = opened, preset, seed
+        self.task, self.options = task, dict(options or {})
+        self.device = torch.device(device)
+        self.batch_size = batch_size or (1 if self.device.type == "cpu" else 4)
+        self.prior, self.calls = counted(opened.prior)
+        try:
+            self.operator = build_operator(
+                task, opened.image_shape, generator=generator_for(seed, "operator"), **self.options
+            )
+            blank = torch.zeros(1, *opened.image_shape, device=self.device)
+            with torch.no_grad():
+                self.observation_shape = tuple(self.operator(blank).shape[1:])
+        except (TypeError, RuntimeError, IndexError) as error:  # a value of the wrong kind
+            reason = str(error).splitlines()[0]
+            raise UserError(f"image task {task!r} with {self.options}: {reason}") from None
+
+    @torch.no_grad()
+    def observe(self, x: Tensor, name: str = "") -> Tensor:
+        """What is measured of ``x: [channel, height, width]``, with noise: ``[*observation]``."""
+        clean = self.operator(x[None].to(self.device))[0].cpu()
+        noise = randn_like(clean[None], generator_for(self.seed, "noise", name))[0]
+        return clean + self.preset.noise_std * noise
+
+    def restore(
+        self,
+        y: Tensor,
+        name: str = "",
+        *,
+        draws: int | None = None,
+        original: Tensor | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Restoration:
+        """Draws given ``y: [*observation]``. ``original`` is kept beside them, to be compared.
+
+        ``draws`` replaces the preset's number. Raises UserError where the sampler cannot take this
+        prior or operator, or diverges.
+        """
+        started, before = time.monotonic(), (self.calls.forward, self.calls.gradient)
+        draws = draws or self.preset.draws
+        restored: list[Tensor] = []
+        for first in range(0, draws, self.batch_size):
+            batch = range(first, min(first + self.batch_size, draws))
+
+            def step(batch: range, record: Step) -> None:
+                if on_progress is not None:
+                    done = batch.start + len(batch) * (record.index + 1) / record.total
+                    on_progress(int(1000 * done), 1000 * draws)
+
+            restored += self._draw(y, name, batch, partial(step, batch))
+        report = {
+            "version": __version__,
+            "torch": torch.__version__,
+            "input": name or None,
+            "task": self.task,
+            "task_options": self.options,
+            "prior": self.opened.name,
+            "prior_sha256": dict(self.opened.sha256),
+            "image_shape": list(self.opened.image_shape),
+            "sampler": self.preset.name,
+            "options": self.preset.options,
+            "noise_std": self.preset.noise_std,
+            "draws": draws,
+            "seed": self.seed,
+            "device": str(self.device),
+            "batch_size": self.batch_size,
+            "seconds": round(time.monotonic() - started, 3),
+            "denoiser_calls": {
+                "forward": self.calls.forward - before[0],
+                "gradient": self.calls.gradient - before[1],
+            },
+        }
+        return Restoration(torch.stack(restored), y, self.preset.noise_std, report, original)
+
+    @torch.no_grad()
+    def _draw(
+        self, y: Tensor, name: str, draws: range, on_step: Callable[[Step], None]
+    ) -> list[Tensor]:
+        """``[channel, height, width]`` of every number in ``draws``, on the CPU."""
+        observed = y.to(self.device, torch.float32).expand(len(draws), *y.shape).contiguous()
+        likelihood = GaussianLikelihood(self.operator, observed, self.preset.noise_std)
+        codec = None if isinstance(self.preset.sampler, DECODES) else self.prior.codec
+        if codec is not None:
+            likelihood = on_latents(likelihood, self.prior)
+        generators = [generator_for(self.seed, "draw", name, d) for d in draws]
+        try:
+            x = self.preset.sampler.sample(
+                self.prior, likelihood, generator=generators, on_step=on_step
+            )
+        except ValueError as error:
+            raise UserError(f"sampler {self.preset.name}: {error}") from error
+        x = x if codec is None else codec.decode(x)
+        if not bool(x.isfinite().all()):
+            raise UserError(f"sampler {self.preset.name} diverged; change its options by --set")
+        return list(x.float().cpu())

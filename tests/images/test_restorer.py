@@ -1,0 +1,152 @@
+"""Restoring: the posterior where it is known, the same numbers however draws are batched."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from mgdm_audio.diffusion import NoiseSchedule, Prior
+from mgdm_audio.errors import UserError
+from mgdm_audio.images.presets import load_image_preset
+from mgdm_audio.images.priors import ImagePrior
+from mgdm_audio.images.restorer import Restorer
+from mgdm_audio.networks.unet_2d import UNet2d, UNet2dConfig
+from tests.images.toys import tiny_autoencoder, tiny_unet
+
+SCHEDULE = NoiseSchedule.linear()
+SHAPE = (1, 8, 8)
+EXACT = ("num_steps=10", "gibbs_steps=10", "denoise_steps=10", "vi_steps=0", "covariance=isotropic",
+         "gauss_step=exact", "project=true")  # fmt: skip
+
+
+def image_prior(network: UNet2d, codec: Any = None) -> ImagePrior:
+    event_shape = SHAPE if codec is None else (2, 4, 4)
+    return ImagePrior(Prior(network, SCHEDULE, event_shape, codec), "toy", SHAPE, {})
+
+
+def restorer(
+    network: UNet2d | None = None,
+    sampler: str = "pgdm",
+    task: str = "outpainting_half",
+    changes: tuple[str, ...] = ("num_steps=10",),
+    codec: Any = None,
+    **options: Any,
+) -> Restorer:
+    opened = image_prior(network or tiny_unet(1), codec)
+    return Restorer(opened, load_image_preset(sampler, task, changes), task, **options)
+
+
+def picture(seed: int = 0) -> Tensor:
+    return 2 * torch.rand(SHAPE, generator=torch.Generator().manual_seed(seed)) - 1
+
+
+def test_draws_are_the_posterior_where_it_is_known() -> None:
+    # An untrained network is the denoiser of N(0, sigma_data^2 I). With its exact covariance the
+    # Gibbs chain of MGDM has the posterior for its limit.
+    with torch.random.fork_rng(devices=[]):
+        network = UNet2d(UNet2dConfig(1, (8,), 1, attention=False, embedding=8, sigma_data=1.0))
+    network.requires_grad_(False)
+    noise = 0.5
+    this = restorer(network, sampler="mgdm", changes=(*EXACT, f"noise_std={noise}"), batch_size=64)
+    y = this.observe(picture())
+    result = this.restore(y, draws=64)
+    seen, hidden = result.draws[..., :4], result.draws[..., 4:]
+    posterior = y[..., :4] / (1 + noise**2)
+    # A pixel's mean over 64 draws is off by std / 8 by chance, std being 1 where it is hidden.
+    std = noise / (1 + noise**2) ** 0.5
+    assert (seen.mean(0) - posterior).abs().max() < 5 * std / 8
+    assert hidden.mean(0).abs().max() < 5 / 8
+    # Standard deviations: 1 / sqrt(2 * 2048) = 1.6 % by chance; ten sweeps at ten levels
+    # leave a bias.
+    assert float((seen - posterior).square().mean().sqrt()) == pytest.approx(std, rel=0.1)
+    assert float(hidden.square().mean().sqrt()) == pytest.approx(1, rel=0.1)
+    assert result.std is not None
+    assert result.std[..., 4:].mean() > 1.5 * result.std[..., :4].mean()
+
+
+def test_results_do_not_depend_on_the_batch() -> None:
+    y = restorer().observe(picture())
+    one, three = (restorer(batch_size=b).restore(y, "a", draws=5).draws for b in (1, 3))
+    assert (one - three).abs().max() < 1e-4  # float32 through 9 steps, batched in another order
+    assert torch.equal(restorer(batch_size=1).restore(y, "a", draws=2).draws, one[:2])
+    assert not torch.equal(restorer(batch_size=1).restore(y, "b", draws=1).draws[0], one[0])
+    assert not torch.equal(restorer(seed=1, batch_size=1).restore(y, "a").draws[0], one[0])
+    assert not torch.equal(one[0], one[1])
+
+
+def test_observations_are_degraded_by_the_seed_alone() -> None:
+    x, state = picture(), torch.get_rng_state()
+    first = restorer(task="random_95", seed=3)
+    assert torch.equal(first.observe(x, "a"), restorer(task="random_95", seed=3).observe(x, "a"))
+    for other in (first.observe(x, "b"), restorer(task="random_95", seed=4).observe(x, "a")):
+        assert not torch.equal(first.observe(x, "a"), other)
+    assert torch.equal(torch.get_rng_state(), state)
+    noise = first.observe(x, "a") - first.operator(x[None])[0]
+    assert 0.03 < float(noise.std()) < 0.07  # sigma_y = .05, 64 values
+
+
+@pytest.mark.parametrize("sampler", ["mgdm-ldm", "dps", "resample", "psld", "daps"])
+def test_a_latent_prior_restores_pictures(sampler: str) -> None:
+    changes = {"resample": "num_steps=12", "daps": "num_steps=4"}.get(sampler, "num_steps=6")
+    this = restorer(tiny_unet(2), sampler, "sr4", (changes,), tiny_autoencoder())
+    y = this.observe(picture())
+    assert y.shape == this.observation_shape == (1, 2, 2)
+    result = this.restore(y)
+    assert result.draws.shape == (1, *SHAPE)
+    assert result.draws.isfinite().all()
+
+
+def test_the_report_says_how() -> None:
+    this = restorer(seed=5)
+    steps: list[tuple[int, int]] = []
+    result = this.restore(
+        this.observe(picture()), "a", draws=2, on_progress=lambda *s: steps.append(s)
+    )
+    assert steps[-1] == (2000, 2000)
+    assert steps == sorted(steps)
+    want = {"task": "outpainting_half", "prior": "toy", "sampler": "pgdm", "noise_std": 0.05,
+            "draws": 2, "seed": 5, "input": "a",
+            "denoiser_calls": {"forward": 0, "gradient": 18}}  # fmt: skip
+    assert {key: result.report[key] for key in want} == want
+    assert result.scores() is None
+    assert result.std is not None
+    assert this.restore(this.observe(picture())).std is None
+
+
+@pytest.mark.parametrize(
+    ("sampler", "task", "changes", "options", "says"),
+    [
+        ("pgdm", "phase_retrieval", (), {}, "PGDM needs a LinearOperator, got"),
+        ("psld", "sr4", (), {}, "PSLD needs a latent Prior"),
+        ("dps", "sr4", ("num_steps=1001",), {}, "sampler dps: 1001 steps: this schedule takes"),
+        ("dps", "sr4", ("num_steps=9", "step_size=1e38"), {}, "sampler dps diverged"),
+        ("dps", "sr5", (), {}, "image task 'sr5'; did you mean sr"),
+        ("dps", "blur", (), {"sd": 3}, "option 'sd'"),
+        ("dps", "blur", (), {"std": "wide"}, "image task 'blur' with {'std': 'wide'}: "),
+        ("dps", "nonlinear_blur", (), {"network": "mine"}, "image task 'nonlinear_blur' with"),
+    ],
+)
+def test_what_cannot_be_is_named_in_one_line(
+    sampler: str, task: str, changes: tuple[str, ...], options: dict[str, Any], says: str
+) -> None:
+    def run() -> None:
+        this = restorer(sampler=sampler, task=task, changes=changes, options=options)
+        this.restore(this.observe(picture()))
+
+    with pytest.raises(UserError) as caught:
+        run()
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_seen_of_an_observation_keeps_the_range() -> None:
+    for task, shown in (("sr4", True), ("phase_retrieval", False)):
+        this = restorer(sampler="dps", task=task, changes=("num_steps=4",))
+        result = this.restore(this.observe(torch.ones(SHAPE)))
+        assert result.is_picture is shown
+        images = result.sheet().shape[-1] + 2  # original, draw and mean; the observation
+        assert images == (8 + 2) * (2 + shown)
+        whole = replace(result, original=torch.ones(SHAPE))
+        assert whole.sheet().shape[-1] + 2 == (8 + 2) * (3 + shown)
