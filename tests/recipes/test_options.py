@@ -9,10 +9,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted([*ROOT.glob("recipes/*.sh"), *ROOT.glob("egs/*/*/run.sh"), ROOT / ".ci/run"])
-CHOICES = sorted(p for p in ROOT.glob("egs/*/*/run.sh") if p.parent.name != "data")
+CHOICES = sorted(p for p in ROOT.glob("egs/*/*/run.sh") if p.parent.name not in ("data", "restore"))
 RECIPES = [
     ROOT / "recipes" / f"{name}.sh"
-    for name in ("quickstart", "test", "score", "separate", "train_prior", "bench")
+    for name in ("quickstart", "test", "score", "separate", "train_prior", "bench", "restore")
 ]
 
 SCRIPT = r"""#!/usr/bin/env bash

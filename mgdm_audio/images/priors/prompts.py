@@ -50,7 +50,7 @@ def no_text(
         )
     shown = {name: tensor.to(device, torch.float32) for name, tensor in shown.items()}
     height, width = image_shape[1:]
-    # Original size, corner of the crop, target size.
+    # Original size, corner of the crop, target size: as in training, at any size that is run.
     sizes = torch.tensor([[height, width, 0, 0, height, width]], dtype=torch.float32, device=device)
 
     def given(batch: int) -> dict[str, Any]:

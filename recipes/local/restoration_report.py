@@ -1,0 +1,76 @@
+"""Scores of restored images by task and sampler, as a Markdown table.
+
+    python restoration_report.py EXP --name restored --results RESULTS.md
+
+reads EXP/<task>/<sampler>/<image>/report.json, prints the table, and puts it between the lines
+<!-- restored --> and <!-- /restored --> of RESULTS.md if it has them.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from block import renew
+from script import run
+
+from mgdm_audio.errors import UserError
+
+SCORES = {"lpips": ("LPIPS", ".3f"), "psnr_db": ("PSNR, dB", ".2f"), "ssim": ("SSIM", ".3f")}
+
+
+def load(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as JSON ({error}); remove its folder") from None
+    return content
+
+
+def average(records: list[dict[str, Any]], score: str) -> str:
+    """Over images, of the first draw: the mean of several is another estimate. A dash without."""
+    values = [r["scores"]["draws"][0].get(score) for r in records if r["scores"]]
+    known = [value for value in values if value is not None]
+    return format(mean(known), SCORES[score][1]) if known and len(known) == len(values) else "-"
+
+
+def table(exp: Path) -> str:
+    """Raises UserError where nothing has been restored or a file is damaged."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for path in sorted(exp.glob("*/*/*/report.json")):
+        groups.setdefault((path.parts[-4], path.parts[-3]), []).append(load(path))
+    if not groups:
+        raise UserError(f"{exp}: holds no restored images; run the restoring stage first")
+    heads = ["task", "sampler", *(head for head, _ in SCORES.values()), "images", "s / image",
+             "calls"]  # fmt: skip
+    lines = ["| " + " | ".join(heads) + " |", "|---|---" + "|---:" * (len(heads) - 2) + "|"]
+    made_with: dict[str, None] = {}  # a set that keeps its order
+    for (task, sampler), records in groups.items():
+        calls = [mean(r["denoiser_calls"][k] for r in records) for k in ("gradient", "forward")]
+        cells = [task, sampler, *(average(records, score) for score in SCORES), str(len(records))]
+        cells += [f"{mean(r['seconds'] for r in records):.3g}", f"{calls[0]:.0f} / {calls[1]:.0f}"]
+        lines.append("| " + " | ".join(cells) + " |")
+        for r in records:
+            prior = f"{r['prior']} ({next(iter(r['prior_sha256'].values()), '')[:12]})"
+            facts = f"{r['draws']} draw{'s' * (r['draws'] > 1)}, seed {r['seed']}, {r['device']}"
+            made_with[f"prior {prior}, {facts}, mgdm_audio {r['version']}"] = None
+    notes = ["Means over the images, of one draw each; calls: of the denoiser for all draws of an "
+             "image, with / without gradient. An infinite PSNR shows as a dash."]  # fmt: skip
+    return "\n".join(lines) + "\n\n" + "  \n".join([*notes, *made_with]) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("exp", type=Path)
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--results", type=Path)
+    options = parser.parse_args()
+    text = table(options.exp)
+    print(f"\n{text}")
+    if options.results is not None and renew(options.results, options.name, text):
+        print(f"written: {options.results}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,98 @@
+"""The recipe of restored images: what it asks for, what it makes, and nothing twice."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mgdm_audio.diffusion import NoiseSchedule
+from mgdm_audio.images.io import png
+from mgdm_audio.images.priors.trained import save_trained
+from tests.images.toys import tiny_unet
+
+pytest.importorskip("PIL.Image")
+
+ROOT = Path(__file__).parents[2]
+INSTANCES = sorted(ROOT.glob("egs/*/restore/run.sh"))
+
+needs_bash = pytest.mark.skipif(not shutil.which("bash"), reason="needs bash")
+needs_package = pytest.mark.skipif(
+    not (Path(sys.executable).parent / "mgdm-audio").is_file(), reason="needs the package"
+)
+
+
+def bash(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
+    command = ["bash", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+
+@needs_bash
+@pytest.mark.parametrize("path", INSTANCES, ids=lambda path: path.parts[-3])
+def test_instances_need_only_images_and_weights(path: Path, tmp_path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 25
+    shown = bash(path, "--seed", "7", "--help")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "[7]" in next(line for line in shown.stdout.splitlines() if "--seed " in line)
+    for given, says in (
+        ([], "give --prior, weights for images"),
+        (["--prior", "none.pt"], "none.pt: no such prior"),
+        (["--prior", tmp_path], "give --images, a folder of images"),
+        (["--prior", tmp_path, "--images", "none"], "none: no such folder"),
+    ):
+        result = bash(path, "--venv", tmp_path / "venv", *given)
+        assert (result.returncode, result.stderr) == (2, f"error: {says}\n")
+    assert not list(tmp_path.iterdir())  # nothing was installed
+
+
+@needs_bash
+@needs_package
+def test_it_goes_on_where_it_stopped_and_reports(tmp_path: Path) -> None:
+    save_trained(tmp_path / "toy", tiny_unet(1), NoiseSchedule.linear(), (16, 16))
+    (images := tmp_path / "my images").mkdir()
+    for name in ("c", "a b", "-d"):
+        (images / f"{name}.png").write_bytes(png(torch.zeros(1, 16, 16)))
+    (quick := tmp_path / "quick.toml").write_text(
+        'sampler = "dps"\nnoise_std = 0.05\n[options]\nnum_steps = 3\n'
+    )
+    (results := tmp_path / "RESULTS.md").write_text("<!-- restored -->\n<!-- /restored -->\n")
+    out = tmp_path / "ex p"
+
+    def run(limit: int) -> str:
+        options: list[str | Path] = [
+            "--venv",
+            "none",
+            "--images",
+            images,
+            "--prior",
+            tmp_path / "toy",
+            "--exp",
+            out,
+        ]
+        options += ["--tasks", "sr4 denoising", "--samplers", quick, "--device", "cpu"]
+        options += ["--limit", str(limit), "--results", results]
+        done = bash(ROOT / "recipes/restore.sh", *options)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    run(2)
+    assert sorted(p.name for p in (out / "sr4/quick").iterdir()) == ["-d", "a b"]  # by name
+    before = (out / "sr4/quick/a b/report.json").stat().st_mtime_ns
+    assert "1 of 3 images" in run(0)
+    assert sorted(p.name for p in (out / "denoising/quick").iterdir()) == ["-d", "a b", "c"]
+    assert (out / "sr4/quick/a b/report.json").stat().st_mtime_ns == before
+    assert " of 3 images" not in run(0)
+    rows = [line.split(" | ") for line in results.read_text().splitlines() if "| quick |" in line]
+    assert [row[0] for row in rows] == ["| denoising", "| sr4"]
+    records = [json.loads(p.read_text()) for p in out.glob("sr4/quick/*/report.json")]
+    psnr = sum(r["scores"]["draws"][0]["psnr_db"] for r in records) / 3
+    assert rows[1][3:5] == [f"{psnr:.2f}", rows[1][4]]
+    assert rows[1][2] == "-"  # LPIPS
+    assert rows[1][5] == "3"
+    assert rows[1][7] == "1 / 1 |"  # DPS of 3 points: one guided call, one to end with
