@@ -1,6 +1,7 @@
 """Folders that diffusers wrote, opened as priors: the same numbers as from diffusers itself."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -276,3 +277,13 @@ def refusal(folder: Path) -> str:
     message = str(caught.value)
     assert "\n" not in message
     return message
+
+
+def test_without_diffusers_the_extra_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = saved(tmp_path, unet(3))
+    (tmp_path / "adm.pt").touch()
+    monkeypatch.setitem(sys.modules, "diffusers", None)
+    for path in (folder, tmp_path / "adm.pt"):
+        assert "pip install 'mgdm_audio[images]'" in refusal(path)
