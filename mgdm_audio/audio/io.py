@@ -12,12 +12,12 @@ from torch import Tensor
 
 from mgdm_audio import atomic
 from mgdm_audio.audio.ffmpeg import check_whole, decode
-from mgdm_audio.audio.pcm import SUBTYPES, to_integers
+from mgdm_audio.audio.pcm import SUBTYPES, storable
+from mgdm_audio.audio.wav_writer import forget_time, wav_form
 from mgdm_audio.errors import UserError
 
 _BLOCK = 1 << 18  # frames read at a time
 _RATES = range(100, 1_000_001)  # Hz; outside, the header is damaged
-_RIFF_LIMIT = 2**32 - 2**16  # bytes; the length field of WAV has 32 bits
 _FORMATS = {".wav": "WAV", ".flac": "FLAC"}
 
 
@@ -113,37 +113,17 @@ def write(path: str | Path, samples: Tensor, sample_rate: int, subtype: str = "P
         raise UserError(f"{path}: FLAC holds no FLOAT; use PCM_24 or .wav")
     samples = samples.detach().cpu()
     _check_finite(path, samples)
-    if form == "WAV" and samples.numel() * 4 > _RIFF_LIMIT:
-        form = "RF64"  # the same, with 64-bit lengths
+    if form == "WAV":
+        form = wav_form(samples.numel())
     # In memory first: libsndfile loses the reason of a failed write (a full disk).
     buffer = io.BytesIO()
     try:
-        soundfile.write(buffer, _storable(samples, subtype), sample_rate, subtype, format=form)
+        soundfile.write(buffer, storable(samples, subtype), sample_rate, subtype, format=form)
     except soundfile.LibsndfileError:
         raise UserError(
             f"{path}: {form} cannot hold {samples.shape[0]} channels at {sample_rate} Hz; use .wav"
         ) from None
     data = buffer.getbuffer()
     if subtype == "FLOAT":
-        _forget_time(data)
+        forget_time(data)
     atomic.write_bytes(path, data)
-
-
-def _forget_time(wav: memoryview) -> None:
-    """Set the clock that libsndfile puts into float files to 0: equal samples give equal bytes.
-
-    The PEAK chunk stands before the samples: its name, size, version and then the time.
-    """
-    peak = bytes(wav[:256]).find(b"PEAK")
-    if peak >= 0:
-        wav[peak + 12 : peak + 16] = bytes(4)
-
-
-def _storable(samples: Tensor, subtype: str) -> np.ndarray:
-    """[time, channel] as libsndfile stores it unchanged: its own scaling is off by one step."""
-    if subtype == "FLOAT":
-        return samples.float().T.numpy()
-    steps = to_integers(samples, subtype).T.numpy()
-    if subtype == "PCM_16":
-        return steps.astype(np.int16)
-    return (steps << 8).astype(np.int32)  # PCM_24 is the upper three bytes

@@ -1,5 +1,6 @@
 """The integer grid of PCM files: rounding stems so that their sum stays exact, and headroom."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,20 +51,48 @@ def common_gain(stems: Tensor, mixture: Tensor, subtype: str = "PCM_16") -> floa
     1.0 where ``quantise_together`` already fits, which is so for a mixture that peaks at full
     scale. ``mixture``: [channel, time], written beside the stems.
     """
-    if subtype == "FLOAT" or not stems.numel():
-        return 1.0
-    full = full_scale(subtype)
-    total = torch.zeros(stems.shape[1:], dtype=torch.float64, device=stems.device)
-    for stem in stems:
-        total += stem
-    wholes = (stems, total, mixture)
-    # The sum is rounded by up to half a step, a stem by up to a whole one.
-    room = ((-full + 1, full - 1), (-full - 0.5, full - 0.5), (-full - 0.5, full - 0.5))
-    if all(
-        low < x.min().item() * full and x.max().item() * full < high
-        for x, (low, high) in zip(wholes, room, strict=True)
-    ):
-        return 1.0
-    peak = max(x.abs().max().item() for x in wholes)
-    # Four more steps of 24 bits: float32 stems times a gain are rounded, k of them by k/4 steps.
-    return min(1.0, (full - 2 - 4 * full / 2**23) / full / peak)
+    extremes = Extremes()
+    extremes.add(stems, mixture)
+    return extremes.gain(subtype)
+
+
+class Extremes:
+    """The least and greatest samples of stems, their sum and their mixture, met block by block."""
+
+    def __init__(self) -> None:
+        self._low, self._high = [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]
+
+    def add(self, stems: Tensor, mixture: Tensor) -> None:
+        """stems: [stem, channel, time], mixture: [channel, time]."""
+        if not stems.numel():
+            return
+        total = torch.zeros(stems.shape[1:], dtype=torch.float64, device=stems.device)
+        for stem in stems:
+            total += stem
+        for i, x in enumerate((stems, total, mixture)):
+            self._low[i] = min(self._low[i], x.min().item())
+            self._high[i] = max(self._high[i], x.max().item())
+
+    def gain(self, subtype: str) -> float:
+        """See ``common_gain``."""
+        if subtype == "FLOAT":
+            return 1.0
+        full = full_scale(subtype)
+        # The sum is rounded by up to half a step, a stem by up to a whole one.
+        room = ((-full + 1, full - 1), (-full - 0.5, full - 0.5), (-full - 0.5, full - 0.5))
+        ranges = zip(self._low, self._high, room, strict=True)
+        if all(low < x * full and y * full < high for x, y, (low, high) in ranges):
+            return 1.0
+        peak = max(*self._high, *(-x for x in self._low))
+        # Four more steps of 24 bits: float32 stems times a gain are rounded, k of them by k/4.
+        return min(1.0, (full - 2 - 4 * full / 2**23) / full / peak)
+
+
+def storable(samples: Tensor, subtype: str) -> np.ndarray:
+    """[time, channel] as libsndfile stores it unchanged: its own scaling is off by one step."""
+    if subtype == "FLOAT":
+        return samples.float().T.numpy()
+    steps = to_integers(samples, subtype).T.numpy()
+    if subtype == "PCM_16":
+        return steps.astype(np.int16)
+    return (steps << 8).astype(np.int32)  # PCM_24 is the upper three bytes

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mgdm_audio.audio.digest import hash_json
 from mgdm_audio.errors import UserError
 
 
@@ -27,10 +28,13 @@ def whole(
     """A folder to write into, which takes the place of ``final`` when the block ends well.
 
     A folder that is there already keeps the user's files; those of the same names are replaced.
-    ``record``: the file that tells how the others were made. ``discard(final)`` removes what else
-    an earlier result left there. Raises UserError where ``final`` cannot be written.
+    ``record``: the file that tells how the others were made, below ``final``. ``discard(final)``
+    removes what else an earlier result left there. Raises UserError where ``final`` cannot be
+    written.
     """
-    partial = final.parent / f".{final.name}.partial"
+    # Results that share a folder may be written at the same time; each has a record of its own.
+    name = f".{hash_json([final.name, record])[:16]}.partial"
+    partial = (final if final.is_dir() else final.parent) / name
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
@@ -53,10 +57,10 @@ def _merge(partial: Path, final: Path, record: str, discard: Callable[[Path], No
         if target.is_dir():  # nothing is touched where not all can be replaced
             raise IsADirectoryError(21, "a folder is in the way", str(target))
         target.parent.mkdir(parents=True, exist_ok=True)
-    (final / record).unlink(missing_ok=True)
-    if discard is not None:
+    if discard is not None:  # it reads the record
         discard(final)
-    for file in sorted(files, key=lambda file: file.name == record):
+    (final / record).unlink(missing_ok=True)
+    for file in sorted(files, key=lambda file: file == partial / record):
         target = final / file.relative_to(partial)
         target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(file, target)

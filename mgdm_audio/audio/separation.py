@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import math
-from contextlib import suppress
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from mgdm_audio.audio.io import write
-from mgdm_audio.audio.pcm import SUBTYPES, common_gain, quantise_together
-from mgdm_audio.audio.result_folder import whole
+from mgdm_audio.audio.layout import Layout
+from mgdm_audio.audio.pcm import common_gain
+from mgdm_audio.audio.stem_files import Block, Shape, check_subtype, write_result
+from mgdm_audio.audio.uncertainty import confidence_db, uncertainty_record
+from mgdm_audio.config import nearest
 from mgdm_audio.errors import UserError
 
-RECORD, UNCERTAINTY, DRAWS = "separation.json", "uncertainty.json", "samples"
+RECORD, UNCERTAINTY = "separation.json", "uncertainty.json"  # as Layout names them by default
+_BLOCK = 2**18  # samples written at a time
 
 
 @dataclass(frozen=True)
@@ -56,87 +56,72 @@ class Separation:
         """
         if self.std is None:
             return None
-        result: dict[str, float | None] = {}
+        power = {name: float(x.double().square().mean()) for name, x in self.stems.items()}
         windows = self.mixture.shape[-1] / self.sample_rate / self.std_hop
-        for name, std in self.std.items():
-            weights = (windows - torch.arange(std.shape[-1], dtype=torch.float64)).clamp(0, 1)
-            variance = float((std.double().square().mean(0) * weights).sum() / weights.sum())
-            power = float(self.stems[name].double().square().mean())
-            ratio = power / max(variance, 1e-30 * power) if power > 0 else None
-            result[name] = None if ratio is None else 10 * math.log10(ratio)
-        return result
+        return confidence_db(power, self.std, windows)
 
-    def save(self, folder: str | Path, subtype: str = "PCM_24") -> dict[str, Any]:
+    def two_stems(self, stem: str) -> Separation:
+        """Only ``stem``, and "no_<stem>": the mixture less it, in the mean and in every draw.
+
+        The two deviate alike from draw to draw, for their sum is given: one ``std`` is both's.
+        Raises UserError for an unknown stem.
+        """
+        index, names = check_stem(stem, self.stems)
+        pair = pair_with_rest(torch.stack(list(self.stems.values())), self.mixture, index)
+        std = None if self.std is None else dict.fromkeys(names, self.std[stem])
+        draws = self.draws
+        if draws is not None:
+            draws = torch.stack([pair_with_rest(x, self.mixture, index) for x in draws])
+        report = self.report | {"two_stems": stem}
+        stems = dict(zip(names, pair, strict=True))
+        return replace(self, stems=stems, std=std, draws=draws, report=report)
+
+    def save(self, place: str | Path | Layout, subtype: str = "PCM_24") -> dict[str, Any]:
         """Write <stem>.wav, uncertainty.json and separation.json; returns what the last one holds.
 
-        Draws that were kept go to samples/<draw>/<stem>.wav. ``subtype``: PCM_16, PCM_24 or FLOAT;
-        PCM files sum to the mixture as exactly as the float32 stems do (within a step of 24 bits),
-        lowered by one common gain (in the record) where any of them would clip. The folder is
-        written whole or not at all; in one that is there already files of the same names are
-        replaced, and draws of an earlier result removed.
+        ``place``: a folder, or a ``Layout`` of names. Draws that were kept go to
+        samples/<draw>/<stem>.wav. ``subtype``: PCM_16, PCM_24 or FLOAT; PCM files sum to the
+        mixture as exactly as the float32 stems do (within a step of 24 bits), lowered by one common
+        gain (in the record) where any of them would clip. The folder is written whole or not at
+        all; in one that is there already files of the same names are replaced, and those that
+        the record of an earlier result lists are removed.
         Raises UserError where it cannot be written to.
         """
-        if subtype not in SUBTYPES:
-            raise UserError(f"subtype {subtype!r} is unknown; use one of {', '.join(SUBTYPES)}")
-        folder = Path(folder)
+        check_subtype(subtype)
+        layout = place if isinstance(place, Layout) else Layout(Path(place), "{stem}", "")
         parts = [torch.stack(list(self.stems.values()))]
         parts += [] if self.draws is None else list(self.draws)
         gain = min(common_gain(part, self.mixture, subtype) for part in parts)
-        with whole(folder, RECORD, partial(_discard, stems=list(self.stems))) as fresh:
-            for i, part in enumerate(parts):
-                place = fresh / DRAWS / str(i - 1) if i else fresh
-                place.mkdir(parents=True, exist_ok=True)
-                rounded = quantise_together(part * gain, subtype)
-                for name, samples in zip(self.stems, rounded, strict=True):
-                    write(place / f"{name}.wav", samples, self.sample_rate, subtype)
-                if not i:
-                    residual_db = _residual_db(rounded, gain * self.mixture.double())
-            record = self.report | {"subtype": subtype, "gain": gain, "residual_db": residual_db}
-            (fresh / UNCERTAINTY).write_text(json.dumps(self._uncertainty(gain)) + "\n")
-            (fresh / RECORD).write_text(json.dumps(record, indent=2) + "\n")
-        return record
+        uncertainty = uncertainty_record(
+            self.report["draws"], self.std_hop, self.std, self.confidence_db, gain
+        )
+        channels, time = self.mixture.shape
+        return write_result(
+            layout,
+            list(self.stems),
+            Shape(channels, time, self.sample_rate),
+            self._blocks(parts),
+            len(parts) - 1,
+            subtype,
+            gain,
+            self.report,
+            uncertainty,
+        )
 
-    def _uncertainty(self, gain: float) -> dict[str, Any]:
-        """``confidence_db`` and ``std`` for JSON, the channels of ``std`` joined to one rms."""
-        record: dict[str, Any] = {
-            "draws": self.report["draws"],
-            "hop_seconds": self.std_hop,
-            "confidence_db": None,
-            "std": None,
-        }
-        if self.std is not None and self.confidence_db is not None:
-            record["confidence_db"] = {
-                name: None if value is None else round(value, 2)
-                for name, value in self.confidence_db.items()
-            }
-            # Three digits: more than a few draws establish.
-            record["std"] = {
-                name: [float(f"{value:.3g}") for value in _rms(gain * std.double()).tolist()]
-                for name, std in self.std.items()
-            }
-        return record
+    def _blocks(self, parts: list[Tensor]) -> Iterator[Block]:
+        for start in range(0, self.mixture.shape[-1], _BLOCK):
+            span = slice(start, start + _BLOCK)
+            yield Block(self.mixture[:, span], [part[..., span] for part in parts])
 
 
-def _rms(std: Tensor) -> Tensor:
-    """[channel, window] -> [window]"""
-    return std.square().mean(0).sqrt()
+def check_stem(stem: str, stems: Iterable[str]) -> tuple[int, tuple[str, str]]:
+    """Its index, and the names of it and of the rest. Raises UserError for an unknown stem."""
+    names = list(stems)
+    if stem not in names:
+        raise UserError(f"the prior has no stem {stem!r}{nearest(stem, names)}")
+    return names.index(stem), (stem, f"no_{stem}")
 
 
-def _residual_db(stems: Tensor, mixture: Tensor) -> float:
-    """Of what is written, against the mixture [channel, time] in double precision."""
-    residual, power = (stems.double().sum(0) - mixture).square().mean(), mixture.square().mean()
-    # A silent mixture has no level to compare with: full scale is the reference then.
-    ratio = float(residual / power) if power > 0 else float(residual)
-    return round(10 * math.log10(max(ratio, 1e-30)), 1)
-
-
-def _discard(folder: Path, stems: list[str]) -> None:
-    """Remove what an earlier separation left beside its stems and record."""
-    (folder / UNCERTAINTY).unlink(missing_ok=True)
-    for old in (folder / DRAWS).glob("[0-9]*"):
-        for stem in stems if old.name.isdigit() else ():
-            (old / f"{stem}.wav").unlink(missing_ok=True)
-        with suppress(OSError):  # it holds something else
-            old.rmdir()
-    with suppress(OSError):
-        (folder / DRAWS).rmdir()
+def pair_with_rest(stems: Tensor, mixture: Tensor, index: int) -> Tensor:
+    """[stem, channel, time] -> stem ``index`` and the mixture [channel, time] less it."""
+    return torch.stack([stems[index], mixture - stems[index]])

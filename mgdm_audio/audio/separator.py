@@ -18,6 +18,7 @@ from mgdm_audio import __version__
 from mgdm_audio.audio.autocast import at_precision
 from mgdm_audio.audio.bandwidth import share_residual
 from mgdm_audio.audio.device import choose_device
+from mgdm_audio.audio.digest import hash_file
 from mgdm_audio.audio.io import read
 from mgdm_audio.audio.resampling import PASSBAND, resample, resample_back
 from mgdm_audio.audio.segments import cut, fade_in, stitch
@@ -283,7 +284,12 @@ class Separator:
         stems = dict(zip(self.stems, at_rate(found.mean), strict=True))
         each = torch.stack([at_rate(draw) for draw in found.each]) if keep_draws else None
         std = dict(zip(self.stems, found.std.cpu().transpose(0, 1) * unit, strict=True))
-        report = self._report(samples, sample_rate, draws, seed, time.monotonic() - started)
+        report = self.settings(seed=seed, draws=draws, keep_draws=keep_draws) | {
+            "sample_rate": sample_rate,
+            "channels": samples.shape[0],
+            "samples": samples.shape[-1],
+        }
+        report |= timing(time.monotonic() - started, samples.shape[-1] / sample_rate)
         report["denoiser_calls"] = {
             way: count - before[way] for way, count in self.calls.counts.items()
         }
@@ -311,23 +317,25 @@ class Separator:
             keep_draws=keep_draws,
             on_progress=on_progress,
         )
-        return replace(result, report=result.report | {"input": Path(path).name})
+        source = {"input": Path(path).name, "input_sha256": hash_file(Path(path))}
+        return replace(result, report=result.report | source)
 
-    def _report(
-        self, samples: Tensor, sample_rate: int, draws: int, seed: int, seconds: float
+    def settings(
+        self, *, seed: int = 0, draws: int | None = None, keep_draws: bool = False
     ) -> dict[str, Any]:
+        """All that decides a separation beside its input, for the record."""
         return {
             "version": __version__,
-            "input": None,  # the file's name, if it was a file
-            "sample_rate": sample_rate,
-            "channels": samples.shape[0],
-            "samples": samples.shape[-1],
+            "input": None,  # the file's name and content, if it was a file
+            "input_sha256": None,
             "prior": self.loaded.name,
             "prior_sha256": self.loaded.sha256,
             "sampler": self.preset.name,
             "options": self.preset.options,
             "noise_std": self.preset.noise_std,
-            "draws": draws,
+            "draws": draws or self.preset.draws,
+            "keep_draws": keep_draws,
+            "two_stems": None,
             "seed": seed,
             "segment_seconds": self.segment / self.loaded.sample_rate,
             "overlap_seconds": self.overlap / self.loaded.sample_rate,
@@ -335,9 +343,15 @@ class Separator:
             "device": str(self.device),
             "device_reason": self.device_reason,
             "precision": self.precision,
-            "seconds": round(seconds, 3),
-            "seconds_per_second": round(seconds * sample_rate / samples.shape[-1], 3),
         }
+
+
+def timing(seconds: float, audio_seconds: float) -> dict[str, float]:
+    """How long it took, for the record."""
+    return {
+        "seconds": round(seconds, 3),
+        "seconds_per_second": round(seconds / audio_seconds, 3),
+    }
 
 
 def active_level(samples: Tensor, sample_rate: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""``mgdm-audio separate``: stems of audio files."""
+"""``mgdm-audio separate``: stems of sound files and folders of them."""
 
 import math
 import sys
@@ -34,6 +34,7 @@ from mgdm_audio.cli.progress import progress
 @click.option(
     "--keep-samples", is_flag=True, help="Also write every draw, to samples/<number>/<stem>.wav."
 )
+@click.option("--two-stems", metavar="STEM", help="Write STEM and no_STEM, the mixture without it.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
 @click.option(
@@ -43,6 +44,19 @@ from mgdm_audio.cli.progress import progress
     show_default=True,
     help="Sample format of the stems.",
 )
+@click.option(
+    "--filename",
+    default="{track}/{stem}",
+    show_default=True,
+    metavar="TEMPLATE",
+    help="Names of the stems, of {track}, {stem}, {sampler}, {sample} (of a draw) and {seed}.",
+)
+@click.option(
+    "--skip-existing",
+    is_flag=True,
+    help="Keep results whose input, prior, settings and files are unchanged, by their hashes.",
+)
+@click.option("--report", is_flag=True, help="Also write report.html, a page to listen to them.")
 def separate(
     inputs: tuple[Path, ...],
     output: Path,
@@ -51,15 +65,20 @@ def separate(
     overrides: tuple[str, ...],
     samples: int | None,
     keep_samples: bool,
+    two_stems: str | None,
     seed: int,
     device: str,
     subtype: str,
+    filename: str,
+    skip_existing: bool,
+    report: bool,
 ) -> None:
-    """Separate audio files into stems.
+    """Separate sound files, and those in folders, into stems.
 
-    Writes OUTPUT/<input name>/<stem>.wav, at the input's rate, channels and length, and
+    Writes OUTPUT/<track>/<stem>.wav, at the input's rate, channels and length, and
     separation.json, which says how they were made.  The stems sum to the input, or to the input
-    lowered by a common gain where PCM would clip (a line then says so).
+    lowered by a common gain where PCM would clip (a line then says so).  <track> is the file's
+    name; for the sound files below a folder, their path in it.  A track that fails stops no other.
 
     uncertainty.json holds, per stem and tenth of a second, the standard deviation over the draws,
     and in dB how far the stem stands out of it (null with a single draw).  Draws of the default
@@ -67,41 +86,80 @@ def separate(
 
     \b
     mgdm-audio separate song.mp3 -o stems
+    mgdm-audio separate album/ -o stems --skip-existing
+    mgdm-audio separate song.wav -o stems --two-stems drums --filename "{track} ({stem})"
     mgdm-audio separate song.wav -o stems --samples 4 --subtype FLOAT
     mgdm-audio separate song.wav -o stems --sampler mgdm --set gibbs_steps=2
     """
+    from mgdm_audio.audio.layout import Layout, check_distinct, check_template
     from mgdm_audio.audio.result_folder import require_writable
+    from mgdm_audio.audio.resuming import is_done
+    from mgdm_audio.audio.separation import RECORD, check_stem
     from mgdm_audio.audio.separator import DEFAULT_SAMPLER, Separator
+    from mgdm_audio.audio.tracks import find_tracks
     from mgdm_audio.checkpoint import DEFAULT_PRIOR
     from mgdm_audio.errors import UserError
 
-    names = [path.stem for path in inputs]
-    for name in names:
-        if names.count(name) > 1:
-            raise UserError(f"two inputs are named {name!r}; separate them into different folders")
+    check_template(filename)
+    tracks = find_tracks(inputs, output)
+    name = Path(sampler).stem if sampler else DEFAULT_SAMPLER
+    layouts = [Layout(output, filename, track.name, name, seed) for track in tracks]
+    check_distinct(layouts)
+    if report and any(layout.record.name != RECORD for layout in layouts):
+        raise UserError(f"--report needs a folder a track; leave --filename {filename!r} out")
     separator = Separator.from_pretrained(
         prior or DEFAULT_PRIOR, sampler or DEFAULT_SAMPLER, overrides=overrides, device=device
     )
+    if two_stems is not None:
+        check_stem(two_stems, separator.stems)
     click.echo(f"device: {separator.device} ({separator.device_reason})", err=True)
     require_writable(output)
-    failed = 0
-    for path in inputs:
+    settings = separator.settings(seed=seed, draws=samples, keep_draws=keep_samples)
+    settings |= {"two_stems": two_stems, "subtype": subtype, "filename": filename}
+    rows = []
+    for track, layout in zip(tracks, layouts, strict=True):
+        folder = output / layout.record.parent
         try:
-            with progress(path.name) as move:
+            if skip_existing and is_done(layout, track.path, settings):
+                click.echo(f"{folder}: there already, unchanged")
+                rows.append((track.name, "", "", "ok, there already"))
+                continue
+            with progress(track.path.name) as move:
                 result = separator.separate_file(
-                    path, seed=seed, draws=samples, keep_draws=keep_samples, on_progress=move
+                    track.path, seed=seed, draws=samples, keep_draws=keep_samples, on_progress=move
                 )
-            record = result.save(output / path.stem, subtype)
+            if two_stems is not None:
+                result = result.two_stems(two_stems)
+            record = result.save(layout, subtype)
+            page = None
+            if report:
+                from mgdm_audio.audio.report import write_page
+
+                page = write_page(folder)
         except UserError as error:
-            click.echo(f"error: {' '.join(str(error).split())}", err=True)
-            failed += 1
+            line = " ".join(str(error).split())
+            click.echo(f"error: {line}", err=True)
+            rows.append((track.name, "", "", f"error: {line}"))
             continue
         if record["gain"] < 1:
             lowered = -20 * math.log10(record["gain"])
-            click.echo(f"{path}: stems lowered by {lowered:.2f} dB, or they would clip", err=True)
-        click.echo(
-            f"{output / path.stem}: {', '.join(result.stems)} "
-            f"({record['seconds']:.1f} s, residual {record['residual_db']:.0f} dB)"
-        )
-    if failed:
+            click.echo(
+                f"{track.path}: stems lowered by {lowered:.2f} dB, or they would clip", err=True
+            )
+        seconds, residual = f"{record['seconds']:.1f}", f"{record['residual_db']:.0f}"
+        click.echo(f"{folder}: {', '.join(result.stems)} ({seconds} s, residual {residual} dB)")
+        if page is not None:
+            click.echo(f"written: {page}")
+        rows.append((track.name, seconds, residual, "ok"))
+    if len(rows) > 1:
+        click.echo(_table(rows))
+    if any(row[-1].startswith("error") for row in rows):
         sys.exit(1)
+
+
+def _table(rows: list[tuple[str, str, str, str]]) -> str:
+    """One line a track, in columns."""
+    rows = [("track", "seconds", "residual dB", "state"), *rows]
+    first, second, third = (max(len(row[i]) for row in rows) for i in range(3))
+    lines = [f"{a:<{first}}  {b:>{second}}  {c:>{third}}  {d}" for a, b, c, d in rows]
+    return "\n".join(["", *lines])

@@ -1,5 +1,6 @@
 """The separator: what holds for any prior and sampler, good or bad."""
 
+import hashlib
 import json
 import math
 from collections.abc import Callable
@@ -357,6 +358,7 @@ def test_a_file_comes_with_a_report(make: Make, tmp_path: Path) -> None:
     assert report.pop("seconds") > 0
     assert report.pop("seconds_per_second") > 0
     assert len(report.pop("prior_sha256")) == 64
+    assert report.pop("input_sha256") == hashlib.sha256(path.read_bytes()).hexdigest()
     assert report.pop("options")["num_steps"] == 2
     assert report == {
         "version": __version__,
@@ -368,6 +370,8 @@ def test_a_file_comes_with_a_report(make: Make, tmp_path: Path) -> None:
         "sampler": "wiener",
         "noise_std": 1e-4,
         "draws": 3,
+        "keep_draws": False,
+        "two_stems": None,
         "seed": 3,
         "segment_seconds": 0.5,
         "overlap_seconds": 0.1,

@@ -100,7 +100,16 @@ def test_it_writes_the_stems_and_how_they_were_made(separate: Separate) -> None:
         "sampler": "wiener",
         "noise_std": 1e-4,
         "draws": 2,
+        "keep_draws": False,
+        "two_stems": None,
         "seed": 3,
+        "input_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "filename": "{track}/{stem}",
+        "files": {
+            name: hashlib.sha256((separate.out / "a song" / name).read_bytes()).hexdigest()
+            for name in FILES
+            if name != "separation.json"
+        },
         "device": "cpu",
         "device_reason": "asked for",
         "denoiser_calls": {  # 2 channels x 2 draws x 2 steps
@@ -285,7 +294,11 @@ def test_a_bad_file_does_not_stop_the_others(separate: Separate) -> None:
     (line,) = [s for s in result.stderr.splitlines() if s.startswith("error: ")]
     assert why in line
     assert sorted(p.name for p in separate.out.iterdir()) == ["a", "z"]
-    assert len(result.stdout.splitlines()) == 2
+    first, last, _, *table = result.stdout.splitlines()
+    assert [s.split(":")[0] for s in (first, last)] == [str(separate.out / name) for name in "az"]
+    assert [row.split()[0] for row in table] == ["track", "a", "bad", "z"]
+    assert [row.split()[-1] for row in (table[1], table[3])] == ["ok", "ok"]
+    assert line in table[2]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,101 @@
+"""Where the files of one separated track go: a template of names under an output folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from string import Formatter
+
+from mgdm_audio.errors import UserError
+
+DEFAULT_TEMPLATE = "{track}/{stem}"
+FIELDS = ("track", "stem", "sampler", "sample", "seed")
+RECORD, UNCERTAINTY, DRAWS, MEAN = "separation", "uncertainty", "samples", "mean"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Names of one track's files, relative to ``root``.
+
+    ``template`` is given {track}, {stem}, {sampler}, {sample} and {seed}, and gets a suffix.
+    {sample} is the number of a draw, or "mean"; without it draws go to samples/<number>/ beside the
+    stem. The record and the uncertainty take the name of a stem "separation" and "uncertainty".
+    """
+
+    root: Path
+    template: str
+    track: str
+    sampler: str = ""
+    seed: int = 0
+
+    def stem(self, name: str, sample: int | None = None) -> PurePath:
+        """Of a stem (the mean of the draws), or of draw number ``sample`` of it."""
+        path = self._fill(name, ".wav", MEAN if sample is None else str(sample))
+        if sample is None or "sample" in fields_of(self.template):
+            return path
+        return path.parent / DRAWS / str(sample) / path.name
+
+    @property
+    def record(self) -> PurePath:
+        """How the stems were made."""
+        return self._fill(RECORD, ".json")
+
+    @property
+    def uncertainty(self) -> PurePath:
+        """How far the draws lie apart."""
+        return self._fill(UNCERTAINTY, ".json")
+
+    def _fill(self, stem: str, suffix: str, sample: str = MEAN) -> PurePath:
+        values = {
+            "track": self.track,
+            "stem": stem,
+            "sampler": self.sampler,
+            "sample": sample,
+            "seed": str(self.seed),
+        }
+        name = self.template.format(**values) + suffix
+        path = PurePath(name)
+        if path.is_absolute() or ".." in path.parts or "\0" in name:
+            raise UserError(f"{name!r}: leaves the output folder; change --filename or the name")
+        return path
+
+
+def fields_of(template: str) -> list[str]:
+    """The names in braces. Raises UserError for a template that is no template of ours."""
+    try:
+        pieces = list(Formatter().parse(template))
+    except ValueError as error:
+        raise UserError(f"filename {template!r}: {error}") from None
+    known = ", ".join("{" + field + "}" for field in FIELDS)
+    names = []
+    for _, name, form, conversion in pieces:
+        if name is None:  # plain text
+            continue
+        if name not in FIELDS:
+            raise UserError(f"filename {template!r}: unknown name {{{name}}}; there are {known}")
+        if form or conversion:
+            raise UserError(f"filename {template!r}: {{{name}}} takes no format; write it plainly")
+        names.append(name)
+    return names
+
+
+def check_template(template: str) -> None:
+    """UserError, in one line, unless every stem of a track gets a file of its own in the folder."""
+    if "stem" not in fields_of(template):
+        raise UserError(f"filename {template!r}: has no {{stem}}; all stems would be one file")
+    if template.endswith("/") or not template.strip():
+        raise UserError(f"filename {template!r}: names a folder; say, {DEFAULT_TEMPLATE}")
+    Layout(Path(), template, "track", "sampler").stem("stem")
+
+
+def check_distinct(layouts: Iterable[Layout]) -> None:
+    """UserError where two tracks would write the same files."""
+    seen: dict[PurePath, str] = {}
+    for layout in layouts:
+        if layout.record in seen:
+            tracks = f"two inputs are named {layout.track!r}"
+            if seen[layout.record] != layout.track:
+                tracks = f"{seen[layout.record]!r} and {layout.track!r} would be one file"
+            raise UserError(f"{tracks}; separate them into different folders")
+        seen[layout.record] = layout.track
