@@ -24,8 +24,7 @@ def share_residual(mixture: Tensor, stems: Tensor, sample_rate: int, cutoff_hz: 
         raise ValueError(f"cutoff_hz must be positive, not {cutoff_hz}")
     residual = mixture - stems.sum(0)
     shared = stems.clone()
-    window = max(64, 2 ** round(math.log2(_WINDOW * sample_rate)))
-    margin = 2 * window  # a frame reaches half a window; a multiple of the hop keeps the grid
+    window, margin = _window(sample_rate), reach(sample_rate)
     time = mixture.shape[-1]
     for start in range(0, time, _BLOCK):
         end = min(start + _BLOCK, time)
@@ -35,6 +34,26 @@ def share_residual(mixture: Tensor, stems: Tensor, sample_rate: int, cutoff_hz: 
     # The masks' sum and the inverse transform are rounded; the rest is spread over all stems.
     shared += (mixture - shared.sum(0)) / stems.shape[0]
     return shared
+
+
+def reach(sample_rate: int) -> int:
+    """Samples around a span that the residual's share in it depends on, amply.
+
+    A multiple of the frames' hop, which keeps their grid: what ``share_residual`` makes of the span
+    and its surroundings is then what it makes of it in the whole, if the span starts at such a
+    multiple too.
+    """
+    return 2 * _window(sample_rate)  # a frame reaches half a window
+
+
+def span(sample_rate: int) -> int:
+    """Samples to ask for at a time: with their surroundings they are one block."""
+    return _BLOCK - 2 * reach(sample_rate)
+
+
+def _window(sample_rate: int) -> int:
+    width: int = 2 ** round(math.log2(_WINDOW * sample_rate))
+    return max(64, width)
 
 
 def _split(

@@ -1,12 +1,11 @@
 """Decoding through FFmpeg (PyAV) of what libsndfile does not know: m4a, aac, wma, webm."""
 
 import warnings
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from mgdm_audio.errors import UserError
 
@@ -19,8 +18,8 @@ _CONTAINERS = (
 _OPTIONS = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
 
 
-def decode(path: Path, refusal: str) -> tuple[Tensor, int, str]:
-    """(samples [channel, time] float32, sample rate in Hz, codec name) of the first audio stream.
+def decode(path: Path, refusal: str) -> Iterator[tuple[np.ndarray, int, str]]:
+    """Blocks (samples [channel, time] float32, rate in Hz, codec name) of the first audio stream.
 
     ``refusal``: why libsndfile would not read it, for the message. Raises UserError where PyAV is
     missing, and for a file that FFmpeg cannot decode to its end.
@@ -34,18 +33,19 @@ def decode(path: Path, refusal: str) -> tuple[Tensor, int, str]:
             f"{path}: libsndfile cannot read it ({refusal}); if it is m4a, aac or the like: "
             "pip install 'mgdm_audio[formats]'"
         ) from None
+    frames = 0
     try:
         with av.open(str(path), options=_OPTIONS) as container:
             if not container.streams.audio:
                 raise UserError(f"{path}: holds no sound ({container.format.name} without audio)")
             stream = container.streams.audio[0]
             planar = av.AudioResampler(format="fltp", rate=stream.rate)
-            pieces = [
-                piece.to_ndarray()
-                for frame in chain(container.decode(stream), [None])  # None: the end
-                for piece in planar.resample(frame)
-            ]
-            rate, codec = stream.rate, stream.codec_context.name
+            rate, codec = stream.rate, stream.codec_context.name.upper()
+            for frame in chain(container.decode(stream), [None]):  # None: the end
+                for piece in planar.resample(frame):
+                    samples = piece.to_ndarray()
+                    frames += samples.shape[1]
+                    yield samples, rate, codec
             promised = 0.0
             exact = container.format.name.startswith(("mov", "flac"))  # elsewhere it is a guess
             if exact and stream.duration is not None and stream.time_base is not None:
@@ -55,11 +55,7 @@ def decode(path: Path, refusal: str) -> tuple[Tensor, int, str]:
             f"{path}: neither libsndfile ({refusal}) nor FFmpeg ({error.strerror}) can read it; "
             "check that it is a sound file and whole"
         ) from None
-    if not pieces:
-        raise UserError(f"{path}: holds no samples; export it again")
-    samples = np.concatenate(pieces, axis=1)
-    check_whole(path, samples.shape[1] / rate, promised)
-    return torch.from_numpy(samples), rate, codec.upper()
+    check_whole(path, frames / rate, promised)
 
 
 def check_whole(path: Path, seconds: float, promised: float) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +38,17 @@ def read(path: str | Path) -> Audio:
     readable file, content that is no sound or is cut short, no samples, and samples that are not
     finite.
     """
-    path = Path(path)
+    blocks = list(read_blocks(path))
+    samples = torch.cat([block.samples for block in blocks], -1)
+    return Audio(samples, blocks[0].sample_rate, blocks[0].subtype)
+
+
+def read_blocks(path: str | Path) -> Iterator[Audio]:
+    """``read`` in consecutive blocks, at least one, each of a few hundred thousand samples at most.
+
+    Raises what ``read`` raises, if only where the damage is met.
+    """
+    path, frames = Path(path), 0
     try:
         if path.is_dir():
             raise UserError(f"{path}: is a folder; give a sound file")
@@ -47,7 +58,15 @@ def read(path: str | Path) -> Audio:
             if os.fstat(file.fileno()).st_size == 0:
                 raise UserError(f"{path}: is empty (0 bytes); fetch or export it again")
             # A descriptor, not the name: libsndfile would let some suffixes overrule the content.
-            samples, sample_rate, subtype = _decode(path, file.fileno())
+            for samples, sample_rate, subtype in _decode(path, file.fileno()):
+                if sample_rate not in _RATES:
+                    raise UserError(
+                        f"{path}: a sample rate of {sample_rate} Hz; the header is damaged"
+                    )
+                audio = Audio(torch.from_numpy(samples), sample_rate, subtype)
+                _check_finite(path, audio.samples, frames)
+                frames += samples.shape[-1]
+                yield audio
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; check the path") from None
     except PermissionError:
@@ -55,43 +74,41 @@ def read(path: str | Path) -> Audio:
     except (OSError, ValueError) as error:  # ValueError: a name with a NUL byte
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{path}: cannot be read ({reason})") from None
-    if samples.shape[-1] == 0:
+    if not frames:
         raise UserError(f"{path}: holds no samples; export it again")
-    if sample_rate not in _RATES:
-        raise UserError(f"{path}: a sample rate of {sample_rate} Hz; the header is damaged")
-    _check_finite(path, samples)
-    return Audio(samples, sample_rate, subtype)
 
 
-def _decode(path: Path, descriptor: int) -> tuple[Tensor, int, str]:
-    blocks, frames = [], 0
+def _decode(path: Path, descriptor: int) -> Iterator[tuple[np.ndarray, int, str]]:
+    """Blocks [channel, time], each with the sample rate and the subtype."""
+    frames, refusal = 0, ""
     try:
         with soundfile.SoundFile(descriptor, closefd=False) as file:
+            rate, promised = file.samplerate, file.frames / file.samplerate
             # By blocks: a damaged header may promise more frames than there is memory.
             while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
-                blocks.append(block)
                 frames += len(block)
-            channels, rate, subtype = file.channels, file.samplerate, file.subtype
-            promised = file.frames / rate
+                yield np.ascontiguousarray(block.T), rate, file.subtype
     except soundfile.LibsndfileError as error:
-        return decode(path, error.error_string.rstrip("."))
-    check_whole(path, frames / rate, promised)
-    samples = np.empty((channels, frames), dtype=np.float32)
-    start = 0
-    for block in blocks:
-        samples[:, start : start + len(block)] = block.T
-        start += len(block)
-    return torch.from_numpy(samples), rate, subtype
+        refusal = error.error_string.rstrip(".")
+        if frames:
+            raise UserError(
+                f"{path}: damaged after {frames / rate:.1f} s ({refusal}); fetch it again"
+            ) from None
+    if refusal:
+        yield from decode(path, refusal)
+    else:
+        check_whole(path, frames / rate, promised)
 
 
-def _check_finite(path: Path, samples: Tensor) -> None:
+def _check_finite(path: Path, samples: Tensor, before: int = 0) -> None:
     wrong = ~torch.isfinite(samples)
     if wrong.any():
         index = int(wrong.any(0).nonzero()[0])
         channel = int(wrong[:, index].nonzero()[0])
         value = samples[channel, index].item()
         raise UserError(
-            f"{path}: sample {index} of channel {channel} is {value}; repair or export it again"
+            f"{path}: sample {before + index} of channel {channel} is {value}; "
+            "repair or export it again"
         )
 
 

@@ -1,6 +1,7 @@
 """Sample rate conversion between any two rates, with exact lengths and bounded memory."""
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 
 import torch
@@ -35,6 +36,31 @@ def resample(samples: Tensor, from_rate: int, to_rate: int) -> Tensor:
     if new * (2 * _half_width(old, new) + old) <= _LARGEST_KERNEL:
         return _polyphase(samples, old, new, length)
     return _interpolated(samples, old, new, length)
+
+
+def resample_span(
+    read: Callable[[int, int], Tensor],
+    time: int,
+    from_rate: int,
+    to_rate: int,
+    start: int,
+    stop: int,
+) -> Tensor:
+    """Samples ``start`` to ``stop`` of ``resample`` of a signal, from their neighbourhood alone.
+
+    ``read(i, j)`` gives its samples i to j, [..., j - i], of ``time`` that there are. The filters
+    are as long as ``_half_width``, so the result is that of the whole signal, to float rounding.
+    """
+    common = math.gcd(from_rate, to_rate)
+    old, new = from_rate // common, to_rate // common
+    if old == new:
+        return read(start, stop)
+    width = _half_width(old, new)
+    # From a sample that lies on one of the new ones, so that all phases are as in the whole.
+    group = max(0, start // new - math.ceil(width / old) - 1)
+    end = min(time, math.ceil(stop * old / new) + width + 1)
+    around = resample(read(group * old, end), from_rate, to_rate)
+    return around[..., start - group * new : stop - group * new]
 
 
 def resample_back(samples: Tensor, from_rate: int, to_rate: int, length: int) -> Tensor:

@@ -18,7 +18,7 @@ def require_writable(folder: str | Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise _unwritable(folder, error) from None
+        raise unwritable(folder, error) from None
 
 
 @contextmanager
@@ -44,7 +44,7 @@ def whole(
         else:
             os.replace(partial, final)
     except OSError as error:
-        raise _unwritable(final, error) from None
+        raise unwritable(final, error) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -66,5 +66,6 @@ def _merge(partial: Path, final: Path, record: str, discard: Callable[[Path], No
         os.replace(file, target)
 
 
-def _unwritable(folder: str | Path, error: OSError) -> UserError:
+def unwritable(folder: str | Path, error: OSError) -> UserError:
+    """The line that says so."""
     return UserError(f"{folder}: cannot be written ({error.strerror}); choose another folder")

@@ -1,7 +1,7 @@
 """Cutting a waveform into overlapping segments, and the cross-fade that joins them again."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -35,24 +35,41 @@ def fade_in(overlap: int, like: Tensor) -> Tensor:
 def stitch(segments: Iterable[Tensor], time: int, overlap: int) -> Tensor:
     """Join consecutive segments [..., segment] to [..., time]; the inverse of ``cut``.
 
-    Segments are taken one at a time, so that memory holds the result and one of them. Where two
-    overlap the result is before + w (after - before): the weights 1 - w and w sum to one by
-    construction, and where the two agree their difference is 0, so that an identity separator
-    returns its input exactly. Raises ValueError where the segments are too few or too many.
+    Segments are taken one at a time, so that memory holds the result and two of them. Raises
+    ValueError where the segments are too few or too many.
     """
-    out: Tensor | None = None
-    end = 0  # of what is written; the last ``overlap`` samples of it are still to be faded
-    for x in segments:
+    out, end = None, 0
+    for piece in stitched(segments, time, overlap):
         if out is None:
-            out, window = x.new_zeros(*x.shape[:-1], time), fade_in(overlap, x)
-        if end and end >= time:
-            raise ValueError(f"more segments than {time} samples with overlap {overlap} need")
-        if end:
-            seam = out[..., end - overlap : end]
-            seam += window * (x[..., :overlap] - seam)
-        fresh = x[..., overlap if end else 0 :][..., : time - end]
-        out[..., end : end + fresh.shape[-1]] = fresh
-        end += fresh.shape[-1]
-    if out is None or end < time:
-        raise ValueError(f"the segments end at sample {end} of {time}")
+            out = piece.new_empty(*piece.shape[:-1], time)
+        out[..., end : end + piece.shape[-1]] = piece
+        end += piece.shape[-1]
+    assert out is not None
     return out
+
+
+def stitched(segments: Iterable[Tensor], time: int, overlap: int) -> Iterator[Tensor]:
+    """``stitch`` piece by piece, each as soon as no later segment changes it.
+
+    Where two overlap the result is before + w (after - before): the weights 1 - w and w sum to one
+    by construction, and where the two agree their difference is 0, so that an identity separator
+    returns its input exactly.
+    """
+    held: Tensor | None = None  # the samples at the end that the next segment overlaps
+    end = 0
+    for x in segments:
+        if held is None:
+            window = fade_in(overlap, x)
+        elif end >= time:
+            raise ValueError(f"more segments than {time} samples with overlap {overlap} need")
+        else:
+            seam = held + window * (x[..., :overlap] - held)
+            x = torch.cat([seam, x[..., overlap:]], -1)
+            end -= overlap
+        x = x[..., : time - end]
+        end += x.shape[-1]
+        ready = x.shape[-1] - (overlap if end < time else 0)
+        held = x[..., ready:].clone()  # else it would keep the whole segment alive
+        yield x[..., :ready]
+    if held is None or end < time:
+        raise ValueError(f"the segments end at sample {end} of {time}")

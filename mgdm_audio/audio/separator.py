@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -138,42 +137,62 @@ class Separator:
         y = mixture.to(self.device, torch.float32)
         if level is None:
             level = torch.stack([active_level(item, self.loaded.sample_rate) for item in y])
-        level = torch.as_tensor(level, dtype=y.dtype, device=y.device).reshape(-1, 1, 1)
-        gain = torch.where(level > 0, self.loaded.mixture_rms / level.clamp_min(1e-30), 1.0)
-        segment = min(self.segment, -(-time_ // self.multiple) * self.multiple)
-        overlap = min(self.overlap, (segment - 1) // 2)
+        gain = self.level_gain(torch.as_tensor(level, dtype=y.dtype, device=y.device))
+        gain = gain.reshape(-1, 1, 1)
+        segment, overlap = self.cuts(time_)
         segments = cut(y * gain, segment, overlap)  # [n, batch, 1, segment]
-        chunks = -(-len(y) * draws // self.batch_size)  # of a segment, if no item of it is silent
-        scale = 1000  # a chunk counts 1000, whatever its sampler's number of steps
-
-        def progress(chunk: int, share: float) -> None:
-            if on_progress is not None:
-                on_progress(int(scale * (chunk + share)), scale * chunks * len(segments))
-
-        def estimates() -> Iterator[Tensor]:
-            for index, part in enumerate(segments):
-
-                def step(chunk: int, record: Step, before: int = index * chunks) -> None:
-                    progress(before + chunk, (record.index + 1) / record.total)
-
-                moments = self._segment(part, seed, index, draws, keep, step)
-                # Where segments overlap their draws, which are independent, are blended: each
-                # variance counts by the square of its weight. ``stitch`` applies the other half.
-                fade, variance = fade_in(overlap, part), moments[1]
-                if index > 0:
-                    variance[..., :overlap] *= fade
-                if index + 1 < len(segments):
-                    variance[..., segment - overlap :] *= fade.flip(-1)
-                yield moments
-                progress((index + 1) * chunks, 0)
-
-        mean, variance, *each = stitch(estimates(), time_, overlap)
+        estimates = self.estimates(
+            segments.__getitem__, len(segments), overlap, seed, draws, keep, on_progress
+        )
+        mean, variance, *each = stitch(estimates, time_, overlap)
         hop = round(STD_HOP * self.loaded.sample_rate)
         windows = [part.mean(-1) for part in variance.split(hop, -1)]
         std = torch.stack(windows, -1).clamp_min(0).sqrt()
         return Draws(
             mean / gain, std / gain, torch.stack([x / gain for x in each]) if keep else mean[:0]
         )
+
+    def level_gain(self, level: Tensor) -> Tensor:
+        """What brings a mixture of this active level to the prior's; 1 for silence."""
+        return torch.where(level > 0, self.loaded.mixture_rms / level.clamp_min(1e-30), 1.0)
+
+    def cuts(self, time_: int) -> tuple[int, int]:
+        """Segment and overlap for a mixture of ``time_`` samples, all at the prior's rate."""
+        segment = min(self.segment, -(-time_ // self.multiple) * self.multiple)
+        overlap = min(self.overlap, (segment - 1) // 2)
+        return segment, overlap
+
+    def estimates(
+        self,
+        cut_at: Callable[[int], Tensor],
+        count: int,
+        overlap: int,
+        seed: int,
+        draws: int,
+        keep: bool,
+        on_progress: Progress | None,
+    ) -> Iterator[Tensor]:
+        """For ``stitch``: [rows, batch, sources, segment] of each of ``count`` segments.
+
+        ``cut_at(index)``: a segment of the mixture at the prior's level, [batch, 1, segment]; one
+        is held at a time. Rows: see ``_segment``.
+        """
+        for index in range(count):
+
+            def progress(share: float, before: int = index) -> None:
+                if on_progress is not None:  # a segment counts 1000, whatever its number of steps
+                    on_progress(int(1000 * (before + share)), 1000 * count)
+
+            moments = self._segment(cut_at(index), seed, index, draws, keep, progress)
+            # Where segments overlap their draws, which are independent, are blended: each
+            # variance counts by the square of its weight. ``stitch`` applies the other half.
+            fade, variance = fade_in(overlap, moments), moments[1]
+            if index > 0:
+                variance[..., :overlap] *= fade
+            if index + 1 < count:
+                variance[..., variance.shape[-1] - overlap :] *= fade.flip(-1)
+            yield moments
+            progress(1)
 
     def _segment(
         self,
@@ -182,15 +201,15 @@ class Separator:
         index: int,
         draws: int,
         keep: bool,
-        on_step: Callable[[int, Step], None],
+        on_progress: Callable[[float], None],
     ) -> Tensor:
         """y: [batch, 1, time] at the prior's level -> [rows, batch, sources, time].
 
         Rows: the mean over draws, their variance (N - 1 in the denominator) and, if they are to be
         kept, the draws; one at a time goes into the sums, so that memory does not grow with N.
-        ``on_step(chunk, record)``: ``chunk`` counts the sampler's runs. Each draw sees the segment
-        at another offset from the frames of a network that has frames: in the mean, what a frame's
-        edges add to an estimate cancels (cycle spinning, Coifman & Donoho 1995).
+        Each draw sees the segment at another offset from the frames of a network that has frames:
+        in the mean, what a frame's edges add to an estimate cancels (cycle spinning, Coifman &
+        Donoho 1995). Where memory runs out the batch is halved, for this segment and the next ones.
         """
         sources = len(self.stems)
         loud = y.square().mean((1, 2)).sqrt() > SILENCE * self.loaded.mixture_rms
@@ -200,30 +219,22 @@ class Separator:
         mean, square = rows[0], rows[1]
         mean[loud], square[:] = 0, 0
         time_, spread = y.shape[-1], self.hop if draws > 1 else 0
-        prior = self.prior.with_event_shape((sources, time_ + spread))
-        for first in range(0, len(items), self.batch_size):
+        first = 0
+        while first < len(items):
             chunk = items[first : first + self.batch_size]
-            generators = [generator_for(seed, "segment", index, "draw", d) for _, d in chunk]
+
+            def step(record: Step, before: int = first, size: int = len(chunk)) -> None:
+                on_progress((before + size * (record.index + 1) / record.total) / len(items))
+
             offsets = [spread * d // draws for _, d in chunk]
             observed = torch.stack(
                 [F.pad(y[i], (n, spread - n)) for (i, _), n in zip(chunk, offsets, strict=True)]
             )
-            likelihood = GaussianLikelihood(MixtureSum(sources), observed, self.preset.noise_std)
-            try:
-                x = self.preset.sampler.sample(
-                    prior,
-                    likelihood,
-                    generator=generators,
-                    on_step=partial(on_step, first // self.batch_size),
-                )
-            except ValueError as error:
-                raise UserError(f"sampler {self.preset.name}: {error}") from error
-            if not x.isfinite().all():
-                raise UserError(
-                    f"sampler {self.preset.name} diverged; go back to its preset's options"
-                )
-            # A sampler meets the mixture up to sigma_y at best: the rest is shared equally.
-            x = x + MixtureSum(sources).pinv(likelihood.residual(x))
+            generators = [generator_for(seed, "segment", index, "draw", d) for _, d in chunk]
+            x = self._sample(observed, generators, step)
+            if x is None:
+                self.batch_size = max(1, len(chunk) // 2)
+                continue
             for padded, (i, d), n in zip(x, chunk, offsets, strict=True):
                 draw = padded[:, n : n + time_]
                 change = draw - mean[i]  # Welford's sums: no difference of large numbers
@@ -231,8 +242,41 @@ class Separator:
                 square[i] += change * (draw - mean[i])
                 if keep:
                     rows[2 + d, i] = draw
+            first += len(chunk)
         square /= max(draws - 1, 1)
         return rows
+
+    def _sample(
+        self, y: Tensor, generators: list[torch.Generator], on_step: Callable[[Step], None]
+    ) -> Tensor | None:
+        """y: [batch, 1, time] -> a draw of each, [batch, sources, time]; None where memory ran out.
+
+        Raises UserError where it did for a single item.
+        """
+        sources = len(self.stems)
+        prior = self.prior.with_event_shape((sources, y.shape[-1]))
+        likelihood = GaussianLikelihood(MixtureSum(sources), y, self.preset.noise_std)
+        try:
+            x = self.preset.sampler.sample(prior, likelihood, generator=generators, on_step=on_step)
+        except ValueError as error:
+            raise UserError(f"sampler {self.preset.name}: {error}") from error
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            if len(y) == 1:
+                raise UserError(
+                    f"sampler {self.preset.name}: out of memory on {self.device}; "
+                    "free some, or choose another device or sampler"
+                ) from None
+            x = None
+        if x is None:  # the error is gone, and with it what it kept alive
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            return None
+        if not x.isfinite().all():
+            raise UserError(f"sampler {self.preset.name} diverged; go back to its preset's options")
+        # A sampler meets the mixture up to sigma_y at best: the rest is shared equally.
+        return x + MixtureSum(sources).pinv(likelihood.residual(x))
 
     def separate_audio(
         self,
@@ -359,7 +403,22 @@ def active_level(samples: Tensor, sample_rate: int) -> Tensor:
 
     samples: [channel, time]. Pauses would lower a plain rms and so raise the music around them.
     """
-    seconds = samples.split(sample_rate, -1)
-    power = torch.stack([part.square().mean() for part in seconds])
-    active = power[power >= 1e-4 * power.max()]
-    return active.mean().sqrt()
+    return level_of(powers(samples, sample_rate))
+
+
+def powers(samples: Tensor, sample_rate: int) -> Tensor:
+    """Mean squares of [channel, time] in each second that it begins: [seconds]."""
+    return torch.stack([part.square().mean() for part in samples.split(sample_rate, -1)])
+
+
+def level_of(power: Tensor) -> Tensor:
+    """``active_level`` from ``powers``."""
+    return power[power >= 1e-4 * power.max()].mean().sqrt()
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed, on any device."""
+    text = str(error).lower()
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    kinds = (MemoryError, torch.OutOfMemoryError)
+    return isinstance(error, kinds) or any(word in text for word in words)

@@ -94,6 +94,7 @@ def separate(
     from mgdm_audio.audio.resuming import is_done
     from mgdm_audio.audio.separation import check_stem
     from mgdm_audio.audio.separator import DEFAULT_SAMPLER, Separator
+    from mgdm_audio.audio.streaming import separate_to_files
     from mgdm_audio.audio.tracks import find_tracks
     from mgdm_audio.checkpoint import DEFAULT_PRIOR
     from mgdm_audio.errors import UserError
@@ -106,8 +107,9 @@ def separate(
     separator = Separator.from_pretrained(
         prior or DEFAULT_PRIOR, sampler or DEFAULT_SAMPLER, overrides=overrides, device=device
     )
+    names = separator.stems
     if two_stems is not None:
-        check_stem(two_stems, separator.stems)
+        names = check_stem(two_stems, separator.stems)[1]
     click.echo(f"device: {separator.device} ({separator.device_reason})", err=True)
     require_writable(output)
     settings = separator.settings(seed=seed, draws=samples, keep_draws=keep_samples)
@@ -121,12 +123,17 @@ def separate(
                 rows.append((track.name, "", "", "ok, there already"))
                 continue
             with progress(track.path.name) as move:
-                result = separator.separate_file(
-                    track.path, seed=seed, draws=samples, keep_draws=keep_samples, on_progress=move
+                record = separate_to_files(
+                    separator,
+                    track.path,
+                    layout,
+                    subtype=subtype,
+                    seed=seed,
+                    draws=samples,
+                    keep_draws=keep_samples,
+                    two_stems=two_stems,
+                    on_progress=move,
                 )
-            if two_stems is not None:
-                result = result.two_stems(two_stems)
-            record = result.save(layout, subtype)
         except UserError as error:
             line = " ".join(str(error).split())
             click.echo(f"error: {line}", err=True)
@@ -138,7 +145,7 @@ def separate(
                 f"{track.path}: stems lowered by {lowered:.2f} dB, or they would clip", err=True
             )
         seconds, residual = f"{record['seconds']:.1f}", f"{record['residual_db']:.0f}"
-        click.echo(f"{folder}: {', '.join(result.stems)} ({seconds} s, residual {residual} dB)")
+        click.echo(f"{folder}: {', '.join(names)} ({seconds} s, residual {residual} dB)")
         rows.append((track.name, seconds, residual, "ok"))
     if len(rows) > 1:
         click.echo(_table(rows))

@@ -102,3 +102,28 @@ def test_refusals() -> None:
         resample(torch.zeros(10), 0, 22050)
     with pytest.raises(ValueError, match="too few for 21"):
         resample_back(torch.zeros(10), 22050, 44100, 21)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [(44100, 22050), (22050, 44100), (48000, 22050), (8000, 22050), (22051, 22050), (22050, 22051),
+     (22050, 22050), (384000, 22050)],
+)  # fmt: skip
+@pytest.mark.parametrize("time", [1, 700, 30_000])
+def test_a_span_is_that_of_the_whole(old: int, new: int, time: int) -> None:
+    x = torch.randn(2, time, generator=torch.Generator().manual_seed(0))
+    asked = []
+
+    def part(start: int, stop: int) -> torch.Tensor:
+        assert 0 <= start < stop <= time
+        asked.append(stop - start)
+        return x[:, start:stop]
+
+    whole = resample(x, old, new)
+    length = whole.shape[-1]
+    for start, stop in [(0, length), (0, 1), (length - 1, length), (length // 3, length // 2 + 1)]:
+        found = resampling.resample_span(part, time, old, new, start, stop)
+        assert found.shape[-1] == stop - start
+        assert (found - whole[:, start:stop]).abs().max() < 1e-5  # float32 sums, another order
+    if time == 30_000 and old == 44100:  # a third of it would reach from end to end without a limit
+        assert asked[1] < 600

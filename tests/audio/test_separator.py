@@ -468,3 +468,42 @@ def test_a_network_gets_the_lengths_it_takes(make: Make, time: int) -> None:
     assert (stems - mixture / 4).abs().max() < 1e-6
     assert {length % 128 for length in heard} == {0}
     assert max(heard) <= 1024
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("CUDA out of memory. Tried"), torch.OutOfMemoryError()]
+)
+def test_a_batch_too_large_for_the_memory_is_halved(make: Make, error: Exception) -> None:
+    sizes = []
+
+    def answer(y: Tensor, noise: Tensor) -> Tensor:
+        sizes.append(len(y))
+        if len(y) > 2:
+            raise error
+        return noise
+
+    mixture = song(1, 2, 3000, RATE)
+    options = {"draws": 5, "segment": 0.1, "overlap": 0.01}
+    want = make(lambda y, noise: noise, **options, batch_size=1).separate_audio(mixture, RATE)
+    separator = make(answer, **options, batch_size=9)
+    seen: list[tuple[int, int]] = []
+    got = separator.separate_audio(mixture, RATE, on_progress=lambda *pair: seen.append(pair))
+    assert torch.equal(stacked(got), stacked(want))
+    assert sizes[:3] == [9, 4, 2]
+    assert set(sizes[3:]) == {2}  # it is not tried again
+    assert separator.batch_size == 2
+    assert seen[-1][0] == seen[-1][1]
+
+
+def test_no_memory_for_a_single_draw_is_one_line(make: Make) -> None:
+    def answer(y: Tensor, noise: Tensor) -> Tensor:
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+
+    with pytest.raises(UserError, match="out of memory on cpu"):
+        make(answer, batch_size=4).separate_audio(song(1, 1, 3000, RATE), RATE)
+
+    def broken(y: Tensor, noise: Tensor) -> Tensor:
+        raise RuntimeError("shapes differ")  # no lack of memory: a bug, which keeps its traceback
+
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        make(broken, batch_size=4).separate_audio(song(1, 1, 3000, RATE), RATE)
