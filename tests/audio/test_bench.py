@@ -177,7 +177,10 @@ def bad(answer: float | Exception) -> Callable[..., Tensor]:
     ("answer", "reason"),
     [
         (RuntimeError("not\nthat much | memory"), "RuntimeError: not that much | memory"),
-        (MemoryError(), "MemoryError:"),
+        (
+            MemoryError(),
+            "sampler mgdm: out of memory on cpu; free some, or choose another device or sampler",
+        ),
         (float("nan"), "sampler mgdm diverged; go back to its preset's options"),
     ],
     ids=str,
