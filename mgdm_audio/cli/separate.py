@@ -56,6 +56,7 @@ from mgdm_audio.cli.progress import progress
     is_flag=True,
     help="Keep results whose input, prior, settings and files are unchanged, by their hashes.",
 )
+@click.option("--report", is_flag=True, help="Also write report.html, a page to listen to them.")
 def separate(
     inputs: tuple[Path, ...],
     output: Path,
@@ -70,6 +71,7 @@ def separate(
     subtype: str,
     filename: str,
     skip_existing: bool,
+    report: bool,
 ) -> None:
     """Separate sound files, and those in folders, into stems.
 
@@ -90,9 +92,10 @@ def separate(
     mgdm-audio separate song.wav -o stems --sampler mgdm --set gibbs_steps=2
     """
     from mgdm_audio.audio.layout import Layout, check_distinct, check_template
+    from mgdm_audio.audio.report import write_page
     from mgdm_audio.audio.result_folder import require_writable
     from mgdm_audio.audio.resuming import is_done
-    from mgdm_audio.audio.separation import check_stem
+    from mgdm_audio.audio.separation import RECORD, check_stem
     from mgdm_audio.audio.separator import DEFAULT_SAMPLER, Separator
     from mgdm_audio.audio.streaming import separate_to_files
     from mgdm_audio.audio.tracks import find_tracks
@@ -104,6 +107,8 @@ def separate(
     name = Path(sampler).stem if sampler else DEFAULT_SAMPLER
     layouts = [Layout(output, filename, track.name, name, seed) for track in tracks]
     check_distinct(layouts)
+    if report and any(layout.record.name != RECORD for layout in layouts):
+        raise UserError(f"--report needs a folder a track; leave --filename {filename!r} out")
     separator = Separator.from_pretrained(
         prior or DEFAULT_PRIOR, sampler or DEFAULT_SAMPLER, overrides=overrides, device=device
     )
@@ -134,6 +139,7 @@ def separate(
                     two_stems=two_stems,
                     on_progress=move,
                 )
+            page = write_page(folder) if report else None
         except UserError as error:
             line = " ".join(str(error).split())
             click.echo(f"error: {line}", err=True)
@@ -146,6 +152,8 @@ def separate(
             )
         seconds, residual = f"{record['seconds']:.1f}", f"{record['residual_db']:.0f}"
         click.echo(f"{folder}: {', '.join(names)} ({seconds} s, residual {residual} dB)")
+        if page is not None:
+            click.echo(f"written: {page}")
         rows.append((track.name, seconds, residual, "ok"))
     if len(rows) > 1:
         click.echo(_table(rows))

@@ -1,0 +1,63 @@
+"""Pictures of a sound: its waveform, its mel spectrogram, and how far the draws lie apart."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mgdm_audio.audio.mel import FLOOR, log_mel
+
+COLUMNS = 1600  # of a picture, at most
+FLOOR_DB = 10 * math.log10(FLOOR)
+HALF = 100  # half a waveform's height: full scale
+
+
+def waveform(samples: Tensor) -> str:
+    """The SVG path around the extremes of [channel, time], full scale 1.0, in every column.
+
+    x: columns, at most ``COLUMNS``; y: 0 (full scale) to 200 (minus full scale).
+    """
+    return _area(_columns(samples.amax(0)), -_columns(-samples.amin(0)))
+
+
+def band(std: Tensor) -> str:
+    """The SVG path of plus and minus ``std`` [window], on the waveform's scale; x: windows."""
+    return _area(std, -std)
+
+
+def _area(top: Tensor, bottom: Tensor) -> str:
+    """Steps of width 1 along the top, and back along the bottom."""
+    y_top, y_bottom = ((HALF * (1 - y.clamp(-1, 1))).round().int().tolist() for y in (top, bottom))
+    there = "".join(f"V{y}h1" for y in y_top)
+    back = "".join(f"V{y}h-1" for y in reversed(y_bottom))
+    return f"M0 {HALF}{there}{back}z"
+
+
+def mel_levels(samples: Tensor, sample_rate: int) -> Tensor:
+    """Log-mel power of [channel, time], the mean of its channels, in dB: [band, column].
+
+    Where there are more frames than ``COLUMNS``, a column has the loudest of its frames.
+    """
+    # A channel at a time: spectrograms of a whole track are large.
+    power = torch.zeros(())
+    for channel in samples:
+        power = power + _columns(10 ** (log_mel(channel, sample_rate).mT / 10)) / len(samples)
+    return 10 * power.clamp(min=FLOOR).log10()
+
+
+def shade(level: Tensor, top_db: float) -> Tensor:
+    """Levels in dB [band, column] -> 0 at the floor of ``log_mel`` (-80 dB) to 255 at ``top_db``.
+
+    uint8, high bands at the top.
+    """
+    share = (level - FLOOR_DB) / max(top_db - FLOOR_DB, 1e-3)
+    return (255 * share.clamp(0, 1)).round().to(torch.uint8).flip(0)
+
+
+def _columns(values: Tensor) -> Tensor:
+    """[..., time] -> [..., column], the largest value of each of ``COLUMNS`` equal parts."""
+    columns = min(COLUMNS, values.shape[-1])
+    return F.adaptive_max_pool1d(values.reshape(1, -1, values.shape[-1]), columns).reshape(
+        *values.shape[:-1], columns
+    )
