@@ -350,6 +350,12 @@ def test_without_references_and_draws_it_says_so(tmp_path: Path) -> None:
     assert not page.find("path", class_="std")
 
 
+def test_a_track_too_short_to_be_scored_says_why(tmp_path: Path) -> None:
+    folder = save(tmp_path / "song", {stem: tone(200, time=RATE) for stem in STEMS})
+    text = read(write_page(folder, folder)).text
+    assert "No SI-SDRi: 1.00 s long, and a window needs more than 2 s." in text
+
+
 def test_silence_has_a_page(tmp_path: Path) -> None:
     page = read(write_page(save(tmp_path / "song", {s: torch.zeros(1, 8000) for s in STEMS})))
     assert [inside for _, inside in page.find("p", class_="facts soft")] == ["silent"] * 3
