@@ -53,7 +53,21 @@ class EDMDenoiser:
         return x_0 if self.limit is None else x_0.clamp(-self.limit, self.limit)
 
 
-class EpsDenoiser:
+class _AtSteps:
+    """A network that was trained at the noise levels of a table, on ``x_t = alpha x``."""
+
+    def __init__(self, net: Network, noise_levels: Tensor) -> None:
+        self.net = net
+        self.log_levels = noise_levels.to(torch.float64).log()
+
+    def _run(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What the network says, the ``x_t`` it was shown and ``alpha``, one per item."""
+        alpha = (1 + sigma**2).rsqrt()
+        x_t = per_item(alpha, x) * x
+        return self.net(x_t, _condition(self.log_levels, sigma)), x_t, alpha
+
+
+class EpsDenoiser(_AtSteps):
     """Network that predicts the noise of ``x_t = alpha x_0 + sigma eps`` (DDPM, arXiv 2006.11239).
 
     ``noise_levels: [N]``, ascending: ``noise_levels[n]`` is the ratio sigma/alpha at which the
@@ -62,49 +76,32 @@ class EpsDenoiser:
     ``NoiseSchedule.linear().noise_level[1:]``. A level off the table takes the nearest by ratio.
     """
 
-    def __init__(self, net: Network, noise_levels: Tensor) -> None:
-        self.net = net
-        self.log_levels = noise_levels.to(torch.float64).log()
-
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         sigma = _one_per_item(sigma, x)
-        alpha = (1 + sigma**2).rsqrt()
-        eps = self.net(per_item(alpha, x) * x, _condition(self.log_levels, sigma))
+        eps, _, _ = self._run(x, sigma)
         return x - per_item(sigma, x) * eps
 
 
-class VDenoiser:
+class VDenoiser(_AtSteps):
     """Network that predicts ``v = alpha eps - sigma x_0`` (arXiv 2202.00512, Appendix D).
 
     With ``x_t = alpha x``: ``x_0 = alpha x_t - sigma_t v``. ``noise_levels`` as in ``EpsDenoiser``.
     """
 
-    def __init__(self, net: Network, noise_levels: Tensor) -> None:
-        self.net = net
-        self.log_levels = noise_levels.to(torch.float64).log()
-
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         sigma = _one_per_item(sigma, x)
-        alpha = (1 + sigma**2).rsqrt()
-        x_t = per_item(alpha, x) * x
-        v = self.net(x_t, _condition(self.log_levels, sigma))
+        v, x_t, alpha = self._run(x, sigma)
         return per_item(alpha, x) * x_t - per_item(alpha * sigma, x) * v
 
 
-class SampleDenoiser:
+class SampleDenoiser(_AtSteps):
     """Network that predicts ``x_0`` itself from ``x_t = alpha x_0 + sigma eps``.
 
     ``noise_levels`` as in ``EpsDenoiser``.
     """
 
-    def __init__(self, net: Network, noise_levels: Tensor) -> None:
-        self.net = net
-        self.log_levels = noise_levels.to(torch.float64).log()
-
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
-        sigma = _one_per_item(sigma, x)
-        alpha = (1 + sigma**2).rsqrt()
-        return self.net(per_item(alpha, x) * x, _condition(self.log_levels, sigma))
+        return self._run(x, _one_per_item(sigma, x))[0]
 
 
 class CallCounter:
