@@ -9,7 +9,7 @@ if it has them.
 import argparse
 from pathlib import Path
 
-from block import renew
+from block import show
 from script import run
 
 from mgdm_audio.errors import UserError
@@ -24,9 +24,7 @@ def main() -> None:
     if not table.is_file():
         raise UserError(f"{table}: missing; run the stage that makes it first")
     text = table.read_text(encoding="utf-8")
-    print(f"\n{text}")
-    if options.results is not None and renew(options.results, options.exp.name, text):
-        print(f"written: {options.results}")
+    show(text, options.results, options.exp.name)
 
 
 if __name__ == "__main__":

@@ -7,11 +7,10 @@ and puts it between the lines <!-- test --> and <!-- /test --> of RESULTS.md if 
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
-from block import renew
+from block import load, show
 from script import run
 
 from mgdm_audio.audio.segments import starts
@@ -22,14 +21,6 @@ BASELINES = {  # the directory's name: the row's; they come first
     "wiener-split": "static Wiener split",
     "oracle-mask": "oracle ratio mask",
 }
-
-
-def load(path: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as JSON ({error}); remove it") from None
-    return content
 
 
 def segments(record: dict[str, Any]) -> int:
@@ -95,9 +86,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path)
     options = parser.parse_args()
     text = table(options.exp)
-    print(f"\n{text}")
-    if options.results is not None and renew(options.results, options.name, text):
-        print(f"written: {options.results}")
+    show(text, options.results, options.name)
 
 
 if __name__ == "__main__":

@@ -7,25 +7,16 @@ reads EXP/<task>/<sampler>/<image>/report.json, prints the table, and puts it be
 """
 
 import argparse
-import json
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from block import renew
+from block import load, show
 from script import run
 
 from mgdm_audio.errors import UserError
 
 SCORES = {"lpips": ("LPIPS", ".3f"), "psnr_db": ("PSNR, dB", ".2f"), "ssim": ("SSIM", ".3f")}
-
-
-def load(path: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as JSON ({error}); remove its folder") from None
-    return content
 
 
 def average(records: list[dict[str, Any]], score: str) -> str:
@@ -39,7 +30,9 @@ def table(exp: Path) -> str:
     """Raises UserError where nothing has been restored or a file is damaged."""
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for path in sorted(exp.glob("*/*/*/report.json")):
-        groups.setdefault((path.parts[-4], path.parts[-3]), []).append(load(path))
+        groups.setdefault((path.parts[-4], path.parts[-3]), []).append(
+            load(path, "remove its folder")
+        )
     if not groups:
         raise UserError(f"{exp}: holds no restored images; run the restoring stage first")
     heads = ["task", "sampler", *(head for head, _ in SCORES.values()), "images", "s / image",
@@ -67,9 +60,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path)
     options = parser.parse_args()
     text = table(options.exp)
-    print(f"\n{text}")
-    if options.results is not None and renew(options.results, options.name, text):
-        print(f"written: {options.results}")
+    show(text, options.results, options.name)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from block import renew
+from block import show
 from script import run
 
 from mgdm_audio.errors import UserError
@@ -56,9 +56,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path)
     options = parser.parse_args()
     text = table(last_validation(options.exp / "log.jsonl"))
-    print(f"\n{text}")
-    if options.results is not None and renew(options.results, "validation", text):
-        print(f"written: {options.results}")
+    show(text, options.results, "validation")
 
 
 if __name__ == "__main__":
