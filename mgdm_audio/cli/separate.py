@@ -92,7 +92,6 @@ def separate(
     mgdm-audio separate song.wav -o stems --sampler mgdm --set gibbs_steps=2
     """
     from mgdm_audio.audio.layout import Layout, check_distinct, check_template
-    from mgdm_audio.audio.report import write_page
     from mgdm_audio.audio.result_folder import require_writable
     from mgdm_audio.audio.resuming import is_done
     from mgdm_audio.audio.separation import RECORD, check_stem
@@ -139,7 +138,11 @@ def separate(
                     two_stems=two_stems,
                     on_progress=move,
                 )
-            page = write_page(folder) if report else None
+            page = None
+            if report:
+                from mgdm_audio.audio.report import write_page
+
+                page = write_page(folder)
         except UserError as error:
             line = " ".join(str(error).split())
             click.echo(f"error: {line}", err=True)
