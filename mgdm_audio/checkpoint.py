@@ -5,10 +5,9 @@ someone sent never runs their code.
 """
 
 import dataclasses
-import hashlib
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from mgdm_audio.diffusion.denoiser import Denoiser, EDMDenoiser
 from mgdm_audio.diffusion.posterior import MixtureDenoiser
 from mgdm_audio.diffusion.prior import Prior
 from mgdm_audio.diffusion.schedule import NoiseSchedule
+from mgdm_audio.digest import hash_file
 from mgdm_audio.errors import UserError
 from mgdm_audio.networks.joint_unet_1d import JointUNet1d, JointUNet1dConfig
 from mgdm_audio.networks.tf_unet import TFUNet, TFUNetConfig
@@ -114,12 +114,6 @@ def find_prior(name_or_dir: str | Path) -> Path:
     )
 
 
-def file_hash(path: Path) -> str:
-    """sha256 of a file, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _tensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         return load_file(path)
@@ -134,18 +128,31 @@ def _tensors(path: Path) -> dict[str, torch.Tensor]:
         ) from None
 
 
-def _fill(network: nn.Module, tensors: dict[str, torch.Tensor], path: Path) -> None:
+def require_finite(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    """UserError where a weight is no number."""
+    for name, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise UserError(f"{path}: {name!r} is not finite; the file is damaged, fetch it again")
+
+
+def fill(
+    network: nn.Module,
+    tensors: Mapping[str, torch.Tensor],
+    path: Path,
+    otherwise: str = f"it does not fit {CONFIG}",
+) -> None:
+    """Give a network the tensors of ``path``, which must be exactly its own, and finite.
+
+    Raises UserError naming the first that is missing, unknown or misshapen: ``otherwise`` says
+    what that means.
+    """
     own = network.state_dict()
     missing, surplus = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
-    shapes = [n for n in own.keys() & tensors.keys() if own[n].shape != tensors[n].shape]
+    shapes = sorted(n for n in own.keys() & tensors.keys() if own[n].shape != tensors[n].shape)
     for what, names in (("lacks", missing), ("has unknown", surplus), ("has misshapen", shapes)):
         if names:
-            raise UserError(
-                f"{path}: {what} {names[0]!r} ({len(names)} in all); it does not fit {CONFIG}"
-            )
-    for name, tensor in tensors.items():
-        if not torch.isfinite(tensor).all():
-            raise UserError(f"{path}: {name!r} is not finite; the file is damaged, fetch it again")
+            raise UserError(f"{path}: {what} {names[0]!r} ({len(names)} in all); {otherwise}")
+    require_finite(tensors, path)
     network.load_state_dict(tensors)
 
 
@@ -155,13 +162,13 @@ def load_weights(network: nn.Module, path: Path, sha256: str | None = None) -> s
     Raises UserError, in one line, for a missing, damaged or pickled file, one whose hash is not
     ``sha256``, and one that does not fit.
     """
-    tensors, found = _tensors(path), file_hash(path)
+    tensors, found = _tensors(path), hash_file(path)
     if sha256 not in (None, found):
         raise UserError(
             f"{path}: hash {found[:12]} is not the {str(sha256)[:12]} of {CONFIG}; "
             "the file is damaged or not this prior's, fetch it again"
         )
-    _fill(network, tensors, path)
+    fill(network, tensors, path)
     return found
 
 
@@ -264,6 +271,6 @@ def save_prior(
         "model_type": model_type,
         "model": dataclasses.asdict(shape),
         **details,
-        "sha256": file_hash(folder / WEIGHTS),
+        "sha256": hash_file(folder / WEIGHTS),
     }
     atomic.write_text(folder / CONFIG, json.dumps(config, indent=2) + "\n")

@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "mgdm_audio"
 LAYERS = [
     {"errors"},
-    {"rng", "config", "broadcast", "atomic", "sharding"},
+    {"rng", "config", "broadcast", "atomic", "digest", "sharding"},
     {"diffusion", "measurement"},
     {"samplers", "networks"},
     {"checkpoint"},

@@ -33,7 +33,6 @@ from mgdm_audio.audio.baselines import baselines
 from mgdm_audio.audio.bench_table import Line, lines_of, panels_of, to_csv, to_markdown
 from mgdm_audio.audio.cost_plot import cost_plot
 from mgdm_audio.audio.device import choose_device
-from mgdm_audio.audio.digest import hash_file, hash_json
 from mgdm_audio.audio.io import read
 from mgdm_audio.audio.metrics import si_sdr_improvement, why_none
 from mgdm_audio.audio.peak_memory import PeakMemory
@@ -44,6 +43,7 @@ from mgdm_audio.audio.separator import DEFAULT_SAMPLER, Separator
 from mgdm_audio.audio.suite import Suite, System, TrackSet
 from mgdm_audio.checkpoint import LoadedPrior, load_prior
 from mgdm_audio.config import ConfigError
+from mgdm_audio.digest import hash_file, hash_json
 from mgdm_audio.errors import UserError
 from mgdm_audio.samplers.presets import Preset, load_preset
 

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mgdm_audio import atomic
-from mgdm_audio.audio.digest import hash_file
+from mgdm_audio.digest import hash_file
 from mgdm_audio.errors import UserError
 
 MANIFEST, RECORD = "manifest.jsonl", "track.json"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mgdm_audio.audio.digest import hash_json
+from mgdm_audio.digest import hash_json
 from mgdm_audio.errors import UserError
 
 

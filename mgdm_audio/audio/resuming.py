@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mgdm_audio.audio.digest import hash_file
 from mgdm_audio.audio.layout import Layout
 from mgdm_audio.audio.stem_files import listed, read_record
+from mgdm_audio.digest import hash_file
 from mgdm_audio.errors import UserError
 
 SETTINGS = (

@@ -17,12 +17,12 @@ from mgdm_audio import __version__
 from mgdm_audio.audio.autocast import at_precision
 from mgdm_audio.audio.bandwidth import share_residual
 from mgdm_audio.audio.device import choose_device
-from mgdm_audio.audio.digest import hash_file
 from mgdm_audio.audio.io import read
 from mgdm_audio.audio.resampling import PASSBAND, resample, resample_back
 from mgdm_audio.audio.segments import cut, fade_in, stitch
 from mgdm_audio.audio.separation import Separation
 from mgdm_audio.checkpoint import DEFAULT_PRIOR, LoadedPrior, load_prior
+from mgdm_audio.digest import hash_file
 from mgdm_audio.errors import UserError
 from mgdm_audio.measurement import GaussianLikelihood, MixtureSum
 from mgdm_audio.rng import generator_for

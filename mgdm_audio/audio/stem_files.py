@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from mgdm_audio.audio.digest import hash_file
 from mgdm_audio.audio.layout import Layout
 from mgdm_audio.audio.pcm import SUBTYPES, quantise_together
 from mgdm_audio.audio.result_folder import whole
 from mgdm_audio.audio.wav_writer import WavWriter
+from mgdm_audio.digest import hash_file
 from mgdm_audio.errors import UserError
 
 FILES = "files"  # key of the record: path relative to the record -> SHA-256

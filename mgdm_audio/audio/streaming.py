@@ -24,7 +24,6 @@ import torch
 from torch import Tensor
 
 from mgdm_audio.audio.bandwidth import reach, share_residual, span
-from mgdm_audio.audio.digest import hash_file
 from mgdm_audio.audio.io import read_blocks
 from mgdm_audio.audio.layout import Layout
 from mgdm_audio.audio.pcm import Extremes
@@ -36,6 +35,7 @@ from mgdm_audio.audio.separator import STD_HOP, Progress, Separator, level_of, p
 from mgdm_audio.audio.spool import Spool
 from mgdm_audio.audio.stem_files import Block, Shape, check_subtype, write_result
 from mgdm_audio.audio.uncertainty import confidence_db, uncertainty_record
+from mgdm_audio.digest import hash_file
 
 _SECONDS = 8  # resampled at a time
 

@@ -8,9 +8,9 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from mgdm_audio import atomic
-from mgdm_audio.audio.digest import hash_file, hash_json
 from mgdm_audio.audio.io import Audio, read
 from mgdm_audio.audio.metric_registry import Entry, find_metrics
+from mgdm_audio.digest import hash_file, hash_json
 from mgdm_audio.errors import UserError
 
 Stems = dict[str, Path]  # stem -> file

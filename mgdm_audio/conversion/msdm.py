@@ -13,9 +13,10 @@ import torch
 from torch import nn
 
 from mgdm_audio import atomic
-from mgdm_audio.checkpoint import check_details, file_hash, save_prior
+from mgdm_audio.checkpoint import check_details, save_prior
 from mgdm_audio.conversion.public_network import PublicNetwork, read_network
 from mgdm_audio.diffusion.schedule import NoiseSchedule
+from mgdm_audio.digest import hash_file
 from mgdm_audio.errors import UserError
 from mgdm_audio.networks.joint_unet_1d import JointUNet1d, JointUNet1dConfig
 from mgdm_audio.networks.unet_1d import UNet1d
@@ -125,7 +126,7 @@ def _write(
     sources = [
         {
             "file": network.path.name,
-            "sha256": file_hash(network.path),
+            "sha256": hash_file(network.path),
             "weights": "averaged" if network.averaged else "plain",
             "assumed": list(network.assumed),
         }

@@ -11,8 +11,9 @@ from click.testing import CliRunner, Result
 from safetensors.torch import load_file, save_file
 
 from mgdm_audio import checkpoint
-from mgdm_audio.checkpoint import CONFIG, WEIGHTS, file_hash, load_prior
+from mgdm_audio.checkpoint import CONFIG, WEIGHTS, load_prior
 from mgdm_audio.cli.main import main
+from mgdm_audio.digest import hash_file
 from tests.conversion.public import SINGLE, hyper_parameters, make, owned, write
 from tests.toys import STEMS
 
@@ -78,7 +79,7 @@ def test_show_tells_it_in_words(prior: Path) -> None:
     assert rows["segment"] == "16384 samples (0.7 s)"
     assert rows["noise"] == "levels  1000 from 0.0005 to 20"
     assert rows["architecture"] == "tf_unet"
-    assert rows["sha256"] == file_hash(prior / WEIGHTS)
+    assert rows["sha256"] == hash_file(prior / WEIGHTS)
     assert rows["licence"] == "CC0-1.0, say."
     assert paragraph == "A prior of nothing\nmuch.\n"
 
@@ -111,7 +112,7 @@ def test_verify_a_sound_prior(bundled: Path) -> None:
         result = run("verify", *names)
         assert result.exit_code == 0
         assert result.stdout == (
-            f"{(names or ['mine'])[0]}: ok, sha256 {file_hash(bundled / WEIGHTS)[:12]}, "
+            f"{(names or ['mine'])[0]}: ok, sha256 {hash_file(bundled / WEIGHTS)[:12]}, "
             "finite weights, output [1, 4, 8192]\n"
         )
 
@@ -133,7 +134,7 @@ def damage(prior: Path, fault: str) -> None:
             tensors["enter.weight"].fill_(1e38)
             tensors["leave.weight"].fill_(1e38)
         save_file(tensors, prior / WEIGHTS)
-        edit(prior, sha256=file_hash(prior / WEIGHTS))
+        edit(prior, sha256=hash_file(prior / WEIGHTS))
 
 
 @pytest.mark.parametrize(

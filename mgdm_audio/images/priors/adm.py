@@ -19,15 +19,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mgdm_audio.checkpoint import file_hash
+from mgdm_audio.checkpoint import fill
 from mgdm_audio.diffusion import NoiseSchedule, Prior
+from mgdm_audio.digest import hash_file
 from mgdm_audio.errors import UserError
 from mgdm_audio.images.priors.adm_layers import rename, unet_config
 from mgdm_audio.images.priors.image_prior import (
     ImagePrior,
     at_its_own_steps,
     ready,
-    require_finite,
 )
 
 HEAD = 64  # channels of an attention head
@@ -63,17 +63,7 @@ def load_adm(
         raise UserError(f"{path}: is no checkpoint of guided-diffusion known here: {reason}"
                         ) from None  # fmt: skip
     network: Any = UNet2DModel(**config)
-    own = network.state_dict()
-    for what, names in (
-        ("lacks", own.keys() - renamed.keys()),
-        ("has unknown", renamed.keys() - own.keys()),
-        ("has misshapen", {n for n in own.keys() & renamed.keys()
-                           if own[n].shape != renamed[n].shape}),
-    ):  # fmt: skip
-        if names:
-            raise UserError(f"{path}: {what} {sorted(names)[0]!r} ({len(names)} in all)")
-    require_finite(renamed, path)
-    network.load_state_dict(renamed)
+    fill(network, renamed, path, "it is no checkpoint of guided-diffusion known here")
     ready(network, device)
     channels = int(config["in_channels"])
     multiples = tuple(c // config["block_out_channels"][0] for c in config["block_out_channels"])
@@ -87,7 +77,7 @@ def load_adm(
 
     schedule = NoiseSchedule.linear()
     prior = Prior(at_its_own_steps(eps, "epsilon", schedule), schedule, (channels, size, size))
-    return ImagePrior(prior, path.stem, (channels, size, size), {path.name: file_hash(path)})
+    return ImagePrior(prior, path.stem, (channels, size, size), {path.name: hash_file(path)})
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mgdm_audio.checkpoint import file_hash
 from mgdm_audio.diffusion import EpsDenoiser, NoiseSchedule, Prior, SampleDenoiser, VDenoiser
 from mgdm_audio.diffusion.denoiser import Denoiser, Network
+from mgdm_audio.digest import hash_file
 from mgdm_audio.errors import UserError
 
 ADAPTERS: Mapping[str, Callable[[Network, Tensor], Denoiser]] = {
@@ -54,13 +54,6 @@ def ready(network: nn.Module, device: torch.device | str) -> nn.Module:
     return network.to(device).eval().requires_grad_(False)
 
 
-def require_finite(tensors: Mapping[str, Tensor], where: Path) -> None:
-    """UserError where a weight is no number."""
-    for name, tensor in tensors.items():
-        if not bool(torch.isfinite(tensor).all()):
-            raise UserError(f"{where}: {name!r} is not finite; the file is damaged, fetch it again")
-
-
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file. Raises UserError where there is none."""
     try:
@@ -76,4 +69,4 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def hashes(folder: Path, files: list[Path]) -> dict[str, str]:
     """Relative name -> sha256, sorted by name."""
-    return {str(file.relative_to(folder)): file_hash(file) for file in sorted(files)}
+    return {str(file.relative_to(folder)): hash_file(file) for file in sorted(files)}

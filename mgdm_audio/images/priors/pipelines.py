@@ -18,6 +18,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from mgdm_audio.checkpoint import require_finite
 from mgdm_audio.diffusion import Codec, Prior
 from mgdm_audio.diffusion.denoiser import Network
 from mgdm_audio.errors import UserError
@@ -29,7 +30,6 @@ from mgdm_audio.images.priors.image_prior import (
     hashes,
     read_json,
     ready,
-    require_finite,
 )
 from mgdm_audio.images.priors.prompts import PROMPT, no_text
 from mgdm_audio.images.priors.schedules import schedule_of

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mgdm_audio.checkpoint import CONFIG, WEIGHTS, file_hash, load_weights, save_prior
+from mgdm_audio.checkpoint import CONFIG, WEIGHTS, load_weights, save_prior
 from mgdm_audio.config import from_mapping
 from mgdm_audio.diffusion import Codec, NoiseSchedule, Prior
 from mgdm_audio.errors import UserError
@@ -30,7 +30,7 @@ KINDS: dict[str, tuple[type[Any], type[Any]]] = {
 
 def load_trained(folder: Path, device: torch.device | str = "cpu") -> ImagePrior:
     """The prior in a folder of this format. Raises UserError for what does not fit."""
-    network, config = _load(folder, "unet_2d", device)
+    network, config, found = _load(folder, "unet_2d", device)
     try:
         schedule = NoiseSchedule.from_config(config["schedule"])
         height, width = (int(n) for n in config["size"])
@@ -40,11 +40,11 @@ def load_trained(folder: Path, device: torch.device | str = "cpu") -> ImagePrior
         reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
         raise UserError(f"{folder / CONFIG}: {reason}; the file is damaged, fetch it again"
                         ) from None  # fmt: skip
-    sha256 = {WEIGHTS: file_hash(folder / WEIGHTS)}
+    sha256 = {WEIGHTS: found}
     event_shape = image_shape = (network.config.channels, height, width)
     codec: Codec | None = None
     if (folder / AUTOENCODER).is_dir():
-        autoencoder, _ = _load(folder / AUTOENCODER, "autoencoder_2d", device)
+        autoencoder, _, found = _load(folder / AUTOENCODER, "autoencoder_2d", device)
         codec, shape = autoencoder, autoencoder.config
         if shape.latent_channels != network.config.channels:
             raise UserError(
@@ -52,7 +52,7 @@ def load_trained(folder: Path, device: torch.device | str = "cpu") -> ImagePrior
                 f"has {shape.latent_channels}"
             )
         image_shape = (shape.channels, autoencoder.factor * height, autoencoder.factor * width)
-        sha256[f"{AUTOENCODER}/{WEIGHTS}"] = file_hash(folder / AUTOENCODER / WEIGHTS)
+        sha256[f"{AUTOENCODER}/{WEIGHTS}"] = found
     prior = Prior(network, schedule, event_shape, codec)
     return ImagePrior(prior, folder.resolve().name, image_shape, sha256)
 
@@ -78,7 +78,8 @@ def save_trained(
     save_prior(folder, network, network.config, "unet_2d", {**(details or {}), **facts})
 
 
-def _load(folder: Path, kind: str, device: torch.device | str) -> tuple[Any, dict[str, Any]]:
+def _load(folder: Path, kind: str, device: torch.device | str) -> tuple[Any, dict[str, Any], str]:
+    """The network, its config and the hash of its weights."""
     config = read_json(folder / CONFIG)
     if config.get("model_type") != kind:
         raise UserError(f"{folder / CONFIG}: model_type {config.get('model_type')!r}; "
@@ -87,5 +88,5 @@ def _load(folder: Path, kind: str, device: torch.device | str) -> tuple[Any, dic
     if not isinstance(config.get("model"), dict):
         raise UserError(f"{folder / CONFIG}: model is no table; it is no prior's config")
     network: nn.Module = build(from_mapping(shape, config["model"], f"{folder / CONFIG}: model"))
-    load_weights(network, folder / WEIGHTS, config.get("sha256"))
-    return ready(network, device), config
+    found = load_weights(network, folder / WEIGHTS, config.get("sha256"))
+    return ready(network, device), config, found

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from mgdm_audio.checkpoint import CONFIG, WEIGHTS, file_hash
+from mgdm_audio.checkpoint import CONFIG, WEIGHTS
 from mgdm_audio.diffusion import NoiseSchedule
+from mgdm_audio.digest import hash_file
 from mgdm_audio.errors import UserError
 from mgdm_audio.images.priors import load_image_prior
 from mgdm_audio.images.priors.trained import save_trained
@@ -24,7 +25,7 @@ def test_a_pixel_prior_is_opened_as_it_was_saved(tmp_path: Path) -> None:
     opened = load_image_prior(tmp_path / "digits")
     assert (opened.name, opened.image_shape) == ("digits", (3, 8, 12))
     assert (opened.prior.event_shape, opened.prior.codec) == ((3, 8, 12), None)
-    assert opened.sha256 == {WEIGHTS: file_hash(tmp_path / "digits" / WEIGHTS)}
+    assert opened.sha256 == {WEIGHTS: hash_file(tmp_path / "digits" / WEIGHTS)}
     assert torch.equal(opened.prior.schedule.sigma, SCHEDULE.sigma)
     x, sigma = torch.ones(2, 3, 8, 12), torch.tensor([0.1, 2.0])
     assert torch.equal(opened.prior.denoiser(x, sigma), network(x, sigma))
