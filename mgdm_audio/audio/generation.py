@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,21 +14,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mgdm_audio import __version__
-from mgdm_audio.audio.autocast import at_precision
-from mgdm_audio.audio.device import choose_device
 from mgdm_audio.audio.given import Given
 from mgdm_audio.audio.io import write
 from mgdm_audio.audio.pcm import SUBTYPES, common_gain
 from mgdm_audio.audio.resampling import resample, resample_back
 from mgdm_audio.audio.result_folder import whole
+from mgdm_audio.audio.runner import Runner
 from mgdm_audio.audio.separator import active_level
-from mgdm_audio.checkpoint import DEFAULT_PRIOR, LoadedPrior, load_prior
+from mgdm_audio.checkpoint import LoadedPrior
 from mgdm_audio.errors import UserError
 from mgdm_audio.measurement import GaussianLikelihood, KnownSources
 from mgdm_audio.rng import generator_for
 from mgdm_audio.samplers import Ancestral, Step
-from mgdm_audio.samplers.presets import Preset, load_preset
 
 GENERATION, IMPUTATION = "ancestral", "impute"  # the presets for no stems and for some
 MAX_SECONDS = 120.0  # of one sample, which is one segment: see Generator
@@ -78,7 +75,7 @@ class Sample:
         return record
 
 
-class Generator:
+class Generator(Runner):
     """Draws of a prior's stems, each of them one segment of any length up to ``MAX_SECONDS``.
 
     Beside given stems the missing ones are drawn from the posterior, with the given ones observed
@@ -87,53 +84,13 @@ class Generator:
     what is drawn goes back by the same gain. It then sits beside them as in the training mixes,
     and the level of the files does not matter. Silent stems are left as they are.
 
+    A preset's ``draws`` plays no part: every sample is one draw.
+
     Memory grows with the length, for the whole segment is in the network at once: 2.4 GB for
     ``MAX_SECONDS`` under the bundled prior on a CPU (peak resident set of the process, Linux).
     """
 
-    def __init__(
-        self,
-        loaded: LoadedPrior,
-        preset: Preset,
-        *,
-        device: str = "auto",
-        batch_size: int | None = None,
-        precision: str = "auto",
-    ):
-        """``batch_size``: samples in one network call, by default 8 on a GPU and 1 on a CPU.
-
-        ``precision``: "float32", "bfloat16" (the network's matrices only) or "auto".
-        """
-        self.loaded, self.preset = loaded, preset
-        self.device, self.device_reason = choose_device(device)
-        self.multiple = int(getattr(loaded.network, "length_multiple", 1))
-        self.batch_size = batch_size or (1 if self.device.type == "cpu" else 8)
-        self.prior, self.calls, self.precision = at_precision(loaded.prior, self.device, precision)
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        prior: str | Path = DEFAULT_PRIOR,
-        sampler: str | Path = GENERATION,
-        *,
-        overrides: Sequence[str] = (),
-        device: str = "auto",
-        **options: Any,
-    ) -> Generator:
-        """A bundled prior (or a prior directory) with a named preset (or a TOML file).
-
-        ``sampler``: "ancestral" (``GENERATION``) for ``generate``, "impute" (``IMPUTATION``) or
-        another posterior sampler for ``impute``. A preset's ``draws`` plays no part: every sample
-        is one draw. Raises UserError on unknown names.
-        """
-        preset = load_preset(sampler, overrides)
-        loaded = load_prior(prior, choose_device(device)[0])
-        return cls(loaded, preset, device=device, **options)
-
-    @property
-    def stems(self) -> tuple[str, ...]:
-        """Names of the stems, in order."""
-        return self.loaded.stems
+    PRESET = GENERATION  # for ``generate``; ``IMPUTATION`` or another posterior sampler to impute
 
     def generate(
         self,
@@ -247,25 +204,14 @@ class Generator:
         padding = -time_ % self.multiple
         prior = self.prior.with_event_shape((len(self.stems), time_ + padding))
         generators = [generator_for(seed, "sample", i) for i in indices]
-        try:
-            if y is None:
-                x_T = prior.sample_x_T(len(indices), generator=generators, device=self.device)
-                x = self.preset.sampler.sample(
-                    prior, None, generator=generators, x_T=x_T, on_step=on_step
-                )
-            else:
-                known = KnownSources([self.stems.index(n) for n in names], len(self.stems))
-                observed = F.pad(y, (0, padding)).expand(len(indices), -1, -1)
-                x = self.preset.sampler.sample(
-                    prior,
-                    GaussianLikelihood(known, observed, self.preset.noise_std),
-                    generator=generators,
-                    on_step=on_step,
-                )
-        except ValueError as error:
-            raise UserError(f"sampler {self.preset.name}: {error}") from error
-        if not x.isfinite().all():
-            raise UserError(f"sampler {self.preset.name} diverged; go back to its preset's options")
+        if y is None:
+            x_T = prior.sample_x_T(len(indices), generator=generators, device=self.device)
+            x = self.sample(prior, None, generator=generators, x_T=x_T, on_step=on_step)
+        else:
+            known = KnownSources([self.stems.index(n) for n in names], len(self.stems))
+            observed = F.pad(y, (0, padding)).expand(len(indices), -1, -1)
+            likelihood = GaussianLikelihood(known, observed, self.preset.noise_std)
+            x = self.sample(prior, likelihood, generator=generators, on_step=on_step)
         return x[..., :time_]
 
     def _report(
@@ -277,23 +223,13 @@ class Generator:
         seconds: float,
     ) -> dict[str, Any]:
         channels, length, sample_rate = shape
-        return {
-            "version": __version__,
+        return self.provenance() | {
             "sample_rate": sample_rate,
             "channels": channels,
             "samples": length,
             "given": list(names),
-            "prior": self.loaded.name,
-            "prior_sha256": self.loaded.sha256,
-            "sampler": self.preset.name,
-            "options": self.preset.options,
-            "noise_std": self.preset.noise_std,
             "seed": seed,
             "sample": index,
-            "batch_size": self.batch_size,
-            "device": str(self.device),
-            "device_reason": self.device_reason,
-            "precision": self.precision,
             "seconds": round(seconds, 3),
         }
 

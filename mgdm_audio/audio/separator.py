@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,21 +13,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mgdm_audio import __version__
-from mgdm_audio.audio.autocast import at_precision
 from mgdm_audio.audio.bandwidth import share_residual
-from mgdm_audio.audio.device import choose_device
 from mgdm_audio.audio.io import read
 from mgdm_audio.audio.resampling import PASSBAND, resample, resample_back
+from mgdm_audio.audio.runner import Runner
 from mgdm_audio.audio.segments import cut, fade_in, stitch
 from mgdm_audio.audio.separation import Separation
-from mgdm_audio.checkpoint import DEFAULT_PRIOR, LoadedPrior, load_prior
+from mgdm_audio.checkpoint import LoadedPrior
 from mgdm_audio.digest import hash_file
 from mgdm_audio.errors import UserError
 from mgdm_audio.measurement import GaussianLikelihood, MixtureSum
 from mgdm_audio.rng import generator_for
 from mgdm_audio.samplers import Step
-from mgdm_audio.samplers.presets import Preset, load_preset
+from mgdm_audio.samplers.presets import Preset
 
 SILENCE = 1e-4  # of the prior's level: a quieter segment is shared equally, no network is asked
 STD_HOP = 0.1  # seconds, the resolution of Separation.std
@@ -44,13 +42,15 @@ class Draws(NamedTuple):
     each: Tensor  # [draws if they are kept or 0, batch, sources, time]
 
 
-class Separator:
+class Separator(Runner):
     """Posterior sampling of the stems of a mixture, segment by segment.
 
     Several channels are separated as batch items that share their random numbers. Equal channels
     then give equal stems, and a source panned between two channels keeps its place: independent
     draws would scatter each stem's stereo image by the posterior's spread.
     """
+
+    PRESET = DEFAULT_SAMPLER
 
     def __init__(
         self,
@@ -70,39 +70,11 @@ class Separator:
         """
         if not 0 <= overlap < segment / 2:
             raise UserError(f"overlap {overlap} s: choose at least 0 and under half of {segment} s")
-        self.loaded, self.preset = loaded, preset
-        self.device, self.device_reason = choose_device(device)
-        # An architecture may take multiples of some length only.
-        self.multiple = int(getattr(loaded.network, "length_multiple", 1))
+        super().__init__(loaded, preset, device=device, batch_size=batch_size, precision=precision)
         # Draws are spread over the positions of the network's frames, see _segment.
         self.hop = int(getattr(loaded.network, "hop", 0))
         self.segment = max(1, round(segment * loaded.sample_rate) // self.multiple) * self.multiple
         self.overlap = round(overlap * loaded.sample_rate)
-        self.batch_size = batch_size or (1 if self.device.type == "cpu" else 8)
-        self.prior, self.calls, self.precision = at_precision(loaded.prior, self.device, precision)
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        prior: str | Path = DEFAULT_PRIOR,
-        sampler: str | Path = DEFAULT_SAMPLER,
-        *,
-        overrides: Sequence[str] = (),
-        device: str = "auto",
-        **options: Any,
-    ) -> Separator:
-        """A bundled prior (or a prior directory) with a named preset (or a TOML file).
-
-        ``overrides``: ``["num_steps=20", "draws=4"]``. Raises UserError on unknown names.
-        """
-        preset = load_preset(sampler, overrides)
-        loaded = load_prior(prior, choose_device(device)[0])
-        return cls(loaded, preset, device=device, **options)
-
-    @property
-    def stems(self) -> tuple[str, ...]:
-        """Names of the stems, in order."""
-        return self.loaded.stems
 
     def separate(
         self,
@@ -257,9 +229,7 @@ class Separator:
         prior = self.prior.with_event_shape((sources, y.shape[-1]))
         likelihood = GaussianLikelihood(MixtureSum(sources), y, self.preset.noise_std)
         try:
-            x = self.preset.sampler.sample(prior, likelihood, generator=generators, on_step=on_step)
-        except ValueError as error:
-            raise UserError(f"sampler {self.preset.name}: {error}") from error
+            x = self.sample(prior, likelihood, generator=generators, on_step=on_step)
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
@@ -273,8 +243,6 @@ class Separator:
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
             return None
-        if not x.isfinite().all():
-            raise UserError(f"sampler {self.preset.name} diverged; go back to its preset's options")
         # A sampler meets the mixture up to sigma_y at best: the rest is shared equally.
         return x + MixtureSum(sources).pinv(likelihood.residual(x))
 
@@ -368,25 +336,15 @@ class Separator:
         self, *, seed: int = 0, draws: int | None = None, keep_draws: bool = False
     ) -> dict[str, Any]:
         """All that decides a separation beside its input, for the record."""
-        return {
-            "version": __version__,
+        return self.provenance() | {
             "input": None,  # the file's name and content, if it was a file
             "input_sha256": None,
-            "prior": self.loaded.name,
-            "prior_sha256": self.loaded.sha256,
-            "sampler": self.preset.name,
-            "options": self.preset.options,
-            "noise_std": self.preset.noise_std,
             "draws": draws or self.preset.draws,
             "keep_draws": keep_draws,
             "two_stems": None,
             "seed": seed,
             "segment_seconds": self.segment / self.loaded.sample_rate,
             "overlap_seconds": self.overlap / self.loaded.sample_rate,
-            "batch_size": self.batch_size,
-            "device": str(self.device),
-            "device_reason": self.device_reason,
-            "precision": self.precision,
         }
 
 
