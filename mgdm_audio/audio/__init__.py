@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mgdm_audio.audio.bandwidth import share_residual
     from mgdm_audio.audio.io import Audio, read, write
-    from mgdm_audio.audio.mel import log_mel_l1
-    from mgdm_audio.audio.metrics import sdr, si_sdr, si_sdr_improvement
     from mgdm_audio.audio.pcm import common_gain, quantise_together
     from mgdm_audio.audio.resampling import resample, resample_back
-    from mgdm_audio.audio.scoring import score_folders
+    from mgdm_audio.audio.scoring.folders import score_folders
+    from mgdm_audio.audio.scoring.mel import log_mel_l1
+    from mgdm_audio.audio.scoring.metrics import sdr, si_sdr, si_sdr_improvement
     from mgdm_audio.audio.segments import cut, stitch
 
 _HOMES = {
@@ -21,15 +21,15 @@ _HOMES = {
     "Audio": "io",
     "read": "io",
     "write": "io",
-    "log_mel_l1": "mel",
-    "sdr": "metrics",
-    "si_sdr": "metrics",
-    "si_sdr_improvement": "metrics",
+    "log_mel_l1": "scoring.mel",
+    "sdr": "scoring.metrics",
+    "si_sdr": "scoring.metrics",
+    "si_sdr_improvement": "scoring.metrics",
     "common_gain": "pcm",
     "quantise_together": "pcm",
     "resample": "resampling",
     "resample_back": "resampling",
-    "score_folders": "scoring",
+    "score_folders": "scoring.folders",
     "cut": "segments",
     "stitch": "segments",
 }

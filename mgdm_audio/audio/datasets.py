@@ -10,9 +10,9 @@ import soundfile
 import torch
 from torch import Tensor
 
-from mgdm_audio.audio import manifest
 from mgdm_audio.audio.augmentation import Augmentation, at_speed, augmented, draw_speed, span
-from mgdm_audio.audio.metrics import ACTIVE
+from mgdm_audio.audio.preparation import manifest
+from mgdm_audio.audio.scoring.metrics import ACTIVE
 from mgdm_audio.audio.stems import find_stems
 from mgdm_audio.errors import UserError
 

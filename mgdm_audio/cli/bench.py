@@ -52,9 +52,9 @@ def bench(
       overrides = ["gibbs_steps=2"]
       draws = 1
     """
-    from mgdm_audio.audio.bench import Bench, Record, Row
-    from mgdm_audio.audio.bench_table import to_markdown
-    from mgdm_audio.audio.suite import load_suite, with_references
+    from mgdm_audio.audio.benchmark.bench import Bench, Record, Row
+    from mgdm_audio.audio.benchmark.bench_table import to_markdown
+    from mgdm_audio.audio.benchmark.suite import load_suite, with_references
     from mgdm_audio.errors import UserError
 
     folders = {}

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from mgdm_audio.audio.plan import Planner
-    from mgdm_audio.audio.sources import Track
+    from mgdm_audio.audio.preparation.plan import Planner
+    from mgdm_audio.audio.preparation.sources import Track
 
 FOLDER = click.Path(path_type=Path)
 
@@ -73,8 +73,8 @@ def slakh(source: Path, splits: str, **settings: Any) -> None:
     SRC is Slakh2100, slakh2100_flac_redux (its split "omitted" only when named), babyslakh_16k, or
     MSDM's stems made from it.  Needs PyYAML: pip install 'mgdm_audio[data]'.
     """
-    from mgdm_audio.audio import slakh
-    from mgdm_audio.audio.sources import find_tracks
+    from mgdm_audio.audio.preparation import slakh
+    from mgdm_audio.audio.preparation.sources import find_tracks
 
     tracks = find_tracks(source, _names(splits), slakh.SPLITS, (slakh.OMITTED,))
     if any((track.folder / slakh.METADATA).is_file() for track in tracks):
@@ -101,8 +101,8 @@ def stems(source: Path, splits: str, name: str, **settings: Any) -> None:
       bass = ["bass"]                   # <track>/bass.wav or .flac
       other = ["other_*", "strings/*"]  # the sum of all that match
     """
-    from mgdm_audio.audio.mapping import load_mapping, planner
-    from mgdm_audio.audio.sources import find_tracks
+    from mgdm_audio.audio.preparation.mapping import load_mapping, planner
+    from mgdm_audio.audio.preparation.sources import find_tracks
 
     mapping = load_mapping(name)
     tracks = find_tracks(source, _names(splits), mapping.splits)
@@ -118,8 +118,8 @@ def _run(
 ) -> None:
     from tqdm import tqdm
 
-    from mgdm_audio.audio.manifest import MANIFEST
-    from mgdm_audio.audio.preparation import Options, Outcome, prepare
+    from mgdm_audio.audio.preparation.manifest import MANIFEST
+    from mgdm_audio.audio.preparation.preparation import Options, Outcome, prepare
     from mgdm_audio.errors import UserError
 
     with tqdm(total=len(tracks), unit="track", disable=not sys.stderr.isatty()) as bar:

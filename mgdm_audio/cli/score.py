@@ -63,8 +63,8 @@ def score(
     a changed file or metric is. The cache may be deleted at any time.
     """
     from mgdm_audio.atomic import write_text
-    from mgdm_audio.audio.score_table import to_csv, to_markdown, to_text
-    from mgdm_audio.audio.scoring import score_folders
+    from mgdm_audio.audio.scoring.folders import score_folders
+    from mgdm_audio.audio.scoring.score_table import to_csv, to_markdown, to_text
     from mgdm_audio.cli.progress import progress
     from mgdm_audio.errors import UserError
 

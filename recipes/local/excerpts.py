@@ -13,7 +13,7 @@ from pathlib import Path
 from script import run
 
 from mgdm_audio.audio.io import read, write
-from mgdm_audio.audio.scoring import find_tracks
+from mgdm_audio.audio.scoring.folders import find_tracks
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from script import run
 
-from mgdm_audio.audio.scoring import track_number
+from mgdm_audio.audio.scoring.folders import track_number
 from mgdm_audio.checkpoint import load_prior
 from mgdm_audio.errors import UserError
 from mgdm_audio.samplers.presets import load_preset

@@ -19,9 +19,9 @@ from mgdm_audio.audio.augmentation import (
     span,
 )
 from mgdm_audio.audio.datasets import StemFolder
-from mgdm_audio.audio.mapping import Mapping, planner
-from mgdm_audio.audio.preparation import Options, prepare
-from mgdm_audio.audio.sources import find_tracks
+from mgdm_audio.audio.preparation.mapping import Mapping, planner
+from mgdm_audio.audio.preparation.preparation import Options, prepare
+from mgdm_audio.audio.preparation.sources import find_tracks
 from mgdm_audio.errors import UserError
 from tests.toys import STEMS
 

@@ -15,11 +15,11 @@ import soundfile
 import torch
 from torch import Tensor
 
-from mgdm_audio.audio.metrics import si_sdr_improvement
 from mgdm_audio.audio.report import run, write_index, write_page, write_pages
 from mgdm_audio.audio.report.pictures import COLUMNS, band, mel_levels, shade, waveform
 from mgdm_audio.audio.report.png import cubehelix, to_png
 from mgdm_audio.audio.report.sound import playable, to_mp3
+from mgdm_audio.audio.scoring.metrics import si_sdr_improvement
 from mgdm_audio.audio.separation import Separation
 from mgdm_audio.errors import UserError
 from tests.audio.chromium import chromium, find_chromium

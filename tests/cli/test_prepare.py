@@ -8,9 +8,9 @@ import pytest
 import soundfile
 from click.testing import CliRunner, Result
 
-from mgdm_audio.audio.manifest import MANIFEST
+from mgdm_audio.audio.preparation.manifest import MANIFEST
 from mgdm_audio.cli.main import main
-from tests.audio.data_sets import FRAMES, noise, put, small_track
+from tests.audio.preparation.data_sets import FRAMES, noise, put, small_track
 
 
 def prepare(*arguments: str | Path) -> Result:

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import torch
 
+from mgdm_audio.audio.benchmark.suite import load_suite
 from mgdm_audio.audio.io import read, write
-from mgdm_audio.audio.suite import load_suite
 from mgdm_audio.samplers.presets import load_preset
 from tests.toys import STEMS, song
 

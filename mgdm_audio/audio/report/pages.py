@@ -10,9 +10,9 @@ from mgdm_audio.atomic import write_text
 from mgdm_audio.audio.report.markup import clock, content_security_policy, resource, text_of
 from mgdm_audio.audio.report.page import to_html
 from mgdm_audio.audio.report.run import Run, read_json, read_run, track_shape
+from mgdm_audio.audio.scoring.track_score import score_track
 from mgdm_audio.audio.separation import RECORD
 from mgdm_audio.audio.stems import find_stems
-from mgdm_audio.audio.track_score import score_track
 from mgdm_audio.errors import UserError
 
 PAGE, INDEX = "report.html", "index.html"

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mgdm_audio.audio.mel import FLOOR, log_mel
+from mgdm_audio.audio.scoring.mel import FLOOR, log_mel
 
 COLUMNS = 1600  # of a picture, at most
 FLOOR_DB = 10 * math.log10(FLOOR)

@@ -17,12 +17,13 @@ from typing import Literal
 import torch
 
 from mgdm_audio import atomic
-from mgdm_audio.audio import io, manifest
+from mgdm_audio.audio import io
 from mgdm_audio.audio.jobs import run_jobs
-from mgdm_audio.audio.manifest import RECORD, Record
-from mgdm_audio.audio.plan import Decision, Plan, Planner
-from mgdm_audio.audio.sources import Track
-from mgdm_audio.audio.summing import narrowest_subtype, sum_stems
+from mgdm_audio.audio.preparation import manifest
+from mgdm_audio.audio.preparation.manifest import RECORD, Record
+from mgdm_audio.audio.preparation.plan import Decision, Plan, Planner
+from mgdm_audio.audio.preparation.sources import Track
+from mgdm_audio.audio.preparation.summing import narrowest_subtype, sum_stems
 from mgdm_audio.digest import hash_file, hash_json
 from mgdm_audio.errors import UserError
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from mgdm_audio.audio.io import read
-from mgdm_audio.audio.scoring import find_tracks
+from mgdm_audio.audio.scoring.folders import find_tracks
 from mgdm_audio.checkpoint import LoadedPrior
 from mgdm_audio.networks.tf_unet import TFUNet
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mgdm_audio.audio.bss_eval import (
+from mgdm_audio.audio.scoring.bss_eval import (
     NAMES,
     bss_eval,
     median_over_frames,
@@ -121,7 +121,7 @@ def test_museval_is_loaded_without_its_package(monkeypatch: pytest.MonkeyPatch) 
     assert spec.origin is not None
     assert museval_metrics().__file__ == str(Path(spec.origin).with_name("metrics.py"))
     museval_metrics.cache_clear()
-    monkeypatch.setattr("mgdm_audio.audio.bss_eval.find_spec", lambda name: None)
+    monkeypatch.setattr("mgdm_audio.audio.scoring.bss_eval.find_spec", lambda name: None)
     with pytest.raises(UserError, match="pip install museval"):
         museval_metrics()
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mgdm_audio import atomic
 from mgdm_audio.audio.io import Audio, read
-from mgdm_audio.audio.metric_registry import Entry, find_metrics
+from mgdm_audio.audio.scoring.metric_registry import Entry, find_metrics
 from mgdm_audio.digest import hash_file, hash_json
 from mgdm_audio.errors import UserError
 

@@ -29,18 +29,18 @@ import torch
 from torch import Tensor
 
 from mgdm_audio import __version__, atomic
-from mgdm_audio.audio.baselines import baselines
-from mgdm_audio.audio.bench_table import Line, lines_of, panels_of, to_csv, to_markdown
-from mgdm_audio.audio.cost_plot import cost_plot
+from mgdm_audio.audio.benchmark.baselines import baselines
+from mgdm_audio.audio.benchmark.bench_table import Line, lines_of, panels_of, to_csv, to_markdown
+from mgdm_audio.audio.benchmark.cost_plot import cost_plot
+from mgdm_audio.audio.benchmark.suite import Suite, System, TrackSet
 from mgdm_audio.audio.device import choose_device
 from mgdm_audio.audio.io import read
-from mgdm_audio.audio.metrics import si_sdr_improvement, why_none
 from mgdm_audio.audio.peak_memory import PeakMemory
 from mgdm_audio.audio.result_folder import require_writable
-from mgdm_audio.audio.scoring import Tracks, find_tracks, track_number
+from mgdm_audio.audio.scoring.folders import Tracks, find_tracks, track_number
+from mgdm_audio.audio.scoring.metrics import si_sdr_improvement, why_none
 from mgdm_audio.audio.segments import starts
 from mgdm_audio.audio.separator import DEFAULT_SAMPLER, Separator
-from mgdm_audio.audio.suite import Suite, System, TrackSet
 from mgdm_audio.checkpoint import LoadedPrior, load_prior
 from mgdm_audio.config import ConfigError
 from mgdm_audio.digest import hash_file, hash_json

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from mgdm_audio.atomic import write_text
-from mgdm_audio.audio.bss_eval import museval_text
 from mgdm_audio.audio.jobs import run_jobs
-from mgdm_audio.audio.metric_registry import Entry, Metric, find_metrics
 from mgdm_audio.audio.result_folder import require_writable
+from mgdm_audio.audio.scoring.bss_eval import museval_text
+from mgdm_audio.audio.scoring.metric_registry import Entry, Metric, find_metrics
+from mgdm_audio.audio.scoring.summary import summarise
+from mgdm_audio.audio.scoring.track_score import Stems, score_track
 from mgdm_audio.audio.stems import find_stems
-from mgdm_audio.audio.summary import summarise
-from mgdm_audio.audio.track_score import Stems, score_track
 from mgdm_audio.errors import UserError
 
 Tracks = dict[str, dict[str, Path]]  # track -> stem -> file

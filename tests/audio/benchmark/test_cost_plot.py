@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from mgdm_audio.audio.cost_plot import FRAME, SMALL, Box, Panel, Point, _width, cost_plot
+from mgdm_audio.audio.benchmark.cost_plot import FRAME, SMALL, Box, Panel, Point, _width, cost_plot
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -11,13 +11,13 @@ import pytest
 import soundfile
 import torch
 
-from mgdm_audio.audio.bss_eval import bss_eval
 from mgdm_audio.audio.jobs import run_jobs
-from mgdm_audio.audio.mel import log_mel_l1
-from mgdm_audio.audio.metric_registry import METRICS
-from mgdm_audio.audio.metrics import sdr, si_sdr
-from mgdm_audio.audio.score_table import to_csv, to_markdown, to_text
-from mgdm_audio.audio.scoring import score_folders
+from mgdm_audio.audio.scoring.bss_eval import bss_eval
+from mgdm_audio.audio.scoring.folders import score_folders
+from mgdm_audio.audio.scoring.mel import log_mel_l1
+from mgdm_audio.audio.scoring.metric_registry import METRICS
+from mgdm_audio.audio.scoring.metrics import sdr, si_sdr
+from mgdm_audio.audio.scoring.score_table import to_csv, to_markdown, to_text
 from mgdm_audio.errors import UserError
 
 RATE = 1000

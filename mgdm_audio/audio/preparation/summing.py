@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from mgdm_audio.audio.pcm import full_scale
-from mgdm_audio.audio.plan import Decision, Plan
+from mgdm_audio.audio.preparation.plan import Decision, Plan
+from mgdm_audio.audio.preparation.wholeness import read_whole
 from mgdm_audio.audio.resampling import resample
-from mgdm_audio.audio.wholeness import read_whole
 
 
 @dataclass(frozen=True)

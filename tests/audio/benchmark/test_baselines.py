@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mgdm_audio.audio import baselines
+from mgdm_audio.audio.benchmark import baselines
 from mgdm_audio.audio.io import read, write
 from mgdm_audio.checkpoint import load_prior
 from mgdm_audio.networks.tf_unet import TFUNet

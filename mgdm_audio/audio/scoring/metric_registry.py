@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from mgdm_audio.audio.bss_eval import (
+from mgdm_audio.audio.scoring.bss_eval import (
     NAMES,
     bss_eval,
     median_over_frames,
     museval_metrics,
     to_museval,
 )
-from mgdm_audio.audio.mel import log_mel_l1
-from mgdm_audio.audio.metrics import sdr, si_sdr, si_sdr_improvement, why_none
-from mgdm_audio.audio.summary import mean_over_tracks, median_over_tracks
+from mgdm_audio.audio.scoring.mel import log_mel_l1
+from mgdm_audio.audio.scoring.metrics import sdr, si_sdr, si_sdr_improvement, why_none
+from mgdm_audio.audio.scoring.summary import mean_over_tracks, median_over_tracks
 from mgdm_audio.config import nearest
 from mgdm_audio.errors import UserError
 

@@ -8,8 +8,8 @@ are ``<track>/{bass,drums,guitar,piano}.wav``.
 from pathlib import Path
 from typing import Any
 
-from mgdm_audio.audio import mapping
-from mgdm_audio.audio.plan import Decision, Plan, Source, find_audio, read_description
+from mgdm_audio.audio.preparation import mapping
+from mgdm_audio.audio.preparation.plan import Decision, Plan, Source, find_audio, read_description
 from mgdm_audio.errors import UserError
 
 SPLITS = ("train", "validation", "test")

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from mgdm_audio.audio.mapping import Mapping, bundled, load_mapping, plan
-from mgdm_audio.audio.plan import Decision, Source
+from mgdm_audio.audio.preparation.mapping import Mapping, bundled, load_mapping, plan
+from mgdm_audio.audio.preparation.plan import Decision, Source
 from mgdm_audio.errors import UserError
-from tests.audio.data_sets import noise, put
+from tests.audio.preparation.data_sets import noise, put
 
 
 def files(track: Path, *names: str) -> None:

@@ -2,7 +2,7 @@ from math import comb
 
 import pytest
 
-from mgdm_audio.audio.summary import mean_over_tracks, median_interval, median_over_tracks
+from mgdm_audio.audio.scoring.summary import mean_over_tracks, median_interval, median_over_tracks
 
 
 def test_medians_over_tracks_by_hand() -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torchaudio.functional import melscale_fbanks
 
-from mgdm_audio.audio.mel import log_mel, log_mel_l1
+from mgdm_audio.audio.scoring.mel import log_mel, log_mel_l1
 
 RATE = 22050
 

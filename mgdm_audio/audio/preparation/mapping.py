@@ -8,7 +8,14 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from mgdm_audio.audio.plan import Decision, Plan, Planner, Source, find_audio, read_description
+from mgdm_audio.audio.preparation.plan import (
+    Decision,
+    Plan,
+    Planner,
+    Source,
+    find_audio,
+    read_description,
+)
 from mgdm_audio.audio.stems import MIXTURES
 from mgdm_audio.config import from_mapping, load_toml, nearest
 from mgdm_audio.errors import UserError
@@ -42,7 +49,7 @@ class Mapping:
 
 def bundled() -> tuple[str, ...]:
     """Names of the mappings that come with the package."""
-    folder = resources.files("mgdm_audio.audio") / "mappings"
+    folder = resources.files(__package__) / "mappings"
     return tuple(
         sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml"))
     )
@@ -51,7 +58,7 @@ def bundled() -> tuple[str, ...]:
 def load_mapping(name: str) -> Mapping:
     """A bundled mapping by its name, or a TOML file. Raises UserError for what is neither."""
     if name in bundled():
-        with resources.as_file(resources.files("mgdm_audio.audio") / "mappings") as folder:
+        with resources.as_file(resources.files(__package__) / "mappings") as folder:
             return from_mapping(Mapping, load_toml(folder / f"{name}.toml"), name)
     if Path(name).suffix != ".toml":
         raise UserError(f"no mapping named {name!r}{nearest(name, bundled())}; or a .toml file")

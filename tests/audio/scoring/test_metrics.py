@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mgdm_audio.audio.metrics import sdr, si_sdr, si_sdr_improvement, why_none, windows
+from mgdm_audio.audio.scoring.metrics import sdr, si_sdr, si_sdr_improvement, why_none, windows
 
 RATE = 100  # a window is then 400 samples: small enough for loops over samples
 

@@ -11,15 +11,15 @@ import pytest
 import soundfile
 import torch
 
-from mgdm_audio.audio import slakh
-from mgdm_audio.audio.manifest import MANIFEST, RECORD, read
-from mgdm_audio.audio.mapping import Mapping, planner
-from mgdm_audio.audio.preparation import Options, Outcome, prepare
+from mgdm_audio.audio.preparation import slakh
+from mgdm_audio.audio.preparation.manifest import MANIFEST, RECORD, read
+from mgdm_audio.audio.preparation.mapping import Mapping, planner
+from mgdm_audio.audio.preparation.preparation import Options, Outcome, prepare
+from mgdm_audio.audio.preparation.sources import find_tracks
+from mgdm_audio.audio.preparation.summing import narrowest_subtype
 from mgdm_audio.audio.resampling import resample
-from mgdm_audio.audio.sources import find_tracks
-from mgdm_audio.audio.summing import narrowest_subtype
 from mgdm_audio.errors import UserError
-from tests.audio.data_sets import FRAMES, RATE, noise, put, slakh_tree, small_track
+from tests.audio.preparation.data_sets import FRAMES, RATE, noise, put, slakh_tree, small_track
 
 FAILED = {
     "train/Track00003": "S01.flac: is empty (0 bytes)",

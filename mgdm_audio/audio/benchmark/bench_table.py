@@ -7,8 +7,8 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from mgdm_audio.audio.cost_plot import Panel, Point
-from mgdm_audio.audio.summary import summarise
+from mgdm_audio.audio.benchmark.cost_plot import Panel, Point
+from mgdm_audio.audio.scoring.summary import summarise
 
 Line = dict[str, Any]
 

@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from mgdm_audio.audio.bench import Bench, load_stems
-from mgdm_audio.audio.bench_table import lines_of, to_csv, to_markdown
+from mgdm_audio.audio.benchmark.bench import Bench, load_stems
+from mgdm_audio.audio.benchmark.bench_table import lines_of, to_csv, to_markdown
+from mgdm_audio.audio.benchmark.suite import Suite, System, TrackSet, load_suite, with_references
 from mgdm_audio.audio.io import read, write
 from mgdm_audio.audio.peak_memory import CLEAR_REFS, PeakMemory
-from mgdm_audio.audio.scoring import score_folders
+from mgdm_audio.audio.scoring.folders import score_folders
 from mgdm_audio.audio.separator import Separator
-from mgdm_audio.audio.suite import Suite, System, TrackSet, load_suite, with_references
 from mgdm_audio.errors import UserError
 from mgdm_audio.samplers import MGDM, WienerGuidance
 from mgdm_audio.samplers.presets import load_preset
@@ -152,13 +152,13 @@ def test_another_input_or_version_or_prior_is_computed_again(
     assert computed(make(reference=tmp_path / "mine")) == [row("quick")]
     write(track / "bass.wav", song(2, 1, 5 * RATE // 2, RATE), RATE)
     assert computed(make(reference=tmp_path / "mine")) == [row("quick")]
-    monkeypatch.setattr("mgdm_audio.audio.bench.__version__", "0.0.0")
+    monkeypatch.setattr("mgdm_audio.audio.benchmark.bench.__version__", "0.0.0")
     assert computed(make(reference=tmp_path / "mine")) == [row("quick")]
     bench = make(reference=tmp_path / "mine")
     before = bench.settings(bench.rows[0])
     bench.loaded = replace(bench.loaded, sha256="0" * 64)
     assert computed(Bench(bench.suite, bench.output)) == []
-    monkeypatch.setattr("mgdm_audio.audio.bench.load_prior", lambda *_: bench.loaded)
+    monkeypatch.setattr("mgdm_audio.audio.benchmark.bench.load_prior", lambda *_: bench.loaded)
     other = Bench(bench.suite, bench.output)
     assert other.settings(other.rows[0]) == before | {"prior_sha256": "0" * 64}
     assert computed(other) == [row("quick")]
@@ -350,7 +350,7 @@ overrides = ["gibbs_steps=2"]
 
 
 def test_the_suite_of_the_recipe_names_presets_that_exist() -> None:
-    suite = load_suite(Path(__file__).parents[2] / "egs/mini_slakh/bench/conf/samplers.toml")
+    suite = load_suite(Path(__file__).parents[3] / "egs/mini_slakh/bench/conf/samplers.toml")
     presets = [load_preset(s.source, s.overrides) for s in suite.systems if not s.is_reference]
     assert {"mgdm", "default", "dps"} <= {preset.name for preset in presets}
 

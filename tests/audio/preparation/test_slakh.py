@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from mgdm_audio.audio import slakh
-from mgdm_audio.audio.plan import LARGEST, Decision, Plan, Source
+from mgdm_audio.audio.preparation import slakh
+from mgdm_audio.audio.preparation.plan import LARGEST, Decision, Plan, Source
 from mgdm_audio.errors import UserError
-from tests.audio.data_sets import entry, metadata, noise, put, slakh_tree, small_track
+from tests.audio.preparation.data_sets import entry, metadata, noise, put, slakh_tree, small_track
 
 pytest.importorskip("yaml")
 
@@ -120,7 +120,7 @@ def test_without_pyyaml_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.M
 
 def test_the_tracks_of_mini_slakh_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The metadata that egs/mini_slakh writes, without rendering a song."""
-    local = Path(__file__).parents[2] / "egs" / "mini_slakh" / "data" / "local"
+    local = Path(__file__).parents[3] / "egs" / "mini_slakh" / "data" / "local"
     monkeypatch.syspath_prepend(str(local))
     song = import_module("compose").compose(80001, 8.0)
     text = import_module("metadata").dump(song, "0", 1.0, ["font"] * len(song.parts))

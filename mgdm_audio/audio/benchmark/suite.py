@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mgdm_audio.audio.baselines import NAMES
+from mgdm_audio.audio.benchmark.baselines import NAMES
 from mgdm_audio.checkpoint import DEFAULT_PRIOR
 from mgdm_audio.config import from_mapping, load_toml, nearest
 from mgdm_audio.errors import UserError
@@ -50,7 +50,7 @@ class System:
     """``[[systems]]``: a preset (a name or a .toml file) with changes, or a reference system.
 
     ``preset`` is by default the name. The reference systems are mixture, wiener-split and
-    oracle-mask, see ``mgdm_audio.audio.baselines``.
+    oracle-mask, see ``mgdm_audio.audio.benchmark.baselines``.
     """
 
     name: str

@@ -1,0 +1,1 @@
+"""Samplers compared on sets of tracks: dB against cost."""

@@ -1,0 +1,1 @@
+"""How near estimates come to the true stems: metrics, tracks, folders, tables."""
