@@ -1,13 +1,20 @@
 """Files and folders that are written whole or not at all, whatever stops the program."""
 
+import errno
+import hashlib
 import os
+import re
 import secrets
 import shutil
+import socket
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mgdm_audio.errors import UserError
+
+FORGOTTEN = 7 * 24 * 3600  # seconds without a change, after which another machine's room is stale
 
 
 def write_bytes(path: str | Path, data: bytes | memoryview) -> None:
@@ -49,15 +56,58 @@ def new_folder(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     require_new(path)
-    partial = _partial(path)
     try:
-        partial.mkdir(parents=True)
-        yield partial
-        os.rename(partial, path)
+        with room(path.parent, path.name) as partial:
+            yield partial
+            os.rename(partial, path)
     except OSError as error:
         raise _unwritable(path, error) from None
+
+
+@contextmanager
+def room(parent: Path, purpose: str) -> Iterator[Path]:
+    """A hidden folder in ``parent`` to write into; what is left of it when the block ends goes.
+
+    Each has a name of its own, so that processes that work for the same ``purpose`` at a time do
+    not meet. Those that killed ones left for it are removed first. Raises OSError.
+    """
+    sweep(parent, purpose)
+    here = parent / f".{_key(purpose)}-{_host()}-{os.getpid()}-{secrets.token_hex(4)}.partial"
+    try:
+        here.mkdir(parents=True)
+        yield here
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(here, ignore_errors=True)
+
+
+def sweep(parent: Path, purpose: str) -> None:
+    """Remove the rooms for ``purpose`` in ``parent`` that nobody works in any more.
+
+    Those of processes of this machine that have ended go at once. Whether one of another machine,
+    which shares the folder, has ended cannot be seen: its rooms go a week after their last change.
+    """
+    for path in parent.glob(f".{_key(purpose)}-*.partial"):
+        match = re.fullmatch(r"\.[0-9a-f]+-([0-9a-f]+)-(\d+)-[0-9a-f]+\.partial", path.name)
+        if match and (_ended(int(match[2])) if match[1] == _host() else _is_forgotten(path)):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def replace_folder(new: Path, path: Path) -> None:
+    """Move the folder ``new`` to ``path``; what was there goes, another process's too. OSError."""
+    while True:
+        with suppress(FileNotFoundError):
+            shutil.rmtree(path)
+        try:
+            os.replace(new, path)
+            return
+        except OSError as error:
+            if not is_taken(error):
+                raise
+
+
+def is_taken(error: OSError) -> bool:
+    """Whether a folder could not be moved for one that is there and holds something."""
+    return error.errno in (errno.ENOTEMPTY, errno.EEXIST)
 
 
 def require_new(path: str | Path) -> None:
@@ -74,6 +124,36 @@ def write_text(path: str | Path, text: str) -> None:
 def _partial(path: Path) -> Path:
     # A short random name: path.name plus a suffix could pass the file system's limit of 255 bytes.
     return path.parent / f".{secrets.token_hex(8)}.partial"
+
+
+def _key(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
+
+
+def _host() -> str:
+    """Where the numbers of processes mean the same: this machine, and this container on it."""
+    name = socket.gethostname()
+    with suppress(OSError):  # Linux alone has it
+        name += os.readlink("/proc/self/ns/pid")
+    return _key(name)[:8]
+
+
+def _ended(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):  # it is somebody else's, or no number of a process
+        return False
+    return False
+
+
+def _is_forgotten(folder: Path) -> bool:
+    newest = 0.0
+    for path in (folder, *folder.rglob("*")):
+        with suppress(OSError):  # it went meanwhile
+            newest = max(newest, path.stat().st_mtime)
+    return newest < time.time() - FORGOTTEN
 
 
 def _unwritable(path: Path, error: OSError | ValueError) -> UserError:

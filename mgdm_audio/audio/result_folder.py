@@ -1,13 +1,12 @@
 """A result's folder, written whole or not at all, which spares the user's own files."""
 
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mgdm_audio.digest import hash_json
+from mgdm_audio.atomic import is_taken, room, sweep
 from mgdm_audio.errors import UserError
 
 
@@ -33,20 +32,25 @@ def whole(
     written.
     """
     # Results that share a folder may be written at the same time; each has a record of its own.
-    name = f".{hash_json([final.name, record])[:16]}.partial"
-    partial = (final if final.is_dir() else final.parent) / name
+    purpose = f"{final.name}/{record}"
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        yield partial
-        if final.is_dir():
-            _merge(partial, final, record, discard)
-        else:
-            os.replace(partial, final)
+        sweep(final.parent, purpose)  # where it was written before there was a folder
+        with room(final if final.is_dir() else final.parent, purpose) as partial:
+            yield partial
+            _put(partial, final, record, discard)
     except OSError as error:
         raise unwritable(final, error) from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _put(partial: Path, final: Path, record: str, discard: Callable[[Path], None] | None) -> None:
+    if not final.is_dir():
+        try:
+            os.replace(partial, final)
+            return
+        except OSError as error:  # another process may have made it meanwhile
+            if not is_taken(error):
+                raise
+    _merge(partial, final, record, discard)
 
 
 def _merge(partial: Path, final: Path, record: str, discard: Callable[[Path], None] | None) -> None:

@@ -8,7 +8,6 @@ levels of wiener-split are those of a folder of training stems as they are, or e
 
 import argparse
 import json
-import shutil
 import time
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from pending import is_done
 from script import run
 
 from mgdm_audio import __version__
+from mgdm_audio.atomic import replace_folder, room, write_text
 from mgdm_audio.audio.benchmark.baselines import Baseline, baselines, training_levels
 from mgdm_audio.audio.io import read, write
 from mgdm_audio.audio.scoring.folders import find_tracks
@@ -40,20 +40,17 @@ def estimate_track(
     begun = time.monotonic()
     estimates = baseline(audio.samples, truth, list(files))
     seconds = time.monotonic() - begun
-    room = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(room, ignore_errors=True)
-    room.mkdir(parents=True)
-    for stem, samples in zip(files, estimates, strict=True):
-        write(room / f"{stem}.wav", samples, audio.sample_rate, "FLOAT")
     record = settings | {
         "version": __version__,
         "sample_rate": audio.sample_rate,
         "samples": audio.samples.shape[-1],
         "seconds": round(seconds, 3),
     }
-    (room / "separation.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    shutil.rmtree(out, ignore_errors=True)
-    room.rename(out)
+    with room(out.parent, out.name) as partial:
+        for stem, samples in zip(files, estimates, strict=True):
+            write(partial / f"{stem}.wav", samples, audio.sample_rate, "FLOAT")
+        write_text(partial / "separation.json", json.dumps(record, indent=2) + "\n")
+        replace_folder(partial, out)
 
 
 def main() -> None:

@@ -6,12 +6,11 @@ writes OUT/<track>-<i>/<stem>.wav, evenly spread over each track; finished excer
 """
 
 import argparse
-import os
-import shutil
 from pathlib import Path
 
 from script import run
 
+from mgdm_audio.atomic import new_folder
 from mgdm_audio.audio.io import read, write
 from mgdm_audio.audio.scoring.folders import find_tracks
 
@@ -30,16 +29,13 @@ def main() -> None:
             final = arguments.out / f"{track}-{i}"
             if final.exists():
                 continue
-            partial = arguments.out / f".{track}-{i}.partial"
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
-            for stem, audio in stems.items():
-                length = round(arguments.seconds * audio.sample_rate)
-                room = audio.samples.shape[-1] - length
-                start = max(0, round((i + 0.5) / arguments.per_track * room))
-                cut = audio.samples[:, start : start + length]
-                write(partial / f"{stem}.wav", cut, audio.sample_rate, "PCM_16")
-            os.replace(partial, final)
+            with new_folder(final) as partial:
+                for stem, audio in stems.items():
+                    length = round(arguments.seconds * audio.sample_rate)
+                    spare = audio.samples.shape[-1] - length
+                    start = max(0, round((i + 0.5) / arguments.per_track * spare))
+                    cut = audio.samples[:, start : start + length]
+                    write(partial / f"{stem}.wav", cut, audio.sample_rate, "PCM_16")
 
 
 if __name__ == "__main__":

@@ -5,8 +5,6 @@ sources and the options alone, not on the number of workers nor on what was done
 appears whole or not at all, and one that is there already is kept if it is what it would become.
 """
 
-import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -101,7 +99,7 @@ def _one_thread() -> Iterator[None]:
 def prepare_track(track: Track, out: Path, planner: Planner, options: Options) -> Outcome:
     """Make one track, unless it is there already."""
     target = out / track.split / track.name
-    shutil.rmtree(_room(target), ignore_errors=True)  # of a run that was killed
+    atomic.sweep(target.parent, track.name)  # of a run that was killed
     try:
         if track.elsewhere:
             others = " and ".join(track.elsewhere)
@@ -152,45 +150,38 @@ def _check_own(target: Path, plan: Plan, record: Record | None) -> None:
         )
 
 
-def _room(target: Path) -> Path:
-    """Where a track is written before it takes its place."""
-    return target.parent / f".{target.name}.partial"
-
-
 def _make(track: Track, out: Path, plan: Plan, options: Options, fingerprint: str) -> Record:
     summed = sum_stems(track.folder, plan, options.sample_rate)
     decisions = [*plan.decisions, *summed.decisions]
     target = out / track.split / track.name
-    room = _room(target)
-    room.mkdir()
-    stems = {}
-    for stem, samples in summed.samples.items():
-        subtype = narrowest_subtype(samples)
-        suffix = options.format
-        if subtype == "FLOAT":
-            suffix = "wav"
-            peak = float(samples.abs().max())
-            decisions.append(Decision(stem, "float", f"peaks at {peak:.4f}, beyond full scale"))
-        file = room / f"{stem}.{suffix}"
-        io.write(file, samples[None], options.sample_rate, subtype)
-        stems[stem] = {
-            "path": f"{track.split}/{track.name}/{file.name}",
-            "sha256": hash_file(file),
+    with atomic.room(target.parent, track.name) as room:
+        stems = {}
+        for stem, samples in summed.samples.items():
+            subtype = narrowest_subtype(samples)
+            suffix = options.format
+            if subtype == "FLOAT":
+                suffix = "wav"
+                peak = float(samples.abs().max())
+                decisions.append(Decision(stem, "float", f"peaks at {peak:.4f}, beyond full scale"))
+            file = room / f"{stem}.{suffix}"
+            io.write(file, samples[None], options.sample_rate, subtype)
+            stems[stem] = {
+                "path": f"{track.split}/{track.name}/{file.name}",
+                "sha256": hash_file(file),
+                "frames": len(samples),
+                "subtype": subtype,
+                "sources": summed.sources[stem],
+            }
+        record = {
+            "track": track.name,
+            "split": track.split,
+            "source": track.source,
+            "sample_rate": options.sample_rate,
             "frames": len(samples),
-            "subtype": subtype,
-            "sources": summed.sources[stem],
+            "stems": stems,
+            "decisions": [asdict(decision) for decision in sorted(decisions)],
+            "fingerprint": fingerprint,
         }
-    record = {
-        "track": track.name,
-        "split": track.split,
-        "source": track.source,
-        "sample_rate": options.sample_rate,
-        "frames": len(samples),
-        "stems": stems,
-        "decisions": [asdict(decision) for decision in sorted(decisions)],
-        "fingerprint": fingerprint,
-    }
-    atomic.write_text(room / RECORD, manifest.to_line(record))
-    shutil.rmtree(target, ignore_errors=True)
-    os.replace(room, target)
+        atomic.write_text(room / RECORD, manifest.to_line(record))
+        atomic.replace_folder(room, target)
     return record

@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 import soundfile
 import torch
 
+from mgdm_audio.atomic import room
 from mgdm_audio.audio.preparation import slakh
 from mgdm_audio.audio.preparation.manifest import MANIFEST, RECORD, read
 from mgdm_audio.audio.preparation.mapping import Mapping, planner
@@ -144,6 +147,13 @@ def test_two_workers_write_the_same_bytes_and_nothing_is_made_twice(
     assert contents(out) == contents(made[0])
 
 
+def ended_process() -> int:
+    """The number of a process that was there."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
 def damage(out: Path, how: str) -> None:
     track = out / "train" / "Track00001"
     if how == "a stem is gone":
@@ -155,7 +165,9 @@ def damage(out: Path, how: str) -> None:
     elif how == "the record is cut short":
         (track / RECORD).write_bytes((track / RECORD).read_bytes()[:-9])
     elif how == "killed while it was written":
-        track.rename(partial := track.with_name(f".{track.name}.partial"))
+        with room(track.parent, track.name) as partial:
+            name = partial.name.replace(str(os.getpid()), str(ended_process()))
+        track.rename(partial := track.with_name(name))
         (partial / RECORD).unlink()
         (partial / "piano.flac").write_bytes(b"fLaC")
     (out / MANIFEST).unlink()
