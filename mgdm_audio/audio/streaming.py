@@ -100,7 +100,7 @@ class _Track:
         started, calls = time.monotonic(), self.separator.calls
         before = calls.counts
         draws = draws or self.separator.preset.draws
-        mixture, unit, sample_rate, sha256 = self._decoded()
+        mixture, unit, sample_rate, sha256 = self._decoded(on_progress)
         found, std = self._separated(mixture, unit, sample_rate, seed, draws, keep, on_progress)
         stems, extremes, power = self._at_rate(found, mixture, unit, sample_rate)
         found.close()
@@ -141,7 +141,7 @@ class _Track:
         self.stack.callback(spool.close)
         return spool
 
-    def _decoded(self) -> tuple[Spool, float, int, str]:
+    def _decoded(self, on_progress: Progress | None) -> tuple[Spool, float, int, str]:
         """The mixture [channel, time], the unit that brings it to full scale, its rate and hash."""
         spool, peak, sample_rate = None, 0.0, 0
         for block in read_blocks(self.path):
@@ -149,6 +149,8 @@ class _Track:
                 spool, sample_rate = self._spool(block.samples.shape[0]), block.sample_rate
             spool.append(block.samples)
             peak = max(peak, float(block.samples.abs().max()))
+            if on_progress is not None:
+                on_progress(0, 1)  # nothing to show, but it may want to stop
         assert spool is not None  # a file without samples is refused
         # A power of two rounds nothing, and at full scale no square over- or underflows float32.
         unit = 2.0 ** max(-126, min(math.frexp(peak)[1], 127))

@@ -15,6 +15,7 @@ COMMANDS = {
     "sample": ("mgdm_audio.cli.sample:sample", "Generate stems, or those missing beside others."),
     "score": ("mgdm_audio.cli.score:score", "Score separated tracks against their true stems."),
     "report": ("mgdm_audio.cli.report:report", "Make a page to listen to separated tracks."),
+    "serve": ("mgdm_audio.cli.serve:serve", "Separate what is dropped on a page, and listen."),
     "bench": ("mgdm_audio.cli.bench:bench", "Compare samplers on sets of tracks: dB and cost."),
     "restore": ("mgdm_audio.cli.restore:restore", "Restore degraded images."),
     "doctor": ("mgdm_audio.cli.doctor:doctor", "Check the installation and separate 5 seconds."),

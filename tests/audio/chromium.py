@@ -16,6 +16,7 @@ FLAGS = (
     "--disable-gpu",
     "--disable-dev-shm-usage",
     "--mute-audio",
+    "--disable-quic",
     "--no-first-run",
     "--disable-background-networking",
     "--remote-debugging-pipe",
@@ -49,8 +50,10 @@ class Page:
         assert "error" not in answer, answer
         return answer.get("result", {})  # type: ignore[no-any-return]
 
-    def open(self, path: Path) -> Self:
-        self.call("Page.navigate", url=path.resolve().as_uri())
+    def open(self, place: Path | str) -> Self:
+        """A file, or an address."""
+        url = place if isinstance(place, str) else place.resolve().as_uri()
+        self.call("Page.navigate", url=url)
         while (event := self._next()).get("method") != "Page.loadEventFired":
             self._note(event)
         return self
@@ -81,14 +84,24 @@ class Page:
 
     def click(self, selector: str, share: float = 0.5) -> None:
         """The left mouse button on an element, at ``share`` of its width."""
+        place = self._place(selector, share)
+        for kind in ("mousePressed", "mouseReleased"):
+            self.call("Input.dispatchMouseEvent", type=kind, button="left", clickCount=1, **place)
+
+    def drop(self, selector: str, *files: Path) -> None:
+        """Files, dragged on an element."""
+        data = {"items": [], "files": [str(file) for file in files], "dragOperationsMask": 1}
+        for kind in ("dragEnter", "dragOver", "drop"):
+            place = self._place(selector)
+            self.call("Input.dispatchDragEvent", type=kind, data=data, **place)
+
+    def _place(self, selector: str, share: float = 0.5) -> dict[str, float]:
         box = self.get(
             f"(() => {{ const e = document.querySelector({json.dumps(selector)});"
             "e.scrollIntoView({block: 'center'}); const b = e.getBoundingClientRect();"
             "return [b.left, b.top, b.width, b.height]; })()"
         )
-        place = {"x": box[0] + share * box[2], "y": box[1] + box[3] / 2}
-        for kind in ("mousePressed", "mouseReleased"):
-            self.call("Input.dispatchMouseEvent", type=kind, button="left", clickCount=1, **place)
+        return {"x": box[0] + share * box[2], "y": box[1] + box[3] / 2}
 
     def _next(self) -> dict[str, Any]:
         while b"\0" not in self._rest:

@@ -6,14 +6,17 @@ from html import escape
 from importlib.resources import files
 
 
-def resource(name: str) -> str:
-    """The text of a file beside this one."""
-    return (files(__package__) / name).read_text(encoding="utf-8")
+def resource(name: str, package: str | None = None) -> str:
+    """The text of a file beside this one, or of another package."""
+    return (files(package or __package__) / name).read_text(encoding="utf-8")
 
 
-def content_security_policy(style: str, script: str = "") -> str:
-    """Nothing may load or run but this style and script, and pictures within the page."""
-    rules = ["default-src 'none'", "img-src data:", "base-uri 'none'", "form-action 'none'"]
+def content_security_policy(style: str, script: str = "", *more: str) -> str:
+    """Nothing may load or run but this style and script, and pictures within the page.
+
+    ``more``: rules that are added.
+    """
+    rules = ["default-src 'none'", "img-src data:", "base-uri 'none'", "form-action 'none'", *more]
     for kind, text in (("style", style), ("script", script)):
         if text:
             digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
