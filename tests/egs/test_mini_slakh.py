@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -13,23 +12,8 @@ import soundfile
 
 pytest.importorskip("midirenderer")
 
-DATA = Path(__file__).parents[2] / "egs" / "mini_slakh" / "data"
 SECONDS = 8.0
 RANGES = {"bass": range(32, 40), "guitar": range(24, 32), "piano": range(8), "drums": range(128)}
-
-
-@pytest.fixture(scope="module")
-def local() -> Any:
-    """Imports a module of data/local by its name."""
-    sys.path.insert(0, str(DATA / "local"))
-    yield import_module
-    sys.path.remove(str(DATA / "local"))
-
-
-@pytest.fixture(scope="module")
-def font() -> Path:
-    """TimGM6mb.sf2, which comes with pretty_midi."""
-    return Path(str(import_module("pretty_midi").__file__)).parent / "TimGM6mb.sf2"
 
 
 def render(local: Any, out: Path, font: Path, *more: str, count: int = 1) -> Path:

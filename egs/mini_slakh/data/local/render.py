@@ -3,8 +3,9 @@
     python local/render.py OUT --split train --first 0 --count 300 --seconds 60 --nj 2
 
 writes OUT/<split>/TrackXXXXX/{mix.flac, stems/SXX.flac, metadata.yaml, all_src.mid}, where XXXXX is
-the song's seed. A track depends on its seed, the seconds and the fonts alone, so the output is the
-same for every --nj. A finished track is kept: an interrupted run goes on where it stopped.
+the song's seed; with --form stems only TrackXXXXX/{bass,drums,guitar,piano}.flac, for training.
+A track depends on its seed and the options alone, so the output is the same for every --nj. A
+finished track is kept: an interrupted run goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import shutil
 import sys
 import uuid
 from collections import deque
-from functools import cache, partial
+from dataclasses import replace
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -29,62 +31,85 @@ import midirenderer
 import numpy as np
 import soundfile
 import soundfonts
+import tapes
 import torch
-from score import Part
-from torchaudio.functional import resample
+import variation
+from score import STEMS, Part, Song
+from tapes import SAMPLE_RATE
 from tqdm import tqdm
 
-SAMPLE_RATE = 22050
 
-
-def render_track(number: int, *, folder: Path, seconds: float, fonts: soundfonts.Fonts) -> Path:
+def render_track(
+    number: int,
+    *,
+    folder: Path,
+    seconds: float,
+    fonts: soundfonts.Fonts,
+    form: str = "slakh",
+    vary: float = 0.0,
+    pitch: float = 0.0,
+) -> Path:
     """Compose and render song `number` into folder/TrackXXXXX, unless it is there already."""
     track = folder / f"Track{number:05d}"
     if track.is_dir():
         return track
-    song = compose.compose(number, seconds)
+    tape = tapes.draw(number, seconds, pitch)
+    song = compose.compose(number, seconds * tape.speed)
     rng = random.Random(f"render {number}")
-    picked = [
-        rng.choice(fonts.drums if part.stem == "drums" else fonts.tuned) for part in song.parts
-    ]
+    picked = [rng.choice(fonts.of(part.stem)) for part in song.parts]
+    players = [variation.draw(number, k, part, vary) for k, part in enumerate(song.parts)]
     waves = [
-        _render(part, font, seconds, rng) for part, font in zip(song.parts, picked, strict=True)
+        _render(part, font, tape, rng, player)
+        for part, font, player in zip(song.parts, picked, players, strict=True)
     ]
     stems, gain = levels.set_levels([part.stem for part in song.parts], waves, rng)
 
     partial_track = folder / f".{track.name}.partial"
     shutil.rmtree(partial_track, ignore_errors=True)
-    (partial_track / "stems").mkdir(parents=True)
-    for k, stem in enumerate(stems):
-        _write(partial_track / "stems" / f"S{k:02d}.flac", stem)
-    mix = sum((stem.astype(np.int32) for stem in stems), np.int32(0))
-    _write(partial_track / "mix.flac", np.asarray(mix, dtype=np.int16))
-    (partial_track / "all_src.mid").write_bytes(midi.song_bytes(song))
-    identifier = uuid.uuid5(uuid.NAMESPACE_OID, f"mini_slakh {number}").hex
-    text = metadata.dump(song, identifier, gain, [font.stem for font in picked])
-    (partial_track / "metadata.yaml").write_text(text, encoding="utf-8")
+    partial_track.mkdir(parents=True)
+    if form == "stems":
+        _write_stems(partial_track, song, stems)
+    else:
+        (partial_track / "stems").mkdir()
+        for k, stem in enumerate(stems):
+            _write(partial_track / "stems" / f"S{k:02d}.flac", stem)
+        mix = sum((stem.astype(np.int32) for stem in stems), np.int32(0))
+        _write(partial_track / "mix.flac", np.asarray(mix, dtype=np.int16))
+        (partial_track / "all_src.mid").write_bytes(midi.song_bytes(song))
+        identifier = uuid.uuid5(uuid.NAMESPACE_OID, f"mini_slakh {number}").hex
+        names = [player.name or font.stem for font, player in zip(picked, players, strict=True)]
+        text = metadata.dump(song, identifier, gain, names)
+        (partial_track / "metadata.yaml").write_text(text, encoding="utf-8")
     partial_track.rename(track)
     return track
 
 
-def _render(part: Part, font: Path, seconds: float, rng: random.Random) -> np.ndarray:
-    """One part as mono float32 [time] at the font's own level, with random reverb and chorus."""
+def _render(
+    part: Part, font: Path, tape: tapes.Tape, rng: random.Random, player: variation.Player
+) -> np.ndarray:
+    """One part as mono float32 [time] at its own level; fonts get random reverb and chorus."""
     reverb = rng.randrange(0, 100) if rng.random() < 0.7 else 0
     chorus = rng.randrange(0, 60) if part.stem in ("guitar", "piano") and rng.random() < 0.25 else 0
-    part = soundfonts.fit_part(part, font.name)
-    data = midi.part_bytes(part, seconds, reverb=reverb, chorus=chorus)
+    if player.is_virtual:
+        return player.finish(part, player.synthesise(part, tape))
+    part = player.touch(soundfonts.fit_part(part, font.name))
+    data = midi.part_bytes(part, tape.recorded_seconds, reverb=reverb, chorus=chorus)
+    bank = 128 if part.stem == "drums" else 0
+    preset = player.vary_font(soundfonts.load_preset(font, part.program, bank), part.program, bank)
     wave, rate = soundfile.read(
-        BytesIO(midirenderer.render_wave_from(_font_bytes(font), data)), dtype="float32"
+        BytesIO(midirenderer.render_wave_from(preset, data)), dtype="float32"
     )
-    mono = torch.from_numpy(wave.mean(axis=1))
-    out = resample(mono, rate, SAMPLE_RATE).numpy()
-    length = round(seconds * SAMPLE_RATE)
-    return np.pad(out[:length], (0, max(0, length - len(out))))
+    return player.finish(part, tape.play(wave.mean(axis=1), rate))
 
 
-@cache
-def _font_bytes(font: Path) -> bytes:
-    return soundfonts.load(font)
+def _write_stems(track: Path, song: Song, parts: list[np.ndarray]) -> None:
+    """{bass,drums,guitar,piano}.flac, the parts of a stem summed; all quieter if one would clip."""
+    stems = {stem: np.zeros(len(parts[0]), np.int32) for stem in STEMS}
+    for part, samples in zip(song.parts, parts, strict=True):
+        stems[part.stem] += samples
+    gain = min(1.0, 32767 / max(1, *(int(np.abs(samples).max()) for samples in stems.values())))
+    for stem, samples in stems.items():
+        _write(track / f"{stem}.flac", np.rint(samples * gain).astype(np.int16))
 
 
 def _write(path: Path, samples: np.ndarray) -> None:
@@ -115,11 +140,38 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--drum-soundfont", type=Path, action="append", help="fonts for drums; repeatable"
     )
+    parser.add_argument(
+        "--class-soundfont",
+        type=_class_font,
+        action="append",
+        default=[],
+        metavar="STEM=FILE",
+        help=f"one more font for the parts of {', '.join(STEMS)}; repeatable",
+    )
+    parser.add_argument("--form", choices=("slakh", "stems"), default="slakh")
+    parser.add_argument(
+        "--vary",
+        type=float,
+        default=0.0,
+        help="share of the parts on varied or virtual instruments",
+    )
+    parser.add_argument(
+        "--pitch", type=float, default=0.0, help="songs play up to so many semitones off, as tapes"
+    )
     parser.add_argument("--nj", type=int, default=1, help="number of processes")
     options = parser.parse_args(arguments)
     if options.seconds < 4 or options.nj < 1:
         parser.error("--seconds is at least 4 and --nj at least 1")
+    if not 0 <= options.vary <= 1 or not 0 <= options.pitch <= 12:
+        parser.error("--vary is between 0 and 1 and --pitch between 0 and 12")
     return options
+
+
+def _class_font(text: str) -> tuple[str, Path]:
+    stem, _, name = text.partition("=")
+    if stem not in STEMS or not name:
+        raise argparse.ArgumentTypeError(f"{text} is not STEM=FILE, STEM one of {', '.join(STEMS)}")
+    return stem, Path(name)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -130,14 +182,21 @@ def main(arguments: list[str] | None = None) -> None:
         fonts = soundfonts.Fonts(tuple(options.soundfont), tuple(drums))
     else:
         fonts = soundfonts.fonts_of(options.split, options.soundfont_folder)
-    for font in (*fonts.tuned, *fonts.drums):
+    fonts = replace(fonts, extra=tuple(options.class_soundfont))
+    for font in (*fonts.tuned, *fonts.drums, *(font for _, font in fonts.extra)):
         if not font.is_file():
             raise SystemExit(f"error: no SoundFont {font}")
     folder = options.out / options.split
     folder.mkdir(parents=True, exist_ok=True)
     names = {"fonts": [f.name for f in fonts.tuned], "drum_fonts": [f.name for f in fonts.drums]}
-    keep_settings(options.out / f"{options.split}.json", {"seconds": options.seconds, **names})
-    job = partial(render_track, folder=folder, seconds=options.seconds, fonts=fonts)
+    more = {name: getattr(options, name) for name in ("form", "vary", "pitch")}
+    more = {name: value for name, value in more.items() if value not in ("slakh", 0.0)}
+    if fonts.extra:
+        more["class_fonts"] = [f"{stem}={font.name}" for stem, font in fonts.extra]
+    settings = {"seconds": options.seconds, **names, **more}
+    keep_settings(options.out / f"{options.split}.json", settings)
+    how = {"form": options.form, "vary": options.vary, "pitch": options.pitch}
+    job = partial(render_track, folder=folder, seconds=options.seconds, fonts=fonts, **how)
     bar = partial(tqdm, total=len(numbers), desc=options.split, disable=not sys.stderr.isatty())
     if options.nj == 1:
         _use_one_thread()

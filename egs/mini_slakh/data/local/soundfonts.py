@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import sf2_preset
 from score import Part
 from sf2_filter import open_filters
 
@@ -16,10 +18,15 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Fonts:
-    """Files to draw from for each part: drums have their own list."""
+    """Files to draw from for each part: drums have their own list; `extra` adds (stem, file)."""
 
     tuned: tuple[Path, ...]
     drums: tuple[Path, ...]
+    extra: tuple[tuple[str, Path], ...] = ()
+
+    def of(self, stem: str) -> tuple[Path, ...]:
+        general = self.drums if stem == "drums" else self.tuned
+        return general + tuple(font for name, font in self.extra if name == stem)
 
 
 def read_conf() -> dict[str, Any]:
@@ -56,6 +63,17 @@ def load(font: Path) -> bytes:
     data = font.read_bytes()
     programs = read_conf()["fonts"].get(font.name, {}).get("open_filters", [])
     return open_filters(data, frozenset(programs)) if programs else data
+
+
+@cache
+def load_preset(font: Path, program: int, bank: int) -> bytes:
+    """A font of one preset of `font`, as the renderer would choose it for (program, bank)."""
+    return sf2_preset.write(sf2_preset.read(_load_once(font), program, bank), program, bank)
+
+
+@cache
+def _load_once(font: Path) -> bytes:
+    return load(font)
 
 
 def fit_part(part: Part, font: str) -> Part:

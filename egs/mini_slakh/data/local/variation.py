@@ -1,0 +1,58 @@
+"""Which parts are varied, and how: a varied font or a virtual instrument, then effects."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, replace
+
+import effects
+import numpy as np
+import sf2_vary
+from score import Part
+from tapes import Tape
+
+
+@dataclass(frozen=True)
+class Player:
+    """How one part is played: as drawn from `seed`, or without a seed as the font has it."""
+
+    seed: str = ""
+    is_virtual: bool = False
+
+    @property
+    def name(self) -> str:
+        return "virtual" if self.is_virtual else ""
+
+    def touch(self, part: Part) -> Part:
+        """The part with a softer or harder curve of velocities."""
+        if not self.seed:
+            return part
+        curve = 2 ** random.Random(f"touch {self.seed}").uniform(-0.7, 0.6)
+        notes = (
+            replace(n, velocity=max(1, round(127 * (n.velocity / 127) ** curve)))
+            for n in part.notes
+        )
+        return replace(part, notes=tuple(notes))
+
+    def vary_font(self, preset: bytes, program: int, bank: int) -> bytes:
+        if not self.seed:
+            return preset
+        return sf2_vary.vary(preset, program, bank, random.Random(f"font {self.seed}"))
+
+    def synthesise(self, part: Part, tape: Tape) -> np.ndarray:
+        raise NotImplementedError
+
+    def finish(self, part: Part, wave: np.ndarray) -> np.ndarray:
+        """The effects on `wave` [time]; a virtual overdriven guitar always has its amplifier."""
+        if not self.seed:
+            return wave
+        rng = random.Random(f"effects {self.seed}")
+        return effects.apply(part.stem, wave, rng, part.program)
+
+
+def draw(number: int, place: int, part: Part, share: float) -> Player:
+    """The player of the part at `place` of song `number`; a `share` of the parts is varied."""
+    rng = random.Random(f"vary {number} {place}")
+    if rng.random() >= share:
+        return Player()
+    return Player(f"{number} {place}")
