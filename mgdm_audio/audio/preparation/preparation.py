@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from mgdm_audio import atomic
 from mgdm_audio.audio import io
@@ -21,11 +22,11 @@ from mgdm_audio.audio.preparation import manifest
 from mgdm_audio.audio.preparation.manifest import RECORD, Record
 from mgdm_audio.audio.preparation.plan import Decision, Plan, Planner
 from mgdm_audio.audio.preparation.sources import Track
-from mgdm_audio.audio.preparation.summing import narrowest_subtype, sum_stems
+from mgdm_audio.audio.preparation.summing import narrowest_subtype, sum_sources, survey
 from mgdm_audio.digest import hash_file, hash_json
 from mgdm_audio.errors import UserError
 
-_VERSION = 1  # of what is made of sources; in a record, another one makes the track again
+_VERSION = 2  # of what is made of sources; in a record, another one makes the track again
 
 
 @dataclass(frozen=True)
@@ -151,26 +152,24 @@ def _check_own(target: Path, plan: Plan, record: Record | None) -> None:
 
 
 def _make(track: Track, out: Path, plan: Plan, options: Options, fingerprint: str) -> Record:
-    summed = sum_stems(track.folder, plan, options.sample_rate)
-    decisions = [*plan.decisions, *summed.decisions]
+    found = survey(track.folder, plan)
+    decisions = [*plan.decisions, *found.decisions]
     target = out / track.split / track.name
     with atomic.room(target.parent, track.name) as room:
         stems = {}
-        for stem, samples in summed.samples.items():
-            subtype = narrowest_subtype(samples)
-            suffix = options.format
-            if subtype == "FLOAT":
-                suffix = "wav"
-                peak = float(samples.abs().max())
-                decisions.append(Decision(stem, "float", f"peaks at {peak:.4f}, beyond full scale"))
-            file = room / f"{stem}.{suffix}"
-            io.write(file, samples[None], options.sample_rate, subtype)
+        for stem, sources in plan.stems.items():
+            samples = sum_sources(track.folder, sources, found, options.sample_rate)
+            file, subtype, said = _write_stem(room, stem, samples, options)
+            decisions += said
+            if not samples.any():
+                why = "all of its samples are 0" if sources else "the track has no source of it"
+                decisions.append(Decision(stem, "silent", why))
             stems[stem] = {
                 "path": f"{track.split}/{track.name}/{file.name}",
                 "sha256": hash_file(file),
                 "frames": len(samples),
                 "subtype": subtype,
-                "sources": summed.sources[stem],
+                "sources": found.describe(track.folder, sources),
             }
         record = {
             "track": track.name,
@@ -185,3 +184,18 @@ def _make(track: Track, out: Path, plan: Plan, options: Options, fingerprint: st
         atomic.write_text(room / RECORD, manifest.to_line(record))
         atomic.replace_folder(room, target)
     return record
+
+
+def _write_stem(
+    folder: Path, stem: str, samples: Tensor, options: Options
+) -> tuple[Path, str, list[Decision]]:
+    """The file in ``folder`` that [time] was written to, its subtype, and what was decided."""
+    subtype = narrowest_subtype(samples)
+    suffix, said = options.format, []
+    if subtype == "FLOAT":
+        suffix = "wav"
+        peak = float(samples.abs().max())
+        said.append(Decision(stem, "float", f"peaks at {peak:.4f}, beyond full scale"))
+    file = folder / f"{stem}.{suffix}"
+    io.write(file, samples[None], options.sample_rate, subtype)
+    return file, subtype, said

@@ -1,6 +1,11 @@
-"""Source files -> the stems of one track: summed, padded to one length, mono, at one rate."""
+"""Source files -> the stems of one track: summed, padded to one length, mono, at one rate.
+
+The files are read twice: to be measured, since a stem is as long as the track's longest source, and
+to be summed. Both go block by block: of a track, memory holds one stem at the rate that is written.
+"""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -9,95 +14,119 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mgdm_audio.audio.io import read_blocks
 from mgdm_audio.audio.pcm import full_scale
-from mgdm_audio.audio.preparation.plan import Decision, Plan
-from mgdm_audio.audio.preparation.wholeness import read_whole
-from mgdm_audio.audio.resampling import resample
+from mgdm_audio.audio.preparation.plan import Decision, Plan, Source
+from mgdm_audio.audio.preparation.wholeness import Extent, measure
+from mgdm_audio.audio.resampling import resample_span
+
+_BLOCK = 2**18  # samples made at a time
 
 
 @dataclass(frozen=True)
-class Stems:
-    """The stems of one track and what is to be said about them."""
+class Survey:
+    """What the planned sources of a track hold."""
 
-    samples: dict[str, Tensor]  # [time] float64 each, equally long
-    sources: dict[str, list[dict[str, Any]]]  # as in the manifest
-    decisions: list[Decision]
+    extents: dict[str, Extent]  # by the source's path
+    seconds: Fraction  # of the longest one
+    decisions: tuple[Decision, ...]
+
+    def describe(self, track: Path, sources: Sequence[Source]) -> list[dict[str, Any]]:
+        """Of a stem's sources, for the manifest."""
+        return [
+            {
+                "path": source.path,
+                "program": source.program,
+                "bytes": (track / source.path).stat().st_size,
+                "sample_rate": self.extents[source.path].sample_rate,
+                "frames": self.extents[source.path].frames,
+                "channels": self.extents[source.path].channels,
+            }
+            for source in sources
+        ]
 
 
-def sum_stems(track: Path, plan: Plan, sample_rate: int) -> Stems:
-    """Read and sum the planned sources of the folder ``track``, at ``sample_rate`` Hz.
-
-    Channels are averaged. A stem is as long as the longest source of the track: zeros follow what
-    ends earlier. Sums are exact (float64) and are resampled once, in float32; at the source's own
-    rate they are not touched. Raises UserError for a source that is damaged or cut short.
-    """
-    sums: dict[str, dict[int, Tensor]] = {stem: {} for stem in plan.stems}  # by sample rate
-    sources: dict[str, list[dict[str, Any]]] = {stem: [] for stem in plan.stems}
+def survey(track: Path, plan: Plan) -> Survey:
+    """Measure the sources in the folder ``track``. Raises UserError where one is damaged."""
+    paths = [source.path for sources in plan.stems.values() for source in sources]
+    extents = {path: measure(track / path) for path in paths}
+    seconds = max(Fraction(e.frames, e.sample_rate) for e in extents.values())
     decisions = []
-    seconds = Fraction(0)
-    for stem, planned in plan.stems.items():
-        for source in planned:
-            path = track / source.path
-            audio = read_whole(path)
-            channels, frames = audio.samples.shape
-            if channels > 1:
-                decisions.append(Decision(source.path, "averaged", f"{channels} channels"))
-            mono = audio.samples.double().mean(0)
-            at_rate = sums[stem]
-            at_rate[audio.sample_rate] = _add(at_rate.get(audio.sample_rate, mono[:0]), mono)
-            seconds = max(seconds, Fraction(frames, audio.sample_rate))
-            sources[stem].append(
-                {
-                    "path": source.path,
-                    "program": source.program,
-                    "bytes": path.stat().st_size,
-                    "sample_rate": audio.sample_rate,
-                    "frames": frames,
-                    "channels": channels,
-                }
-            )
-    for entry in (entry for entries in sources.values() for entry in entries):
-        wanted = math.ceil(seconds * entry["sample_rate"])
-        if entry["frames"] < wanted:
-            why = f"{entry['frames']} of {wanted} samples"
-            decisions.append(Decision(entry["path"], "padded", why))
-    samples = {stem: _at_one_rate(sums.pop(stem), seconds, sample_rate) for stem in plan.stems}
-    for stem, wave in samples.items():
-        if not wave.any():
-            why = "all of its samples are 0" if sources[stem] else "the track has no source of it"
-            decisions.append(Decision(stem, "silent", why))
-    return Stems(samples, sources, decisions)
+    for path, extent in extents.items():
+        if extent.channels > 1:
+            decisions.append(Decision(path, "averaged", f"{extent.channels} channels"))
+        wanted = math.ceil(seconds * extent.sample_rate)
+        if extent.frames < wanted:
+            decisions.append(Decision(path, "padded", f"{extent.frames} of {wanted} samples"))
+    return Survey(extents, seconds, tuple(decisions))
 
 
-def _add(a: Tensor, b: Tensor) -> Tensor:
-    """The sum of two waveforms [time], the shorter one continued by zeros."""
-    longer, shorter = (a, b) if len(a) > len(b) else (b, a)
-    total = longer.clone()
-    total[: len(shorter)] += shorter
+def sum_sources(track: Path, sources: Sequence[Source], survey: Survey, sample_rate: int) -> Tensor:
+    """[ceil(survey.seconds * sample_rate)] float64, zeros where there is no source.
+
+    Channels are averaged; zeros follow what ends earlier. Sums are exact (float64) and are
+    resampled once, in float32; at the source's own rate they are not touched. Raises UserError
+    where a file cannot be read any more.
+    """
+    total = torch.zeros(math.ceil(survey.seconds * sample_rate), dtype=torch.float64)
+    by_rate: dict[int, list[_Waveform]] = {}
+    for source in sources:
+        rate = survey.extents[source.path].sample_rate
+        by_rate.setdefault(rate, []).append(_Waveform(track / source.path))
+    for rate, waveforms in sorted(by_rate.items()):
+        time = math.ceil(survey.seconds * rate)
+
+        def single(start: int, stop: int, parts: list[_Waveform] = waveforms) -> Tensor:
+            # float32: fifty times faster to filter than float64, and 24 bits are what is written.
+            return _sum(parts, start, stop).float()
+
+        for start in range(0, len(total), _BLOCK):
+            stop = min(start + _BLOCK, len(total))
+            if rate == sample_rate:
+                total[start:stop] += _sum(waveforms, start, stop)
+            else:
+                total[start:stop] += resample_span(single, time, rate, sample_rate, start, stop)
     return total
 
 
-def _at_one_rate(sums: dict[int, Tensor], seconds: Fraction, sample_rate: int) -> Tensor:
-    """[ceil(seconds * sample_rate)]; zeros are added before resampling, as part of the sum."""
-    total = torch.zeros(math.ceil(seconds * sample_rate), dtype=torch.float64)
-    for rate, wave in sorted(sums.items()):
-        wave = torch.nn.functional.pad(wave, (0, math.ceil(seconds * rate) - len(wave)))
-        if rate != sample_rate:
-            # float32: fifty times faster than float64, and 24 bits are what is written.
-            wave = resample(wave.float(), rate, sample_rate).double()
-        total += wave[: len(total)]
-    return total
+class _Waveform:
+    """A file as [time] float64, its channels averaged, which is read forwards."""
+
+    def __init__(self, path: Path) -> None:
+        self._blocks = read_blocks(path)
+        self._begin, self._held = 0, torch.zeros(0, dtype=torch.float64)
+
+    def read(self, start: int, stop: int) -> Tensor:
+        """[stop - start]; zeros follow the end. ``start`` is no less than it was before."""
+        self._held = self._held[start - self._begin :]
+        self._begin = start
+        while len(self._held) < stop - start:
+            block = next(self._blocks, None)
+            if block is None:
+                break
+            self._held = torch.cat([self._held, block.samples.double().mean(0)])
+        part = self._held[: stop - start]
+        return torch.nn.functional.pad(part, (0, stop - start - len(part)))
+
+
+def _sum(waveforms: list[_Waveform], start: int, stop: int) -> Tensor:
+    return torch.stack([waveform.read(start, stop) for waveform in waveforms]).sum(0)
 
 
 def narrowest_subtype(samples: Tensor) -> str:
     """PCM_16 where it holds the samples exactly, FLOAT where they leave full scale, else PCM_24."""
-    steps = samples.double() * full_scale("PCM_16")
-    if steps.equal(steps.round()) and _fits(steps, "PCM_16"):
+    parts = samples.double().split(_BLOCK)
+    if all(_on_grid(part) and _fits(part, "PCM_16") for part in parts):
         return "PCM_16"
-    return "PCM_24" if _fits(samples.double() * full_scale("PCM_24"), "PCM_24") else "FLOAT"
+    return "PCM_24" if all(_fits(part, "PCM_24") for part in parts) else "FLOAT"
 
 
-def _fits(steps: Tensor, subtype: str) -> bool:
+def _on_grid(samples: Tensor) -> bool:
+    steps = samples * full_scale("PCM_16")
+    return bool(steps.equal(steps.round()))
+
+
+def _fits(samples: Tensor, subtype: str) -> bool:
     full = full_scale(subtype)
-    low, high = steps.aminmax()
+    low, high = (samples * full).aminmax()
     return bool(-full <= low.round() and high.round() <= full - 1)

@@ -5,24 +5,40 @@ left of it. In a song to listen to that is welcome, in a true stem it is a silen
 """
 
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 
 import soundfile
 
-from mgdm_audio.audio.io import Audio, read
+from mgdm_audio.audio.io import read_blocks
 from mgdm_audio.errors import UserError
 
 _UNKNOWN = 0x7FFFF000  # bytes; programs that write WAV to a pipe promise as much or more, or 0
 
 
-def read_whole(path: Path) -> Audio:
-    """``io.read``. Raises UserError too where as little as one sample is missing at the end."""
-    audio = read(path)
-    frames = audio.samples.shape[-1]
+@dataclass(frozen=True)
+class Extent:
+    """How much sound a file holds."""
+
+    frames: int
+    channels: int
+    sample_rate: int  # Hz
+
+
+def measure(path: Path) -> Extent:
+    """Decode the file to its end, and keep nothing of it.
+
+    Raises UserError for what ``io.read`` refuses, and where as little as one sample is missing at
+    the end.
+    """
+    frames = channels = sample_rate = 0
+    for block in read_blocks(path):
+        channels, sample_rate = block.samples.shape[0], block.sample_rate
+        frames += block.samples.shape[-1]
     promised = _promised(path)
     if frames < promised:
         raise UserError(f"{path}: cut short, {frames} of {promised} samples; fetch it again")
-    return audio
+    return Extent(frames, channels, sample_rate)
 
 
 def _promised(path: Path) -> int:
