@@ -58,25 +58,34 @@ class NoiseLevels:
 @dataclass(frozen=True)
 class Schedule:
     """Learning rate over ``steps``: linear warm-up, then "cosine", or "stable" until the last
-    ``decay`` steps, which fall linearly to zero (a stable run may be extended at any time)."""
+    ``decay`` steps, which fall linearly to zero (a stable run may be extended at any time).
+
+    With ``seconds`` the rate falls by whichever of steps and time is further on."""
 
     steps: int = 10_000
     learning_rate: float = 2e-3
     warmup: int = 100
     kind: str = "cosine"
     decay: int = 1_000
+    seconds: float = 0.0  # a run ends after these if ``steps`` are not done, 0: never
 
     def __post_init__(self) -> None:
         if self.kind not in ("cosine", "stable"):
             raise UserError(f"schedule.kind = {self.kind!r}: use 'cosine' or 'stable'")
 
-    def at(self, step: int) -> float:
+    def at(self, step: int, elapsed: float = 0.0) -> float:
+        """The rate of a step, ``elapsed`` seconds after the run began or was resumed."""
+        left: float = self.steps - step
+        if self.seconds:
+            left = min(left, self.steps * (1 - elapsed / self.seconds))
+        left = max(0.0, left)
         rate = self.learning_rate * min(1.0, (step + 1) / max(self.warmup, 1))
         if self.kind == "cosine":
-            return rate * (
-                0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.steps)))
-            )
-        return rate * min(1.0, max(0.0, (self.steps - step) / max(self.decay, 1)))
+            return rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (1 - left / self.steps))))
+        return rate * min(1.0, left / max(self.decay, 1))
+
+    def over(self, elapsed: float) -> bool:
+        return 0 < self.seconds <= elapsed
 
 
 @dataclass(frozen=True)
@@ -89,6 +98,8 @@ class Training:
     weight_decay: float = 0.01
     gradient_clip: float = 1.0
     precision: str = "bf16"  # or "no"; bf16 doubles the speed where the processor has it
+    compile: bool = False  # the trunk by torch.compile: for accelerators
+    look_every: int = 1  # steps between looks at the loss: each waits for the device
     save_every: int = 200  # steps
     validate_every: int = 1_000
     validation_sigmas: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0)
@@ -96,8 +107,8 @@ class Training:
     def __post_init__(self) -> None:
         if self.precision not in ("bf16", "no"):
             raise ValueError(f"precision = {self.precision!r}: use 'bf16' or 'no'")
-        if min(self.batch, self.save_every, self.validate_every) < 1:
-            raise ValueError("batch, save_every and validate_every are at least 1")
+        if min(self.batch, self.save_every, self.validate_every, self.look_every) < 1:
+            raise ValueError("batch, save_every, validate_every and look_every are at least 1")
 
 
 class Denoising(Protocol):
@@ -277,10 +288,14 @@ def train(
     # What a killed run wrote after its last save is about to be written again.
     board = {"tensorboard": {"purge_step": state.step + 1}}
     accelerator.init_trackers(BOARD, init_kwargs=board)
+    if config.compile:
+        compiled = torch.compile(network.trunk, dynamic=False)  # type: ignore[arg-type]
+        network.trunk = compiled  # type: ignore[assignment]
     objective = accelerator.prepare(Objective(network))
     rank, main = accelerator.process_index, accelerator.is_main_process
-    losses: dict[str, float] = {"loss": 0.0, "nll": 0.0}
-    since, started = 0, time.monotonic()
+    sums = torch.zeros(3, device=accelerator.device)  # denoising, likelihood, gradient's norm
+    since = 0
+    begun = started = time.monotonic()
 
     def log(record: dict[str, Any]) -> None:
         with open(folder / LOG, "a") as file:
@@ -292,6 +307,7 @@ def train(
     def check() -> None:
         with state.averaged(), accelerator.autocast():
             network.eval()
+            network.__dict__.pop("trunk", None)  # other shapes: they would be compiled anew
             if validation is not None:
                 log(
                     {
@@ -302,15 +318,20 @@ def train(
                 )
             export(network, state.step)
             network.train()
+            if config.compile:
+                network.trunk = compiled  # type: ignore[assignment]
 
     if main and state.step >= schedule.steps:
         check()  # a run that was stopped between its last save and its export
-    while state.step < schedule.steps:
+    done = state.step >= schedule.steps
+    while not done:
         generator = generator_for(config.seed, "train", state.step, rank)
         x_0 = batches(config.batch, generator).to(accelerator.device)
         sigma, given = (v.to(accelerator.device) for v in noise.draw(len(x_0), generator))
-        eps = torch.randn(x_0.shape, generator=generator).to(accelerator.device)
-        rate = schedule.at(state.step)
+        own = generator_for(config.seed, "noise", state.step, rank, device=accelerator.device)
+        eps = torch.randn(x_0.shape, generator=own, device=accelerator.device)
+        elapsed = time.monotonic() - begun
+        rate = schedule.at(state.step, elapsed)
         for group in optimiser.param_groups:
             group["lr"] = rate
         with accelerator.autocast():
@@ -318,7 +339,11 @@ def train(
         optimiser.zero_grad(set_to_none=True)
         accelerator.backward(denoising + likelihood)
         norm = torch.nn.utils.clip_grad_norm_(network.parameters(), config.gradient_clip)
-        if not torch.isfinite(norm):
+        sums += torch.stack([denoising.detach(), likelihood.detach(), norm])
+        done = state.step + 1 >= schedule.steps or schedule.over(elapsed)
+        saving = (state.step + 1) % config.save_every == 0 or done
+        looking = saving or (state.step + 1) % config.look_every == 0
+        if looking and not torch.isfinite(sums).all():
             raise UserError(
                 f"step {state.step}: the gradient is not finite; lower schedule.learning_rate"
             )
@@ -326,19 +351,17 @@ def train(
         state.step += 1
         state.update_average(config.ema)
         since += 1
-        losses["loss"] += denoising.item()
-        losses["nll"] += likelihood.item()
-        if main and progress is not None:
+        if looking and main and progress is not None:
             progress(state.step, schedule.steps, {"loss": denoising.item(), "lr": rate})
-        done = state.step == schedule.steps
-        if main and (state.step % config.save_every == 0 or done):
+        if main and saving:
             state.save(folder / STATE)
+            loss, likelihood_loss, _ = (sums / since).tolist()
             seconds = (time.monotonic() - started) / since
             log(
-                {k: round(v / since, 5) for k, v in losses.items()}
+                {"loss": round(loss, 5), "nll": round(likelihood_loss, 5)}
                 | {"lr": rate, "step_s": round(seconds, 3)}
             )
-            losses, since, started = {"loss": 0.0, "nll": 0.0}, 0, time.monotonic()
+            sums, since, started = torch.zeros_like(sums), 0, time.monotonic()
         if main and (state.step % config.validate_every == 0 or done):
             check()
             started = time.monotonic()

@@ -32,9 +32,9 @@ class Augmentation:
             raise ValueError(f"active = {self.active}: give a number of stems, 0 for any")
 
 
-def equaliser(frequencies: Tensor, gain: float, generator: torch.Generator) -> Tensor:
-    """A random smooth curve over log-frequency: a tilt and two bands. Linear gain, [bins]."""
-    draw = torch.rand(6, generator=generator)
+def equalisers(count: int, frequencies: Tensor, gain: float, generator: torch.Generator) -> Tensor:
+    """Random smooth curves over log-frequency: a tilt and two bands. Linear gain, [count, bins]."""
+    draw = torch.rand(count, 6, generator=generator).to(frequencies).T[..., None]
     octaves = (frequencies.clamp_min(20.0) / 20.0).log2()
     top = octaves[-1]
     decibels = gain * (2 * draw[0] - 1) * (octaves / top - 0.5)
@@ -73,7 +73,10 @@ def at_speed(x: Tensor, speed: int, length: int) -> Tensor:
 def augmented(
     x: Tensor, augment: Augmentation, sample_rate: int, generator: torch.Generator
 ) -> Tensor:
-    """Gain, polarity, loudness and equaliser, per example and stem. x: [batch, sources, time]."""
+    """Gain, polarity, loudness and equaliser, per example and stem. x: [batch, sources, time].
+
+    Drawn on the generator's device, done on that of ``x``.
+    """
     batch, sources, time = x.shape
 
     def uniform(*shape: int) -> Tensor:
@@ -84,18 +87,12 @@ def augmented(
     if augment.polarity:
         gain = gain * uniform(batch, sources, 1).sign()
     if augment.equalise > 0:
-        frequencies = torch.fft.rfftfreq(time, 1 / sample_rate)
+        frequencies = torch.fft.rfftfreq(time, 1 / sample_rate, device=x.device)
         chosen = torch.rand(batch, sources, generator=generator) < augment.equalise
-        curves = (
-            torch.stack(
-                [
-                    equaliser(frequencies, augment.equalise_gain, generator)
-                    for _ in range(int(chosen.sum()))
-                ]
-            )
-            if chosen.any()
-            else torch.ones(0, len(frequencies))
-        )
-        x = x.clone()
-        x[chosen] = torch.fft.irfft(torch.fft.rfft(x[chosen]) * curves, n=time)
-    return x * gain
+        curves = equalisers(int(chosen.sum()), frequencies, augment.equalise_gain, generator)
+        # By number: a device would be waited for to count a mask.
+        at = chosen.flatten().nonzero()[:, 0].to(x.device)
+        x = x.reshape(-1, time)
+        filtered = torch.fft.irfft(torch.fft.rfft(x[at]) * curves, n=time)
+        x = x.index_copy(0, at, filtered).view(batch, sources, time)
+    return x * gain.to(x.device)

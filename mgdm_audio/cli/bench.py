@@ -1,5 +1,6 @@
 """``mgdm-audio bench``: samplers against each other, in dB and in seconds."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,8 +28,19 @@ if TYPE_CHECKING:
 )
 @click.option("--prior", metavar="NAME_OR_DIR", help="In place of the suite's.")
 @click.option("--device", help="auto, cpu, cuda, cuda:1, mps; in place of the suite's.")
+@click.option(
+    "--shard",
+    default="",
+    metavar="I/N",
+    help="This process's share of the rows, I from 1; found under torchrun and in Slurm arrays.",
+)
 def bench(
-    suite: Path, output: Path, references: tuple[str, ...], prior: str | None, device: str | None
+    suite: Path,
+    output: Path,
+    references: tuple[str, ...],
+    prior: str | None,
+    device: str | None,
+    shard: str,
 ) -> None:
     """Run samplers x sets of tracks on one prior, score them and measure their cost.
 
@@ -56,6 +68,7 @@ def bench(
     from mgdm_audio.audio.benchmark.bench_table import to_markdown
     from mgdm_audio.audio.benchmark.suite import load_suite, with_references
     from mgdm_audio.errors import UserError
+    from mgdm_audio.sharding import find_shard
 
     folders = {}
     for reference in references:
@@ -68,7 +81,7 @@ def bench(
         with_references(load_suite(suite), folders),
         **{key: value for key, value in changes.items() if value is not None},  # type: ignore[arg-type]
     )
-    runner = Bench(plan, output)
+    runner = Bench(plan, output, find_shard(shard, os.environ))
     click.echo(f"device: {runner.device} ({runner.device_reason})", err=True)
     for name in runner.skipped:
         click.echo(f"set {name}: no folder, left out; add --reference {name}=FOLDER", err=True)

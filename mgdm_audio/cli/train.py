@@ -1,5 +1,6 @@
 """``mgdm-audio train``: a prior from folders of stems."""
 
+import os
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,6 +23,8 @@ class DataConfig:
     segment: int = 2**16  # samples
     validation_segments: int = 24
     augment: dict[str, Any] = field(default_factory=dict)
+    resident: bool = False  # all songs in the device's memory: for accelerators
+    refresh: int = 0  # steps between looks for new songs, 0: none; for resident songs
 
     def __post_init__(self) -> None:
         if not self.stems or min(self.sample_rate, self.segment, self.validation_segments) < 1:
@@ -64,6 +67,7 @@ def train(config: Path, output: Path, overrides: tuple[str, ...], init: str | No
 
     from mgdm_audio.audio.augmentation import Augmentation
     from mgdm_audio.audio.datasets import StemFolder
+    from mgdm_audio.audio.resident import ResidentStems
     from mgdm_audio.checkpoint import load_prior, save_prior
     from mgdm_audio.config import ConfigError, apply_overrides, from_mapping, load_toml
     from mgdm_audio.diffusion.schedule import NoiseSchedule
@@ -87,7 +91,13 @@ def train(config: Path, output: Path, overrides: tuple[str, ...], init: str | No
     except ValueError as error:
         raise ConfigError(f"{where}: prior_schedule: {error}") from None
 
-    songs = StemFolder(data.train, data.stems, data.sample_rate, data.train_split)
+    def open_folder() -> StemFolder:
+        return StemFolder(data.train, data.stems, data.sample_rate, data.train_split)
+
+    rank = os.environ.get("LOCAL_RANK", "0")  # torchrun's: each process has its own device
+    device = f"cuda:{rank}" if torch.cuda.is_available() else "cpu"
+    songs = ResidentStems(open_folder, device) if data.resident else open_folder()
+    drawn = 0
     held_out = None
     if data.validation:
         split = data.validation_split
@@ -95,6 +105,10 @@ def train(config: Path, output: Path, overrides: tuple[str, ...], init: str | No
         held_out = folder.fixed(data.validation_segments, data.segment)
 
     def batches(size: int, generator: torch.Generator) -> torch.Tensor:
+        nonlocal drawn
+        drawn += 1
+        if isinstance(songs, ResidentStems) and data.refresh and drawn % data.refresh == 0:
+            songs.refresh()
         return songs.batch(size, data.segment, augment, generator)
 
     if data.segment % shape.bins:
@@ -103,7 +117,7 @@ def train(config: Path, output: Path, overrides: tuple[str, ...], init: str | No
         torch.manual_seed(training.seed)
         network = TFUNet(shape)
     sample = torch.cat(
-        [batches(8, generator_for(training.seed, "statistics", i)) for i in range(40)]
+        [batches(8, generator_for(training.seed, "statistics", i)).cpu() for i in range(40)]
     )
     network.measure(sample)
     level = float(sample.sum(1).square().mean().sqrt())

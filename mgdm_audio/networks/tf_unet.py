@@ -28,7 +28,6 @@ from torch import Tensor, nn
 
 from mgdm_audio.networks.mdct import MDCT
 
-GROUP_WIDTH = 16  # channels a convolution group; see Block
 LIMIT = 6.0  # standard deviations at which the linear inputs are clamped
 REACH = 30.0  # and at which levels are, which keep telling loud from louder
 MASK_REACH = 6.0  # and at which masked values are: else a guided x_t that strays is amplified
@@ -48,12 +47,24 @@ class TFUNetConfig:
     embedding: int = 96
     mixing: int = 32  # channels of the full-band mixing at the bottom
     mixing_hidden: int = 256
+    mixings: int = 1  # times that the bottom's blocks are followed by the full-band mixing
+    group_width: int = 16  # channels of a group of the convolutions, see Block
+    attention: int = 0  # heads of the attention over time that follows each mixing; 0: none
 
     def __post_init__(self) -> None:
         if not self.channels or len(self.channels) != len(self.blocks) or self.blocks[-1] < 1:
             raise ValueError("channels and blocks: one number a level, at least one block at last")
-        if any(c < 1 or c % GROUP_WIDTH for c in self.channels):
-            raise ValueError(f"channels = {self.channels}: give multiples of {GROUP_WIDTH}")
+        if self.group_width < 1 or any(c < 1 or c % self.group_width for c in self.channels):
+            raise ValueError(
+                f"channels = {self.channels}: give multiples of group_width = {self.group_width}"
+            )
+        if not 1 <= self.mixings <= self.blocks[-1]:
+            raise ValueError(f"mixings = {self.mixings}: give 1 to {self.blocks[-1]}, see blocks")
+        if self.attention < 0 or (self.attention and self.channels[-1] % (2 * self.attention)):
+            raise ValueError(
+                f"attention = {self.attention}: {self.channels[-1]} channels do not make so many "
+                "heads of even width"
+            )
         position = self.patch * 4 ** (len(self.channels) - 1)
         if self.patch < 1 or self.bins < 1 or self.bins % position:
             raise ValueError(f"bins = {self.bins}: give a multiple of {position}, see patch")
@@ -83,11 +94,11 @@ class NoiseEmbedding(nn.Module):
 class Block(nn.Module):
     """Adaptive layer norm, a grouped 5 x 3 convolution, two pointwise layers, residual.
 
-    The convolution is grouped by 16 channels rather than depthwise: on a CPU in bfloat16 its
+    The convolution is grouped, by 16 channels rather than depthwise: on a CPU in bfloat16 its
     backward pass is several times faster than a depthwise one, and it mixes channels besides.
     """
 
-    def __init__(self, channels: int, embedding: int, dilation: int):
+    def __init__(self, channels: int, embedding: int, dilation: int, group_width: int):
         super().__init__()
         self.channels = channels
         self.modulation = nn.Linear(embedding, 3 * channels)
@@ -97,7 +108,7 @@ class Block(nn.Module):
             (5, 3),
             padding=(2, dilation),
             dilation=(1, dilation),
-            groups=channels // GROUP_WIDTH,
+            groups=channels // group_width,
         )
         self.expand = nn.Linear(channels, 2 * channels)
         self.project = nn.Linear(2 * channels, channels)
@@ -132,6 +143,42 @@ class FullBand(nn.Module):
         h = self.squeeze(x).permute(0, 2, 1, 3).reshape(batch, frames, -1)
         h = self.across(h).view(batch, frames, positions, self.rank).permute(0, 2, 1, 3)
         return x + self.widen(F.gelu(h))
+
+
+class TimeAttention(nn.Module):
+    """Self-attention over the frames of each frequency position, residual: music repeats itself.
+
+    Rotary positions (Su et al. 2021, arXiv 2104.09864) know distances alone, so that segments may
+    be longer than those of training.
+    """
+
+    def __init__(self, channels: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.LayerNorm(channels)
+        self.query_key_value = nn.Linear(channels, 3 * channels)
+        self.project = nn.Linear(channels, channels)
+        nn.init.zeros_(self.project.weight)
+        nn.init.zeros_(self.project.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: [batch, positions, frames, channels], same out."""
+        batch, positions, frames, channels = x.shape
+        h = self.query_key_value(self.norm(x)).view(batch * positions, frames, 3, self.heads, -1)
+        query, key, value = h.permute(2, 0, 3, 1, 4)
+        h = F.scaled_dot_product_attention(rotate(query), rotate(key), value)
+        h = h.transpose(1, 2).reshape(batch, positions, frames, channels)
+        return x + self.project(h)
+
+
+def rotate(x: Tensor) -> Tensor:
+    """[..., frames, width]: pairs turned by frame times frequency, from 1 to 1/1000 radian."""
+    frames, half = x.shape[-2], x.shape[-1] // 2
+    rates = torch.logspace(0, -3, half, device=x.device)
+    angle = torch.arange(frames, device=x.device)[:, None] * rates
+    cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
+    a, b = x.chunk(2, -1)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)
 
 
 def merge(x: Tensor) -> Tensor:
@@ -178,15 +225,26 @@ class TFUNet(nn.Module):
         def stack(level: int) -> nn.ModuleList:
             # Dilations 1, 2, 4, 8 in time let a few blocks see seconds of context.
             return nn.ModuleList(
-                Block(widths[level], config.embedding, 2 ** (i % 4)) for i in range(counts[level])
+                Block(widths[level], config.embedding, 2 ** (i % 4), config.group_width)
+                for i in range(counts[level])
             )
 
         last = len(widths) - 1
         self.down = nn.ModuleList(stack(level) for level in range(last))
         self.merge = nn.ModuleList(nn.Linear(4 * widths[i], widths[i + 1]) for i in range(last))
         self.bottom = stack(last)
-        self.full_band = FullBand(
-            widths[last], positions[last], config.mixing, config.mixing_hidden
+        # After which blocks of the bottom: spread evenly, after the second where there is one.
+        at_bottom, times = counts[last], config.mixings
+        self.mixed = [min(1 + i * at_bottom // times, at_bottom - 1) for i in range(times)]
+
+        def full_band() -> FullBand:
+            return FullBand(widths[last], positions[last], config.mixing, config.mixing_hidden)
+
+        self.full_band = full_band()
+        self.full_bands = nn.ModuleList(full_band() for _ in self.mixed[1:])
+        heads = config.attention
+        self.attention = nn.ModuleList(
+            TimeAttention(widths[last], heads) for _ in (self.mixed if heads else ())
         )
         self.split = nn.ModuleList(nn.Linear(widths[i + 1], 4 * widths[i]) for i in range(last))
         self.up = nn.ModuleList(stack(level) for level in range(last))
@@ -215,8 +273,9 @@ class TFUNet(nn.Module):
             h = self.merge[level](merge(h)) + self.place[level + 1]
         for i, block in enumerate(self.bottom):
             h = block(h, embedding)
-            if i == min(1, len(self.bottom) - 1):
-                h = self.full_band(h)
+            for n in (n for n, place in enumerate(self.mixed) if place == i):
+                h = self.full_bands[n - 1](h) if n else self.full_band(h)
+                h = self.attention[n](h) if self.attention else h
         for level in reversed(range(len(self.up))):
             h = kept[level] + split(self.split[level](h))
             for block in cast(nn.ModuleList, self.up[level]):

@@ -15,7 +15,7 @@ from mgdm_audio.audio.augmentation import (
     at_speed,
     augmented,
     draw_speed,
-    equaliser,
+    equalisers,
     span,
 )
 from mgdm_audio.audio.datasets import StemFolder
@@ -329,7 +329,7 @@ def test_gains_stay_within_their_bounds() -> None:
 
 def test_the_equaliser_is_a_smooth_bounded_curve() -> None:
     frequencies = torch.fft.rfftfreq(4096, 1 / 22050)
-    curves = torch.stack([equaliser(frequencies, 6.0, generator(i)) for i in range(200)])
+    curves = equalisers(200, frequencies, 6.0, generator())
     decibels = 20 * curves.log10()
     # Half a tilt and two bands, each at most the gain.
     assert decibels.abs().max() < 2.5 * 6 + 1e-3
@@ -339,7 +339,7 @@ def test_the_equaliser_is_a_smooth_bounded_curve() -> None:
     octaves = (frequencies.clamp_min(20) / 20).log2()
     slope = (decibels.diff() / octaves.diff().clamp_min(1e-9))[:, frequencies[1:] > 30]
     assert slope.abs().max() < 6 * (2 * math.exp(-0.5) / 0.5 + 1)
-    assert torch.equal(equaliser(frequencies, 0.0, generator()), torch.ones(2049))
+    assert torch.equal(equalisers(1, frequencies, 0.0, generator()), torch.ones(1, 2049))
 
 
 def test_equalising_filters_the_chosen_stems_alone() -> None:

@@ -1,6 +1,7 @@
 """The 2-D U-Net: exactly the Gaussian conditional before training, and what holds after it."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,9 @@ from mgdm_audio.networks.tf_unet import (
     FullBand,
     TFUNet,
     TFUNetConfig,
+    TimeAttention,
     merge,
+    rotate,
     split,
 )
 from tests.toys import TINY, tiny_network
@@ -206,10 +209,18 @@ def test_measure_takes_the_rms_of_every_source_and_bin(untrained: TFUNet) -> Non
     assert (untrained.scale / want - 1).abs().max() < 1e-5  # float32 sums of 66 squares
 
 
-@pytest.mark.parametrize("blocks", [(1, 1), (1, 2), (0, 3)])
-def test_every_parameter_is_used(blocks: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"blocks": (1, 1)},
+        {"blocks": (0, 3)},
+        {"blocks": (1, 4), "mixings": 3, "attention": 2},
+        {"blocks": (1, 2), "mixings": 2},
+    ],
+)
+def test_every_parameter_is_used(change: dict[str, Any]) -> None:
     # A parameter without a gradient stops data-parallel training.
-    network = tiny_network(0, config=replace(TINY, blocks=blocks)).requires_grad_(True)
+    network = tiny_network(0, config=replace(TINY, **change)).requires_grad_(True)
     x_0 = normal(1, 4, 2 * BINS, std=0.05)
     torch.cat(network.loss(x_0, torch.ones(1), x_0, torch.ones(1))).sum().backward()
     assert [n for n, p in network.named_parameters() if p.grad is None] == []
@@ -226,9 +237,36 @@ def test_the_full_band_layer_joins_all_positions_of_a_frame_and_no_others() -> N
     assert torch.equal(reached, (torch.arange(5) == 2).expand(4, 5))
 
 
+def test_attention_over_time_knows_distances_alone() -> None:
+    torch.manual_seed(0)
+    layer = TimeAttention(channels=16, heads=2)
+    nn.init.normal_(layer.project.weight)
+    # One query and one key at all pairs of frames: their product is a function of the distance.
+    query, key = normal(1, 1, 1, 8, seed=1), normal(1, 1, 1, 8, seed=2)
+    turned = [rotate(v.expand(1, 1, 40, 8)) for v in (query, key)]
+    scores = turned[0] @ turned[1].transpose(-1, -2)
+    for distance in range(-39, 40):
+        diagonal = scores[0, 0].diagonal(distance)
+        assert (diagonal - diagonal[0]).abs().max() < 1e-5  # float32, angles up to 40
+    assert scores.std() > 0.1
+    # Each position attends to its own frames alone, to all of them.
+    x = normal(2, 3, 7, 16).requires_grad_()
+    layer(x)[0, 1, 4].square().sum().backward()
+    assert x.grad is not None
+    reached = x.grad.abs().amax(-1) > 0
+    want = torch.zeros(2, 3, 7, dtype=torch.bool)
+    want[0, 1] = True
+    assert torch.equal(reached, want)
+
+
 @pytest.mark.parametrize(
     "change",
     [
+        {"mixings": 3},
+        {"group_width": 32},
+        {"mixings": 0},
+        {"attention": 3},
+        {"attention": 32},
         {"channels": ()},
         {"channels": (16,)},
         {"channels": (16, 40)},
@@ -238,7 +276,7 @@ def test_the_full_band_layer_joins_all_positions_of_a_frame_and_no_others() -> N
     ],
 )
 def test_shapes_that_do_not_divide_are_refused(change: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match=r"channels|bins"):
+    with pytest.raises(ValueError, match=r"channels|bins|mixings"):
         replace(TINY, **change)  # type: ignore[arg-type]
 
 

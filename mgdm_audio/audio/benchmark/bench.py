@@ -46,6 +46,7 @@ from mgdm_audio.config import ConfigError
 from mgdm_audio.digest import hash_file, hash_json
 from mgdm_audio.errors import UserError
 from mgdm_audio.samplers.presets import Preset, load_preset
+from mgdm_audio.sharding import Shard
 
 Record = dict[str, Any]
 Progress = Callable[[float], None]
@@ -74,7 +75,7 @@ class Bench:
     prior, presets, options, device and folders.
     """
 
-    def __init__(self, suite: Suite, output: Path) -> None:
+    def __init__(self, suite: Suite, output: Path, shard: Shard | None = None) -> None:
         self.suite, self.output = suite, output
         self.presets = {s.name: _preset(s) for s in suite.systems if not s.is_reference}
         self.skipped = [item.name for item in suite.sets if not item.reference]
@@ -88,6 +89,8 @@ class Bench:
             for track, files in tracks.get(item.name, {}).items()
             for i, position in enumerate(item.positions)
         ]
+        mine = (shard or Shard()).of(row.name for row in self.rows)
+        self.mine = [row for row in self.rows if row.name in mine]
         self.device, self.device_reason = choose_device(suite.device)
         self.loaded: LoadedPrior = load_prior(suite.prior, self.device)
         separator = self._separator(load_preset(DEFAULT_SAMPLER))  # the settings that all share
@@ -121,16 +124,16 @@ class Bench:
         on_row: Callable[[Row, Record], None] | None = None,
         on_progress: Callable[[Row, float], None] | None = None,
     ) -> list[Line]:
-        """Compute what is missing, out of date or failed; the lines of the table of all rows.
+        """Compute what is missing, out of date or failed in this process's share of the rows.
 
-        The table is written after every row. ``on_row(row, record)`` follows each that is computed,
-        ``on_progress(row, rows done)`` is called within. What goes wrong in a row is its record's
-        ``reason`` and stops nothing but that row. Raises UserError only where nothing can be
-        written.
+        Returns the lines of the table of all rows that are there, which is written after every
+        row. ``on_row(row, record)`` follows each that is computed, ``on_progress(row, rows done)``
+        is called within. What goes wrong in a row is its record's ``reason`` and stops nothing but
+        that row. Raises UserError only where nothing can be written.
         """
         require_writable(self.output)
         records = self.finished()
-        for row in self.rows:
+        for row in self.mine:
             if row.name in records:
                 continue
 
@@ -147,7 +150,8 @@ class Bench:
             self._write([records[r.name] for r in self.rows if r.name in records])
             if on_row is not None:
                 on_row(row, record)
-        return self._write([records[row.name] for row in self.rows])
+        records |= self.finished()  # what other processes have written since
+        return self._write([records[row.name] for row in self.rows if row.name in records])
 
     def _path(self, row: Row) -> Path:
         return self.output / "rows" / row.set.name / row.system.name / f"{row.track}.json"

@@ -20,6 +20,7 @@ from mgdm_audio.audio.separator import Separator
 from mgdm_audio.errors import UserError
 from mgdm_audio.samplers import MGDM, WienerGuidance
 from mgdm_audio.samplers.presets import load_preset
+from mgdm_audio.sharding import Shard
 from tests.toys import STEMS, song
 
 RATE = 22050
@@ -46,8 +47,9 @@ Make = Callable[..., Bench]
 def make(stems: Path, tiny_prior: Path, tmp_path: Path) -> Make:
     def build(*systems: System, reference: Path = stems, **changes: Any) -> Bench:
         sets = changes.pop("sets", (TrackSet("test", str(reference)),))
+        shard = changes.pop("shard", None)
         suite = Suite(sets, systems or (WIENER,), str(tiny_prior), device="cpu", **changes)
-        return Bench(suite, tmp_path / "out")
+        return Bench(suite, tmp_path / "out", shard)
 
     return build
 
@@ -85,6 +87,16 @@ def test_the_table_has_the_numbers_of_the_scorer(make: Make, stems: Path, tmp_pa
     assert json.loads((tmp_path / "out/table.json").read_text())["lines"] == lines
     assert (tmp_path / "out/table.csv").read_text() == to_csv(lines)
     assert (tmp_path / "out/table.md").read_text().startswith(to_markdown(lines))
+
+
+def test_shares_of_the_rows_make_the_table_of_one_process(make: Make, tmp_path: Path) -> None:
+    done = [computed(make(WIENER, System("mixture"), shard=Shard(i, 3))) for i in range(3)]
+    assert sorted(name for rows in done for name in rows) == sorted(
+        row(system, track) for system in ("quick", "mixture") for track in (7, 12)
+    )
+    table = (tmp_path / "out" / "table.json").read_bytes()
+    assert computed(make(WIENER, System("mixture"))) == []
+    assert (tmp_path / "out" / "table.json").read_bytes() == table
 
 
 def test_costs_are_what_the_sampler_asks_for(make: Make, tmp_path: Path) -> None:
