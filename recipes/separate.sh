@@ -25,6 +25,7 @@ prior=mini-slakh-v1  # bundled prior or prior folder
 checkpoint=          # MSDM's weights to convert to a prior instead: FILE, or "STEM=FILE STEM=FILE ..."
 conf=                # TOML file of a training run instead, on the splits train and validation
 samplers=default     # presets or TOML files, separated by spaces
+level=rms            # rms: mixtures are brought to the level of the prior's training; none: as is
 presets=             # folder of further presets, NAME.toml
 device=auto          # auto, cpu, cuda, mps
 shard=               # I/N: separate the I-th of N shares; empty: torchrun's, a Slurm array's, or all
@@ -84,8 +85,8 @@ each_sampler() { # COMMAND...: with what all scripts want to know, sampler by sa
     for sampler in $samplers; do
         [[ -z $presets || ! -f $presets/$sampler.toml ]] || sampler=$presets/$sampler.toml
         system=$(basename "$sampler" .toml)
-        "$@" "$exp/mixtures" "$exp/estimates/$system" --prior "$prior" --sampler "$sampler" ||
-            return 1
+        "$@" "$exp/mixtures" "$exp/estimates/$system" --prior "$prior" --sampler "$sampler" \
+            --level "$level" || return 1
     done
 }
 

@@ -19,6 +19,7 @@ SETTINGS = (
     "draws",
     "keep_draws",
     "seed",
+    "level",
     "segment_seconds",
     "overlap_seconds",
     "precision",

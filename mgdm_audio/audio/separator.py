@@ -30,6 +30,7 @@ from mgdm_audio.samplers.presets import Preset
 SILENCE = 1e-4  # of the prior's level: a quieter segment is shared equally, no network is asked
 STD_HOP = 0.1  # seconds, the resolution of Separation.std
 DEFAULT_SAMPLER = "default"
+LEVELS = ("rms", "none")  # to which a mixture is brought, see ``Separator``
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
 
@@ -60,14 +61,19 @@ class Separator(Runner):
         device: str = "auto",
         segment: float = 12.0,
         overlap: float = 1.0,
+        level: str = "rms",
         batch_size: int | None = None,
         precision: str = "auto",
     ):
         """``segment``, ``overlap``: seconds. ``batch_size``: draws x channels in one network call;
         by default 8 on a GPU and 1 on a CPU, whose caches and allocator large tensors overrun.
 
-        ``precision``: "float32", "bfloat16" (the network's matrices only) or "auto".
+        ``level``: "rms" brings a mixture to the level of those that the prior was trained on,
+        "none" leaves it as it is. ``precision``: "float32", "bfloat16" (the network's matrices
+        only) or "auto".
         """
+        if level not in LEVELS:
+            raise UserError(f"level {level!r}: choose one of {', '.join(LEVELS)}")
         if not 0 <= overlap < segment / 2:
             raise UserError(f"overlap {overlap} s: choose at least 0 and under half of {segment} s")
         super().__init__(loaded, preset, device=device, batch_size=batch_size, precision=precision)
@@ -75,6 +81,7 @@ class Separator(Runner):
         self.hop = int(getattr(loaded.network, "hop", 0))
         self.segment = max(1, round(segment * loaded.sample_rate) // self.multiple) * self.multiple
         self.overlap = round(overlap * loaded.sample_rate)
+        self.level = level
 
     def separate(
         self,
@@ -87,11 +94,17 @@ class Separator(Runner):
     ) -> dict[str, Tensor]:
         """mixture: [batch, 1, time] at the prior's rate -> stem: [batch, time], mean of ``draws``.
 
-        ``level``: rms by which the items are brought to the prior's level, [batch] or a number;
-        by default each item's own active level. Every segment and draw has a seed of its own, so
+        ``level``: rms by which the items are brought to the prior's level, [batch] or a number, by
+        default each item's own active level; no part of it where the separator's own level is
+        "none". Every segment and draw has a seed of its own, so
         the result does not depend on ``batch_size``; items of a batch share their random numbers.
         """
-        mean = self._draw(mixture, seed, draws or self.preset.draws, False, level, on_progress).mean
+        if mixture.ndim != 3 or mixture.shape[1] != 1 or mixture.shape[-1] < 1:
+            raise UserError(f"mixture of shape {tuple(mixture.shape)}: give [batch, 1, time >= 1]")
+        if level is None:
+            level = torch.stack([active_level(item, self.loaded.sample_rate) for item in mixture])
+        gain = self.level_gain(torch.as_tensor(level, dtype=torch.float32))
+        mean = self._draw(mixture, seed, draws or self.preset.draws, False, gain, on_progress).mean
         return {stem: mean[:, k] for k, stem in enumerate(self.stems)}
 
     def _draw(
@@ -100,17 +113,13 @@ class Separator(Runner):
         seed: int,
         draws: int,
         keep: bool,
-        level: Tensor | float | None,
+        gain: Tensor,
         on_progress: Progress | None,
     ) -> Draws:
-        if mixture.ndim != 3 or mixture.shape[1] != 1 or mixture.shape[-1] < 1:
-            raise UserError(f"mixture of shape {tuple(mixture.shape)}: give [batch, 1, time >= 1]")
+        """mixture: [batch, 1, time]; ``gain``: of each item, [batch] or of all, []."""
         time_ = mixture.shape[-1]
         y = mixture.to(self.device, torch.float32)
-        if level is None:
-            level = torch.stack([active_level(item, self.loaded.sample_rate) for item in y])
-        gain = self.level_gain(torch.as_tensor(level, dtype=y.dtype, device=y.device))
-        gain = gain.reshape(-1, 1, 1)
+        gain = gain.to(y).reshape(-1, 1, 1)
         segment, overlap = self.cuts(time_)
         segments = cut(y * gain, segment, overlap)  # [n, batch, 1, segment]
         estimates = self.estimates(
@@ -124,8 +133,13 @@ class Separator(Runner):
             mean / gain, std / gain, torch.stack([x / gain for x in each]) if keep else mean[:0]
         )
 
-    def level_gain(self, level: Tensor) -> Tensor:
-        """What brings a mixture of this active level to the prior's; 1 for silence."""
+    def level_gain(self, level: Tensor, unit: float = 1.0) -> Tensor:
+        """What brings a mixture of this active level to the prior's; 1 for silence.
+
+        Where mixtures are left as they are: ``unit``, by which this one was divided.
+        """
+        if self.level == "none":
+            return torch.full_like(level, unit)
         return torch.where(level > 0, self.loaded.mixture_rms / level.clamp_min(1e-30), 1.0)
 
     def cuts(self, time_: int) -> tuple[int, int]:
@@ -281,9 +295,8 @@ class Separator(Runner):
         unit = 2.0 ** max(-126, min(exponent, 127))
         scaled = samples / unit
         mixture = resample(scaled, sample_rate, rate)
-        found = self._draw(
-            mixture[:, None], seed, draws, keep_draws, active_level(mixture, rate), on_progress
-        )
+        gain = self.level_gain(active_level(mixture, rate), unit)
+        found = self._draw(mixture[:, None], seed, draws, keep_draws, gain, on_progress)
 
         def at_rate(sources: Tensor) -> Tensor:
             """[channel, stem, time] at the prior's rate -> [stem, channel, time] at the file's."""
@@ -343,6 +356,7 @@ class Separator(Runner):
             "keep_draws": keep_draws,
             "two_stems": None,
             "seed": seed,
+            "level": self.level,
             "segment_seconds": self.segment / self.loaded.sample_rate,
             "overlap_seconds": self.overlap / self.loaded.sample_rate,
         }

@@ -184,7 +184,7 @@ class _Track:
             seconds.append(powers(part, rate))
             resampled.append(part)
         separator = self.separator
-        gain = separator.level_gain(level_of(torch.cat(seconds))).to(separator.device)
+        gain = separator.level_gain(level_of(torch.cat(seconds)), unit).to(separator.device)
         segment, overlap = separator.cuts(length)
         begin = starts(length, segment, overlap)
 

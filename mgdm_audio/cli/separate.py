@@ -36,6 +36,13 @@ from mgdm_audio.cli.progress import progress
 )
 @click.option("--two-stems", metavar="STEM", help="Write STEM and no_STEM, the mixture without it.")
 @click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--level",
+    type=click.Choice(["rms", "none"]),
+    default="rms",
+    show_default=True,
+    help="Bring songs to the level of the prior's training, or leave them as they are.",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
 @click.option(
     "--subtype",
@@ -67,6 +74,7 @@ def separate(
     keep_samples: bool,
     two_stems: str | None,
     seed: int,
+    level: str,
     device: str,
     subtype: str,
     filename: str,
@@ -109,7 +117,11 @@ def separate(
     if report and any(layout.record.name != RECORD for layout in layouts):
         raise UserError(f"--report needs a folder a track; leave --filename {filename!r} out")
     separator = Separator.from_pretrained(
-        prior or DEFAULT_PRIOR, sampler or DEFAULT_SAMPLER, overrides=overrides, device=device
+        prior or DEFAULT_PRIOR,
+        sampler or DEFAULT_SAMPLER,
+        overrides=overrides,
+        device=device,
+        level=level,
     )
     names = separator.stems
     if two_stems is not None:

@@ -42,7 +42,8 @@ Licence: its authors', see github.com/gladia-research-group/multi-source-diffusi
 
 - sigma_data = {sigma_data}, and the denoiser's result is clamped to [-1, 1], as in the training.
 - Noise levels: 1000 from 5e-4 to 20 with rho = 3, at which MGDM (arXiv 2502.03332) used MSDM.
-- Mixtures are brought to a root mean square of {mixture_rms}; MSDM's own code applies no gain.
+- Mixtures are brought to a root mean square of {mixture_rms}; MSDM's own code applies no gain, and
+  neither does `mgdm-audio separate --level none`.
 """
 
 

@@ -21,6 +21,7 @@ from mgdm_audio.audio.benchmark.baselines import Baseline, baselines, training_l
 from mgdm_audio.audio.io import read, write
 from mgdm_audio.audio.scoring.folders import find_tracks
 from mgdm_audio.checkpoint import load_prior
+from mgdm_audio.digest import hash_file
 from mgdm_audio.errors import UserError
 from mgdm_audio.networks.tf_unet import TFUNet
 
@@ -49,6 +50,7 @@ def estimate_track(
     with room(out.parent, out.name) as partial:
         for stem, samples in zip(files, estimates, strict=True):
             write(partial / f"{stem}.wav", samples, audio.sample_rate, "FLOAT")
+        record["files"] = {file.name: hash_file(file) for file in sorted(partial.iterdir())}
         write_text(partial / "separation.json", json.dumps(record, indent=2) + "\n")
         replace_folder(partial, out)
 

@@ -1,6 +1,6 @@
 """Which mixtures a sampler has still to separate.
 
-    python pending.py MIXTURES ESTIMATES --prior PRIOR --sampler SAMPLER
+    python pending.py MIXTURES ESTIMATES --prior PRIOR --sampler SAMPLER [--level none]
 
 is silent where all are separated, and otherwise an error that names them.
 """
@@ -13,6 +13,7 @@ from typing import Any
 from script import run
 
 from mgdm_audio.audio.scoring.folders import track_number
+from mgdm_audio.audio.stem_files import listed, read_record
 from mgdm_audio.checkpoint import load_prior
 from mgdm_audio.errors import UserError
 from mgdm_audio.samplers.presets import load_preset
@@ -21,18 +22,21 @@ NAMED = 8  # tracks in the error, so that it stays a line
 
 
 def is_done(estimate: Path, mixture: Path, settings: dict[str, Any]) -> bool:
-    """Whether ``estimate/separation.json`` is no older than the mixture and has these settings."""
+    """Whether ``estimate/separation.json`` is no older than the mixture and has these settings.
+
+    And whether all files that it lists are there.
+    """
     record = estimate / "separation.json"
     if not record.is_file() or record.stat().st_mtime < mixture.stat().st_mtime:
         return False
-    try:
-        found = json.loads(record.read_text(encoding="utf-8"))
-    except ValueError:
-        return False
-    return all(found.get(key) == value for key, value in settings.items())
+    found = read_record(record)
+    alike = all(found.get(key) == value for key, value in settings.items())
+    return alike and all(file.is_file() for file in listed(record))
 
 
-def find_pending(mixtures: Path, estimates: Path, prior: str, sampler: str) -> dict[str, Path]:
+def find_pending(
+    mixtures: Path, estimates: Path, prior: str, sampler: str, level: str
+) -> dict[str, Path]:
     """Track -> its mixture, sorted, where the estimate is missing, older than the mixture, or made
     with another prior, seed or other settings. Raises UserError where there is no mixture."""
     files = {path.stem: path for path in sorted(mixtures.glob("[!.]*.wav"))}
@@ -44,6 +48,7 @@ def find_pending(mixtures: Path, estimates: Path, prior: str, sampler: str) -> d
         "options": json.loads(json.dumps(preset.options)),  # tuples become lists, as in the record
         "noise_std": preset.noise_std,
         "draws": preset.draws,
+        "level": level,
     }
     return {
         track: mixture
@@ -59,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("estimates", type=Path)
     parser.add_argument("--prior", required=True)
     parser.add_argument("--sampler", required=True)
+    parser.add_argument("--level", default="rms", help="rms, or none: as the mixtures are")
     return parser
 
 

@@ -1,6 +1,7 @@
 """Separate this process's share of a folder of mixtures, those that are not separated yet.
 
-    python separate.py MIXTURES ESTIMATES --prior PRIOR --sampler SAMPLER [--shard I/N] [--nj 2]
+    python separate.py MIXTURES ESTIMATES --prior PRIOR --sampler SAMPLER \\
+        [--level none] [--shard I/N] [--nj 2]
 
 writes ESTIMATES/<track>/<stem>.wav in 32-bit float as `mgdm-audio separate` would. The seed is the
 number in the track's name, 2098 for Track02098, so that no result depends on who computes it. A
@@ -21,15 +22,17 @@ from mgdm_audio.sharding import find_shard
 
 
 @cache
-def separator(prior: str, sampler: str, device: str) -> Separator:
+def separator(prior: str, sampler: str, level: str, device: str) -> Separator:
     """Opened once a process."""
-    return Separator.from_pretrained(prior, sampler, device=device)
+    return Separator.from_pretrained(prior, sampler, level=level, device=device)
 
 
-def separate(mixture: Path, estimate: Path, prior: str, sampler: str, device: str) -> str:
+def separate(
+    mixture: Path, estimate: Path, prior: str, sampler: str, level: str, device: str
+) -> str:
     """Write the folder ``estimate`` whole or not at all; returns why not, or nothing."""
     try:
-        found = separator(prior, sampler, device)
+        found = separator(prior, sampler, level, device)
         result = found.separate_file(mixture, seed=track_number(mixture.stem))
         record = result.save(estimate, "FLOAT")
     except UserError as error:
@@ -44,7 +47,9 @@ def main() -> None:
     options.add_argument("--shard", default="1/1")
     options.add_argument("--nj", type=int, default=1, help="tracks at a time")
     chosen = options.parse_args()
-    pending = find_pending(chosen.mixtures, chosen.estimates, chosen.prior, chosen.sampler)
+    pending = find_pending(
+        chosen.mixtures, chosen.estimates, chosen.prior, chosen.sampler, chosen.level
+    )
     # Of all tracks, and not of those that are pending: other processes change these meanwhile.
     share = find_shard(chosen.shard, {}).of(path.stem for path in chosen.mixtures.glob("[!.]*.wav"))
     jobs = {
@@ -54,6 +59,7 @@ def main() -> None:
             chosen.estimates / track,
             chosen.prior,
             chosen.sampler,
+            chosen.level,
             chosen.device,
         )
         for track in share

@@ -114,6 +114,26 @@ def test_stems_sum_to_the_mixture_and_have_its_shape(
     assert residual_db(stems, mixture) < -120
 
 
+@pytest.mark.parametrize("gain", [1e-3, 1.0, 30.0])
+def test_a_mixture_is_left_as_it_is_where_that_is_asked(make: Make, gain: float) -> None:
+    """To the last bit: on the way it is scaled by powers of two alone."""
+    seen: list[Tensor] = []
+
+    def answer(y: Tensor, noise: Tensor) -> Tensor:
+        seen.append(y)
+        return y.expand_as(noise) / 4
+
+    mixture, separator = gain * song(1, 1, 6000, RATE), make(answer, draws=1, level="none")
+    separator.separate(mixture[None])
+    separator.separate_audio(mixture, RATE)
+    for y in seen:
+        assert torch.equal(y[0, :, :6000], mixture)
+    assert len(seen) == 2
+    assert separator.settings()["level"] == "none"
+    with pytest.raises(UserError, match="level 'loud': choose one of rms, none"):
+        make(level="loud")
+
+
 def test_bfloat16_takes_nothing_from_the_sum(make: Make) -> None:
     mixture = song(1, 2, 9000, RATE)
     separator = make(precision="bfloat16")
@@ -375,6 +395,7 @@ def test_a_file_comes_with_a_report(make: Make, tmp_path: Path) -> None:
         "seed": 3,
         "segment_seconds": 0.5,
         "overlap_seconds": 0.1,
+        "level": "rms",
         "batch_size": 5,
         "device": "cpu",
         "device_reason": "asked for",

@@ -60,14 +60,14 @@ def sound(path: Path) -> Tensor:
 @pytest.mark.usefixtures("short_spans")
 @pytest.mark.parametrize("two_stems", [None, "drums"])
 @pytest.mark.parametrize(
-    ("channels", "time", "rate", "gain"),
+    ("channels", "time", "rate", "gain", "level"),
     [
-        (2, 60_001, 44100, 1.0),
-        (1, 30_000, RATE, 1.0),
-        (2, 25_000, 22051, 1e-3),  # phases from a table
-        (1, 9_000, 8000, 4.0),
-        (1, 1, 44100, 1.0),
-        (2, 9_000, RATE, 0.0),
+        (2, 60_001, 44100, 1.0, "rms"),
+        (1, 30_000, RATE, 1.0, "none"),
+        (2, 25_000, 22051, 1e-3, "rms"),  # phases from a table
+        (1, 9_000, 8000, 4.0, "none"),
+        (1, 1, 44100, 1.0, "rms"),
+        (2, 9_000, RATE, 0.0, "rms"),
     ],
 )
 def test_the_samples_are_those_of_the_whole_track_at_once(
@@ -77,15 +77,16 @@ def test_the_samples_are_those_of_the_whole_track_at_once(
     time: int,
     rate: int,
     gain: float,
+    level: str,
     two_stems: str | None,
 ) -> None:
     path = put(tmp_path, channels, time, rate, gain)
-    whole = make().separate_file(path, seed=3, keep_draws=True)
+    whole = make(level=level).separate_file(path, seed=3, keep_draws=True)
     whole = whole if two_stems is None else whole.two_stems(two_stems)
     want = whole.save(tmp_path / "whole", "FLOAT")
     layout = Layout(tmp_path, "blocks/{stem}", "a")
     options = {"subtype": "FLOAT", "seed": 3, "keep_draws": True, "two_stems": two_stems}
-    got = separate_to_files(make(), path, layout, **options)  # type: ignore[arg-type]
+    got = separate_to_files(make(level=level), path, layout, **options)  # type: ignore[arg-type]
     assert got == json.loads((tmp_path / "blocks" / "separation.json").read_text())
     assert got["files"].keys() == want["files"].keys()
     assert sum(name.endswith(".wav") for name in got["files"]) == 3 * len(whole.stems)

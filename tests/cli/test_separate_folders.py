@@ -88,7 +88,7 @@ def test_an_unchanged_result_is_kept(done: Done) -> None:
     [
         *("input", "a stem", "a lost stem", "uncertainty", "record", "empty record"),
         *("--seed", "--samples", "--set", "--subtype", "--sampler", "--two-stems"),
-        "--keep-samples",
+        *("--keep-samples", "--level"),
     ],
 )
 def test_a_change_makes_the_result_again(done: Done, change: str) -> None:
@@ -102,6 +102,7 @@ def test_a_change_makes_the_result_again(done: Done, change: str) -> None:
         "--sampler": ["wiener", "--set", "noise_max=2"],
         "--two-stems": ["bass"],
         "--keep-samples": [],
+        "--level": ["none"],
     }
     if change == "input":
         separate.put("a.wav", song(2, 1, 2000, 22050))

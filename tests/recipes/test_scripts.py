@@ -73,6 +73,10 @@ def test_an_estimate_is_done_if_it_is_newer_and_made_alike(local: Any, tmp_path:
     assert not is_done(tmp_path / "none", mixture, settings)
     os.utime(record, (99, 99))
     assert not is_done(tmp_path, mixture, settings)
+    record.write_text(json.dumps(settings | {"files": {"bass.wav": "0"}}))
+    assert not is_done(tmp_path, mixture, settings)
+    (tmp_path / "bass.wav").touch()
+    assert is_done(tmp_path, mixture, settings)
     record.write_text("{")
     assert not is_done(tmp_path, mixture, settings)
 

@@ -12,6 +12,7 @@ exec bash "$here/../../../recipes/separate.sh" \
     --split test \
     --exp "$here/exp" \
     --prior "" \
+    --level none \
     --presets "$here/conf" \
     --samplers "mgdm mgdm-r1-g90 dps pgdm ddnm diffpir reddiff daps pnp-dm msdm-dirac msdm-gaussian" \
     --results "$here/RESULTS.md" \

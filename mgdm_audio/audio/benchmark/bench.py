@@ -105,6 +105,7 @@ class Bench:
             "batch_size": separator.batch_size,
             "segment_seconds": separator.segment / self.loaded.sample_rate,
             "overlap_seconds": separator.overlap / self.loaded.sample_rate,
+            "level": separator.level,
         }
         self._inputs: dict[tuple[Path, ...], str] = {}  # files -> hash
         self._warm: set[tuple[int, int]] = set()  # (draws, length) that the network has seen
@@ -298,6 +299,7 @@ class Bench:
             self.loaded,
             preset,
             device=suite.device,
+            level=suite.level,
             batch_size=suite.batch_size,
             precision=suite.precision,
         )

@@ -83,6 +83,7 @@ class Suite:
     prior: str = DEFAULT_PRIOR
     seed: int = 0  # added to the number in a track's name
     device: str = "auto"
+    level: str = "rms"  # to which mixtures are brought, or "none"
     precision: str = "auto"
     batch_size: int | None = None  # draws in one network call; by default the device's
 
