@@ -151,3 +151,81 @@ def test_varied_stems_are_the_same_for_every_nj(local: Any, font: Path, tmp_path
 def test_wrong_options_are_refused(local: Any, wrong: tuple[str, str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         local("render").parse(["out", "--split", "train", "--count", "1", *wrong])
+
+
+def virtual_part(local: Any, stem: str, program: int, pitches: list[int]) -> Any:
+    note = local("score").Note
+    notes = tuple(note(0.1 + 1.5 * k, 1.2, pitch, 90) for k, pitch in enumerate(pitches))
+    return local("score").Part(stem, program, (), notes)
+
+
+@pytest.mark.parametrize("program", [0, 1, 2, 4, 5, 6, 7, *range(24, 40)])
+def test_virtual_instruments_are_in_tune(local: Any, program: int) -> None:
+    pitches = [33, 40, 45] if program >= 32 else [45, 57, 69]
+    stem = "bass" if program >= 32 else "guitar" if program >= 24 else "piano"
+    part = virtual_part(local, stem, program, pitches)
+    for seed in range(3):
+        wave = local("virtual").render(part, 5 * 22050, 22050, random.Random(seed))
+        assert (wave.dtype, wave.shape) == (np.float32, (5 * 22050,))
+        again = local("virtual").render(part, 5 * 22050, 22050, random.Random(seed))
+        np.testing.assert_array_equal(wave, again)
+        for k, pitch in enumerate(pitches):
+            tone = wave[round((0.2 + 1.5 * k) * 22050) : round((1.2 + 1.5 * k) * 22050)]
+            # drawn: at most 4 + 2 + 1 cents of tuning; the rest is the stiffness of the string
+            assert abs(fundamental_off(tone, pitch)) < 10
+
+
+def fundamental_off(tone: np.ndarray, pitch: int) -> float:
+    """Cents from `pitch` to the strongest frequency within 70 cents of it."""
+    spectrum = np.abs(np.fft.rfft(tone * np.hanning(len(tone)), 1 << 19))
+    frequencies = np.fft.rfftfreq(1 << 19, 1 / 22050)
+    cents = 1200 * np.log2(np.maximum(frequencies, 1e-3) / (440 * 2 ** ((pitch - 69) / 12)))
+    near = np.abs(cents) < 70
+    return float(cents[near][spectrum[near].argmax()])
+
+
+def test_every_virtual_drum_sounds(local: Any) -> None:
+    drums = local("drums")
+    pitches = [36, 37, 38, 39, 40, 42, 44, 46, 51, 53, *drums.CRASHES, *drums.TOMS, *drums.HAND]
+    part = virtual_part(local, "drums", 0, pitches)
+    length = round(1.5 * 22050)
+    for seed in range(3):
+        wave = local("virtual").render(part, len(pitches) * length, 22050, random.Random(seed))
+        assert np.isfinite(wave).all()
+        assert np.abs(wave.reshape(-1, length)).max(axis=1).min() > 1e-3
+
+
+def test_virtual_notes_end_and_the_pedal_and_bends_are_heard(local: Any) -> None:
+    score, virtual = local("score"), local("virtual")
+    short = (score.Note(0.1, 0.4, 57, 90),)
+    rate, rng = 22050, random.Random
+
+    def late(part: Any) -> float:
+        return float(np.abs(virtual.render(part, 4 * rate, rate, rng(1))[2 * rate :]).max())
+
+    pedal = (score.Control(0.2, "sustain", 127), score.Control(3.9, "sustain", 0))
+    assert late(score.Part("piano", 0, (), short)) == 0
+    assert late(score.Part("piano", 0, (), short, pedal)) > 1e-3
+    bend = (score.Control(0.0, "bend", 2.0),)
+    bent = virtual.render(
+        score.Part("guitar", 27, (), (score.Note(0.1, 1.5, 57, 90),), bend), 2 * rate, rate, rng(1)
+    )
+    assert abs(fundamental_off(bent[rate // 4 : rate * 3 // 2], 59)) < 10
+
+
+def test_partials_are_the_sum_they_stand_for(local: Any) -> None:
+    partials = local("partials")
+    frequencies, decays = np.array([100.0, 431.7, 3000.0, 10900.0]), np.array([1.0, 3.0, 9.0, 1.0])
+    amplitudes, time = np.array([1.0, -0.5, 0.3, 1.0]), np.arange(3000) / 22050
+    wanted = sum(
+        a * np.exp(-d * time) * np.sin(2 * np.pi * f * time)
+        for f, d, a in zip(frequencies[:3], decays, amplitudes, strict=False)  # 10,900 Hz is cut
+    )
+    out = partials.ring(frequencies, decays, amplitudes, 3000, 22050)
+    np.testing.assert_allclose(out, wanted, atol=1e-5)  # float32
+    frames = np.linspace([1.0, 0.0], [0.0, 2.0], 13)
+    out = partials.sweep(frequencies[:2], frames, 3000, 22050)
+    ramp = np.arange(3000) / (12 * 256)
+    wanted = (1 - ramp) * np.sin(2 * np.pi * 100 * time)
+    wanted = wanted + 2 * ramp * np.sin(2 * np.pi * 431.7 * time)
+    np.testing.assert_allclose(out, wanted, atol=1e-5)

@@ -69,7 +69,7 @@ def amplifier(wave: np.ndarray, rng: random.Random, drive_db: float) -> np.ndarr
     out = biquad(out, "highpass", rng.uniform(30, 110), 0.7)
     if drive_db > 6 or rng.random() < 0.5:  # cabinet: resonance, presence, steep low-pass
         out = biquad(out, "peak", rng.uniform(80, 180), 1.2, rng.uniform(0, 5))
-        out = biquad(out, "peak", rng.uniform(1800, 3800), 0.9, rng.uniform(-3, 8))
+        out = biquad(out, "peak", rng.uniform(1800, 3800), 0.9, rng.uniform(-2, 11))
         out = biquad(out, "lowpass", rng.uniform(3200, 7000), rng.uniform(0.6, 1.0))
         out = biquad(out, "lowpass", rng.uniform(4500, 9000), 0.7)
     return _level(out)

@@ -52,7 +52,7 @@ def _track(
             bend = round(8192 * control.value / BEND_RANGE)
             message = mido.Message("pitchwheel", channel=channel, pitch=min(8191, max(-8192, bend)))
         timed.append((tick, 3, message))
-    for note, until in _without_overlap(part.notes):
+    for note, until in without_overlap(part.notes):
         on, off = round(note.start * TICKS_PER_SECOND), round(until * TICKS_PER_SECOND)
         if on < end:
             key = {"channel": channel, "note": note.pitch}
@@ -67,7 +67,7 @@ def _track(
     return track
 
 
-def _without_overlap(notes: tuple[Note, ...]) -> list[tuple[Note, float]]:
+def without_overlap(notes: tuple[Note, ...]) -> list[tuple[Note, float]]:
     """Each note with its end: at the latest where its pitch is struck again."""
     ordered = sorted(notes, key=lambda note: (note.start, note.pitch, -note.velocity))
     following: dict[int, float] = {}

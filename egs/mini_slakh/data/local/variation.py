@@ -8,8 +8,16 @@ from dataclasses import dataclass, replace
 import effects
 import numpy as np
 import sf2_vary
+import virtual
 from score import Part
 from tapes import Tape
+
+VIRTUAL = 0.4  # share of the varied parts
+# General MIDI program -> chance that its virtual instrument, which is clean, has an amplifier
+AMPLIFIED = {
+    4: 0.3, 5: 0.3, 7: 0.3, 26: 0.5, 27: 0.6, 28: 0.6, 29: 1.0, 30: 1.0, 31: 0.4,
+    33: 0.35, 34: 0.45, 35: 0.25, 36: 0.3, 37: 0.3, 38: 0.2, 39: 0.2,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -40,14 +48,19 @@ class Player:
         return sf2_vary.vary(preset, program, bank, random.Random(f"font {self.seed}"))
 
     def synthesise(self, part: Part, tape: Tape) -> np.ndarray:
-        raise NotImplementedError
+        """The part on a virtual instrument, float32 [time] as it sounds from `tape`."""
+        rng = random.Random(f"virtual {self.seed}")
+        return virtual.render(self.touch(part), tape.length, tape.recorded_rate, rng)
 
     def finish(self, part: Part, wave: np.ndarray) -> np.ndarray:
         """The effects on `wave` [time]; a virtual overdriven guitar always has its amplifier."""
         if not self.seed:
             return wave
         rng = random.Random(f"effects {self.seed}")
-        return effects.apply(part.stem, wave, rng, part.program)
+        amplified = AMPLIFIED.get(part.program) if self.is_virtual else None
+        if part.stem == "drums":
+            amplified = None
+        return effects.apply(part.stem, wave, rng, part.program, amplified)
 
 
 def draw(number: int, place: int, part: Part, share: float) -> Player:
@@ -55,4 +68,4 @@ def draw(number: int, place: int, part: Part, share: float) -> Player:
     rng = random.Random(f"vary {number} {place}")
     if rng.random() >= share:
         return Player()
-    return Player(f"{number} {place}")
+    return Player(f"{number} {place}", is_virtual=rng.random() < VIRTUAL)
