@@ -1,7 +1,7 @@
 """Folders of stems -> random training segments [batch, sources, time]."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,32 +33,45 @@ class StemFolder:
 
     Or ``root`` is the manifest of prepared data, or the folder that holds it; the tracks are then
     those of its split ``split``. ``batch`` is a function of its generator alone: training resumes
-    exactly with no reader state.
+    exactly with no reader state. Tracks in ``skip`` are not looked at; there may be no others.
     """
 
     def __init__(
-        self, root: str | Path, stems: Sequence[str], sample_rate: int, split: str = "train"
+        self,
+        root: str | Path,
+        stems: Sequence[str],
+        sample_rate: int,
+        split: str = "train",
+        skip: Collection[str] = (),
     ):
         self.root, self.stems, self.sample_rate = Path(root), tuple(stems), sample_rate
-        opened = [self._open(folder, found) for folder, found in self._find(split).items()]
+        found = self._find(split, skip)
+        opened = [self._open(folder, files) for folder, files in found.items()]
         self.tracks = [track for track in opened if track]
-        if not self.tracks:
+        if not self.tracks and not skip:
             raise UserError(
                 f"{root}: holds no <track>/<stem>.wav or .flac with stems {', '.join(stems)}"
             )
 
-    def _find(self, split: str) -> dict[Path, dict[str, Path]]:
+    def _find(self, split: str, skip: Collection[str]) -> dict[Path, dict[str, Path]]:
         """Folder of a track -> stem -> file."""
         listing = self.root if self.root.suffix == ".jsonl" else self.root / manifest.MANIFEST
         if listing.is_file():
             tracks = manifest.read(listing, split)
-            return {listing.parent / split / name: files for name, files in tracks.items()}
+            return {
+                listing.parent / split / name: files
+                for name, files in tracks.items()
+                if name not in skip
+            }
         if not self.root.is_dir():
             raise UserError(
                 f"{self.root}: no such folder of training tracks; prepare the data first"
             )
-        folders = (f for f in sorted(self.root.iterdir()) if f.is_dir() and f.name[0] != ".")
-        return {folder: find_stems(folder) for folder in folders}
+        return {
+            folder: find_stems(folder)
+            for folder in sorted(self.root.iterdir())
+            if folder.name not in skip and folder.is_dir() and folder.name[0] != "."
+        }
 
     def _open(self, folder: Path, found: dict[str, Path]) -> Track | None:
         files = tuple(found.get(stem) for stem in self.stems)

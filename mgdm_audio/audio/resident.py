@@ -1,6 +1,6 @@
 """Training songs kept in a device's memory: batches without a reader, for accelerators."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
@@ -21,28 +21,21 @@ class ResidentStems:
     by ``refresh``; a run that uses it sees other songs when it is repeated.
     """
 
-    def __init__(self, open_folder: Callable[[], StemFolder], device: torch.device | str):
+    def __init__(
+        self, open_folder: Callable[[Collection[str]], StemFolder], device: torch.device | str
+    ):
+        """``open_folder(skip)`` opens the folder without the songs named."""
         self.open_folder, self.device = open_folder, torch.device(device)
         self.names: set[str] = set()
         self.starts: list[int] = []
         self.frames: list[int] = []
         self.used = 0
-        self.samples = torch.zeros(len(open_folder().stems), 0, dtype=torch.int16)
+        folder = open_folder(())
+        self.sample_rate = folder.sample_rate
+        self.samples = torch.zeros(len(folder.stems), 0, dtype=torch.int16)
         self._reader = ThreadPoolExecutor(1)
         self._coming: Future[list[tuple[str, Tensor]]] | None = None
-        self._add(self._read())
-
-    def _read(self) -> list[tuple[str, Tensor]]:
-        """The songs that are in the folder and not yet here: name and [stems, time]."""
-        folder = self.open_folder()
-        self.sample_rate = folder.sample_rate
-        songs = []
-        for track in folder.tracks:
-            if track.name not in self.names:
-                stems = [folder.read(track, k, 0, track.frames) for k in range(len(track.files))]
-                whole = (torch.stack(stems) * 2**15).round().clamp(-(2**15), 2**15 - 1)
-                songs.append((track.name, whole.short()))
-        return songs
+        self._add(_read(folder))
 
     def _add(self, songs: list[tuple[str, Tensor]]) -> None:
         if not songs:
@@ -67,7 +60,8 @@ class ResidentStems:
             if not self._coming.done():
                 return
             self._add(self._coming.result())
-        self._coming = self._reader.submit(self._read)
+        known = frozenset(self.names)
+        self._coming = self._reader.submit(lambda: _read(self.open_folder(known)))
 
     def batch(
         self, size: int, length: int, augment: Augmentation, generator: torch.Generator
@@ -98,3 +92,13 @@ class ResidentStems:
         ]
         x = torch.stack(cut).view(size, stems, length).float() / 2**15
         return augmented(x, augment, self.sample_rate, generator)
+
+
+def _read(folder: StemFolder) -> list[tuple[str, Tensor]]:
+    """Name and samples [stems, time] of each song."""
+    songs = []
+    for track in folder.tracks:
+        stems = [folder.read(track, k, 0, track.frames) for k in range(len(track.files))]
+        whole = (torch.stack(stems) * 2**15).round().clamp(-(2**15), 2**15 - 1)
+        songs.append((track.name, whole.short()))
+    return songs

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -91,8 +92,8 @@ def train(config: Path, output: Path, overrides: tuple[str, ...], init: str | No
     except ValueError as error:
         raise ConfigError(f"{where}: prior_schedule: {error}") from None
 
-    def open_folder() -> StemFolder:
-        return StemFolder(data.train, data.stems, data.sample_rate, data.train_split)
+    def open_folder(skip: Collection[str] = ()) -> StemFolder:
+        return StemFolder(data.train, data.stems, data.sample_rate, data.train_split, skip)
 
     rank = os.environ.get("LOCAL_RANK", "0")  # torchrun's: each process has its own device
     device = f"cuda:{rank}" if torch.cuda.is_available() else "cpu"

@@ -1,6 +1,6 @@
 """Songs in memory: the same samples as in the files, drawn by the generator alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from mgdm_audio.errors import UserError
 from tests.toys import STEMS
 
 RATE, FRAMES = 8000, 300
+Open = Callable[[Collection[str]], StemFolder]
 PLAIN = Augmentation(remix=0, gain=0, polarity=False, equalise=0, loudness=0)
 
 
@@ -46,11 +47,11 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def opened(root: Path) -> Callable[[], StemFolder]:
-    return lambda: StemFolder(root, STEMS, RATE)
+def opened(root: Path) -> Open:
+    return lambda skip: StemFolder(root, STEMS, RATE, skip=skip)
 
 
-def test_segments_are_cut_from_one_place_of_one_song(opened: Callable[[], StemFolder]) -> None:
+def test_segments_are_cut_from_one_place_of_one_song(opened: Open) -> None:
     x = ResidentStems(opened, "cpu").batch(200, 60, PLAIN, generator())
     song, stem, time = decode(x)
     assert torch.equal(song, song[:, :1, :1].expand_as(song))
@@ -63,7 +64,7 @@ def test_segments_are_cut_from_one_place_of_one_song(opened: Callable[[], StemFo
 
 
 def test_a_remix_takes_every_stem_from_a_place_of_its_own(
-    opened: Callable[[], StemFolder],
+    opened: Open,
 ) -> None:
     remix = Augmentation(**{**vars(PLAIN), "remix": 1.0})
     song, stem, time = decode(ResidentStems(opened, "cpu").batch(400, 10, remix, generator()))
@@ -74,7 +75,7 @@ def test_a_remix_takes_every_stem_from_a_place_of_its_own(
     assert float((time[:, 0, 0] == time[:, 1, 0]).float().mean()) < 0.05
 
 
-def test_a_batch_is_a_function_of_its_generator(opened: Callable[[], StemFolder]) -> None:
+def test_a_batch_is_a_function_of_its_generator(opened: Open) -> None:
     songs = ResidentStems(opened, "cpu")
     x = songs.batch(5, 64, Augmentation(), generator(3))
     songs.batch(2, 64, Augmentation(), generator(9))
@@ -82,7 +83,7 @@ def test_a_batch_is_a_function_of_its_generator(opened: Callable[[], StemFolder]
     assert not torch.equal(x, songs.batch(5, 64, Augmentation(), generator(4)))
 
 
-def test_songs_that_appear_are_taken_in_once(root: Path, opened: Callable[[], StemFolder]) -> None:
+def test_songs_that_appear_are_taken_in_once(root: Path, opened: Open) -> None:
     songs = ResidentStems(opened, "cpu")
     before = songs.samples[:, : songs.used].clone()
     put(root, 5, 100)
@@ -101,7 +102,7 @@ def test_songs_that_appear_are_taken_in_once(root: Path, opened: Callable[[], St
     assert 5 not in decode(songs.batch(300, 110, PLAIN, generator()))[0]
 
 
-def test_what_cannot_be_done_is_refused(opened: Callable[[], StemFolder]) -> None:
+def test_what_cannot_be_done_is_refused(opened: Open) -> None:
     songs = ResidentStems(opened, "cpu")
     with pytest.raises(UserError, match="1000 samples"):
         songs.batch(1, 1000, PLAIN, generator())
