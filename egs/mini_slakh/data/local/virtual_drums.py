@@ -10,7 +10,15 @@ from drums import BELL, CLAP, CRASHES, HAT, KICK, OPEN, PEDAL, RIDE, SNARE, SNAR
 from partials import burst, ring
 
 MEMBRANE = np.array([1.0, 1.59, 2.14, 2.30, 2.65, 2.92])  # ideal circular membrane
-LEVELS = {"kick": 0.0, "snare": -2.0, "tom": -2.0, "hat": -14.0, "cymbal": -10.0, "other": -10.0}
+LEVELS = {
+    "kick": 0.0,
+    "snare": -2.0,
+    "tom": -2.0,
+    "hat": -16.0,
+    "ride": -14.0,
+    "cymbal": -9.0,
+    "other": -10.0,
+}
 
 
 class Kit:
@@ -19,7 +27,7 @@ class Kit:
     def __init__(self, rng: random.Random, rate: float):
         self.rate, self.salt = rate, rng.random()
         self.release, self.longest = 0.3, 4.0
-        self.balance = {kind: level + rng.gauss(0, 3) for kind, level in LEVELS.items()}
+        self.balance = {kind: level + rng.gauss(0, 3.5) for kind, level in LEVELS.items()}
         self.electronic = rng.random() < 0.25
         self.metal = rng.uniform(250, 700)
         self.touch = rng.uniform(0.9, 1.8)
@@ -35,8 +43,11 @@ class Kit:
             kind, wave = "tom", self._tom(drum, pitch, velocity, noise)
         elif pitch in (HAT, PEDAL, OPEN):
             kind, wave = "hat", self._hat(drum, pitch, velocity, noise)
-        elif pitch in (RIDE, BELL, 59, *CRASHES):
-            kind, wave = "cymbal", self._cymbal(drum, pitch, velocity, noise)
+        elif pitch in (RIDE, BELL, *CRASHES):
+            kind, wave = (
+                "cymbal" if pitch in CRASHES else "ride",
+                self._cymbal(drum, pitch, velocity, noise),
+            )
         else:
             kind, wave = "other", self._other(drum, pitch, noise)
         loud = math.sqrt(float((wave[: round(0.05 * self.rate)] ** 2).mean())) + 1e-9
@@ -76,7 +87,7 @@ class Kit:
     ) -> np.ndarray:
         size = random.Random(f"{self.salt} toms")
         lowest, spread = size.uniform(60, 110), size.uniform(1.12, 1.28)
-        decay, sweep = size.uniform(3, 12), size.uniform(0.05, 0.6)
+        decay, sweep = size.uniform(2.5, 9), size.uniform(0.05, 0.6)
         tone = lowest * spread ** TOMS[::-1].index(pitch)
         wave = self._swept(tone, sweep, size.uniform(8, 30), decay, 1.2)
         wave = wave + ring(tone * MEMBRANE[1:], decay * np.array([1.5, 2, 2.5, 3, 4]),
@@ -100,7 +111,7 @@ class Kit:
     def _cymbal(
         self, drum: random.Random, pitch: int, velocity: float, noise: np.random.Generator
     ) -> np.ndarray:
-        decay = drum.uniform(1.2, 4) if pitch in (RIDE, BELL, 59) else drum.uniform(0.8, 3)
+        decay = drum.uniform(1.2, 4) if pitch in (RIDE, BELL) else drum.uniform(0.8, 3)
         low, high = drum.uniform(1200, 5000), drum.uniform(7000, 13000)
         metal = drum.uniform(0.3, 1.5)
         wave = self._metal(drum, 3.0, decay, low, high, metal, noise)
