@@ -50,7 +50,8 @@ class Kit:
             )
         else:
             kind, wave = "other", self._other(drum, pitch, noise)
-        loud = math.sqrt(float((wave[: round(0.05 * self.rate)] ** 2).mean())) + 1e-9
+        loud = math.sqrt(float((wave[: round(0.05 * self.rate)] ** 2).mean()))
+        loud = max(loud, float(np.abs(wave).max()) / 4.5)
         level = 10 ** ((self.balance[kind] + drum.gauss(0, 1)) / 20)
         return (wave * (level * velocity**self.touch / loud)).astype(np.float32)
 
