@@ -109,8 +109,8 @@ def find_prior(name_or_dir: str | Path) -> Path:
     if path.is_file():
         raise UserError(f"{path}: is a file; a prior is a directory with {CONFIG} and {WEIGHTS}")
     raise UserError(
-        f"no prior named {str(name_or_dir)!r}{nearest(str(name_or_dir), list_priors())}; "
-        "or give a prior directory"
+        f"no prior named {str(name_or_dir)!r}, nor such a folder"
+        f"{nearest(str(name_or_dir), list_priors())}"
     )
 
 

@@ -4,7 +4,10 @@ import platform
 
 import torch
 
+from mgdm_audio.config import nearest
 from mgdm_audio.errors import UserError
+
+KINDS = ("auto", "cpu", "cuda", "mps")
 
 
 def choose_device(name: str = "auto") -> tuple[torch.device, str]:
@@ -19,6 +22,8 @@ def choose_device(name: str = "auto") -> tuple[torch.device, str]:
         device = torch.device(name)
         torch.zeros(1, device=device).item()  # a meta device has no values
     except (RuntimeError, AssertionError, NotImplementedError) as error:
+        if name.partition(":")[0] not in KINDS:
+            raise UserError(f"device {name!r} is unknown{nearest(name, KINDS)}") from None
         raise UserError(
             f"device {name!r}: {str(error).splitlines()[0]}; use --device auto or cpu"
         ) from None

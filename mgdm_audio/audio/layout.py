@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from string import Formatter
 
+from mgdm_audio.config import nearest
 from mgdm_audio.errors import UserError
 
 DEFAULT_TEMPLATE = "{track}/{stem}"
@@ -67,13 +68,13 @@ def fields_of(template: str) -> list[str]:
         pieces = list(Formatter().parse(template))
     except ValueError as error:
         raise UserError(f"filename {template!r}: {error}") from None
-    known = ", ".join("{" + field + "}" for field in FIELDS)
     names = []
     for _, name, form, conversion in pieces:
         if name is None:  # plain text
             continue
         if name not in FIELDS:
-            raise UserError(f"filename {template!r}: unknown name {{{name}}}; there are {known}")
+            hint = nearest(name, FIELDS)
+            raise UserError(f"filename {template!r}: unknown name {{{name}}}{hint}")
         if form or conversion:
             raise UserError(f"filename {template!r}: {{{name}}} takes no format; write it plainly")
         names.append(name)

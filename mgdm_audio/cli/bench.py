@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mgdm_audio.cli.names import PRIOR
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     metavar="SET=FOLDER",
     help="Folder of true stems for a set, <track>/<stem>.wav, in place of the suite's.",
 )
-@click.option("--prior", metavar="NAME_OR_DIR", help="In place of the suite's.")
+@click.option("--prior", type=PRIOR, help="In place of the suite's.")
 @click.option("--device", help="auto, cpu, cuda, cuda:1, mps; in place of the suite's.")
 @click.option(
     "--shard",
@@ -63,6 +65,10 @@ def bench(
       preset = "mgdm"              # or a .toml file
       overrides = ["gibbs_steps=2"]
       draws = 1
+
+    \b
+    mgdm-audio bench suite.toml -o OUT
+    mgdm-audio bench suite.toml -o OUT --reference test=stems --prior msdm
     """
     from mgdm_audio.audio.benchmark.bench import Bench, Record, Row
     from mgdm_audio.audio.benchmark.bench_table import to_markdown

@@ -121,6 +121,10 @@ def doctor(test: bool) -> None:
     """Check the installation, the device and the bundled priors, and separate 5 seconds.
 
     Exits with 1 if a required part fails.
+
+    \b
+    mgdm-audio doctor
+    mgdm-audio doctor --no-self-test
     """
     failed = 0
     for stage in (packages, devices, priors, *([self_test] if test else [])):

@@ -61,7 +61,12 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="mgdm-audio")
 def main() -> None:
-    """Music source separation with a diffusion prior."""
+    """Music source separation with a diffusion prior.
+
+    \b
+    mgdm-audio separate song.mp3 -o stems --report
+    mgdm-audio separate --help
+    """
 
 
 if __name__ == "__main__":

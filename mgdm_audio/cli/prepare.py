@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mgdm_audio.cli.names import MAPPING
+
 if TYPE_CHECKING:
     from mgdm_audio.audio.preparation.plan import Planner
     from mgdm_audio.audio.preparation.sources import Track
@@ -23,6 +25,10 @@ def prepare() -> None:
     its stems were summed from and what was left out, padded or missing.  The same command goes on
     after a stop: what is there and whole is kept.  A damaged track is named and left out; the exit
     code is 1 then.
+
+    \b
+    mgdm-audio prepare slakh slakh2100_flac_redux -o data
+    mgdm-audio prepare stems musdb18hq --map musdb18 -o data
     """
 
 
@@ -72,6 +78,10 @@ def slakh(source: Path, splits: str, **settings: Any) -> None:
 
     SRC is Slakh2100, slakh2100_flac_redux (its split "omitted" only when named), babyslakh_16k, or
     MSDM's stems made from it.  Needs PyYAML: pip install 'mgdm_audio[data]'.
+
+    \b
+    mgdm-audio prepare slakh slakh2100_flac_redux -o data
+    mgdm-audio prepare slakh slakh2100_flac_redux -o data --splits test --sample-rate 44100
     """
     from mgdm_audio.audio.preparation import slakh
     from mgdm_audio.audio.preparation.sources import find_tracks
@@ -88,7 +98,7 @@ def slakh(source: Path, splits: str, **settings: Any) -> None:
     "--map",
     "name",
     required=True,
-    metavar="NAME_OR_TOML",
+    type=MAPPING,
     help="Which files sum to which stem: musdb18, moisesdb, or a .toml file.",
 )
 def stems(source: Path, splits: str, name: str, **settings: Any) -> None:
@@ -100,6 +110,10 @@ def stems(source: Path, splits: str, name: str, **settings: Any) -> None:
       [stems]
       bass = ["bass"]                   # <track>/bass.wav or .flac
       other = ["other_*", "strings/*"]  # the sum of all that match
+
+    \b
+    mgdm-audio prepare stems musdb18hq --map musdb18 -o data
+    mgdm-audio prepare stems mine --map mine.toml -o data --splits train
     """
     from mgdm_audio.audio.preparation.mapping import load_mapping, planner
     from mgdm_audio.audio.preparation.sources import find_tracks

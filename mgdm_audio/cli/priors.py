@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mgdm_audio.cli.names import PRIOR
+
 if TYPE_CHECKING:
     from mgdm_audio.checkpoint import PriorConfig
 
@@ -15,13 +17,23 @@ CHECK_SAMPLES = 8192  # at least, of the network call that verify makes
 
 @click.group()
 def priors() -> None:
-    """List, show, verify and convert priors."""
+    """List, show, verify and convert priors.
+
+    \b
+    mgdm-audio priors list
+    mgdm-audio priors convert msdm.ckpt -o msdm
+    """
 
 
 @priors.command("list")
 @click.argument("folder", required=False, type=click.Path(path_type=Path))
 def list_(folder: Path | None) -> None:
-    """List the bundled priors, and those in FOLDER if it is given."""
+    """List the bundled priors, and those in FOLDER if it is given.
+
+    \b
+    mgdm-audio priors list
+    mgdm-audio priors list my_priors
+    """
     from mgdm_audio.checkpoint import CONFIG, list_priors, read_config
     from mgdm_audio.errors import UserError
 
@@ -40,9 +52,13 @@ def list_(folder: Path | None) -> None:
 
 
 @priors.command()
-@click.argument("name", metavar="NAME_OR_DIR")
+@click.argument("name", metavar="NAME_OR_DIR", type=PRIOR)
 def show(name: str) -> None:
-    """Show what a prior is; its weights are not opened, see verify."""
+    """Show what a prior is; its weights are not opened, see verify.
+
+    \b
+    mgdm-audio priors show RUN/prior
+    """
     from mgdm_audio.checkpoint import read_config
 
     prior = read_config(name)
@@ -70,12 +86,16 @@ def show(name: str) -> None:
 
 
 @priors.command()
-@click.argument("names", nargs=-1, metavar="[NAME_OR_DIR]...")
+@click.argument("names", nargs=-1, metavar="[NAME_OR_DIR]...", type=PRIOR)
 def verify(names: tuple[str, ...]) -> None:
     """Check priors, by default all that are bundled.
 
     The weights must have the hash that config.json gives, be finite and fit the architecture, and
     the denoiser must turn noise into finite stems.  One line for each; exits with 1 on a fault.
+
+    \b
+    mgdm-audio priors verify
+    mgdm-audio priors verify RUN/prior
     """
     from mgdm_audio.checkpoint import list_priors
     from mgdm_audio.errors import UserError

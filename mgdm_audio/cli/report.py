@@ -26,6 +26,10 @@ def report(folder: Path, reference: Path | None) -> None:
     waveforms, mel spectrograms, confidence and scores, and how they were made.  It is one file,
     needs no network, and may be sent to others.  Its sound is MP3: half an hour over all players,
     the first 6 minutes of a song with four stems, take about 50 MB in stereo.
+
+    \b
+    mgdm-audio report stems/song
+    mgdm-audio report stems --reference true
     """
     from mgdm_audio.audio.report import write_pages
 

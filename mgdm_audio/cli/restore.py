@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from mgdm_audio.cli.names import IMAGE_PRESET
 from mgdm_audio.cli.progress import progress
 
 
@@ -34,7 +35,7 @@ from mgdm_audio.cli.progress import progress
     "--sampler",
     default="mgdm",
     show_default=True,
-    metavar="NAME_OR_TOML",
+    type=IMAGE_PRESET,
     help="Sampler preset for images, or a TOML file.",
 )
 @click.option(
@@ -93,8 +94,10 @@ def restore(
     from mgdm_audio.images.presets import load_image_preset
     from mgdm_audio.images.priors import load_image_prior
     from mgdm_audio.images.restorer import Restorer
+    from mgdm_audio.images.tasks import require_task
 
     require_pillow()
+    require_task(task)
     names = [path.stem for path in inputs]
     for name in names:
         if names.count(name) > 1:

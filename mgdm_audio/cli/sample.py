@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from mgdm_audio.cli.names import PRESET, PRIOR
 from mgdm_audio.cli.progress import progress
 
 
@@ -11,7 +12,7 @@ from mgdm_audio.cli.progress import progress
 @click.option(
     "-o", "--output", required=True, type=click.Path(path_type=Path), help="Output folder."
 )
-@click.option("--prior", metavar="NAME_OR_DIR", help="Bundled prior or prior folder.")
+@click.option("--prior", type=PRIOR, help="Bundled prior or prior folder.")
 @click.option(
     "--given",
     multiple=True,
@@ -31,7 +32,7 @@ from mgdm_audio.cli.progress import progress
 )
 @click.option(
     "--sampler",
-    metavar="NAME_OR_TOML",
+    type=PRESET,
     help="Sampler preset, bundled or a TOML file (default: ancestral; with --given: impute).",
 )
 @click.option(

@@ -61,6 +61,10 @@ def score(
 
     Scores in the cache are not computed again, so that the same command continues what was stopped;
     a changed file or metric is. The cache may be deleted at any time.
+
+    \b
+    mgdm-audio score --reference true --estimate stems
+    mgdm-audio score --reference true --estimate stems --metrics si-sdri,bss -o scores.md --nj 4
     """
     from mgdm_audio.atomic import write_text
     from mgdm_audio.audio.scoring.folders import score_folders

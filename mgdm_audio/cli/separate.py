@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from mgdm_audio.cli.names import PRESET, PRIOR
 from mgdm_audio.cli.progress import progress
 
 
@@ -16,8 +17,8 @@ from mgdm_audio.cli.progress import progress
 @click.option(
     "-o", "--output", required=True, type=click.Path(path_type=Path), help="Output folder."
 )
-@click.option("--prior", metavar="NAME_OR_DIR", help="Bundled prior or prior folder.")
-@click.option("--sampler", metavar="NAME_OR_TOML", help="Sampler preset, bundled or a TOML file.")
+@click.option("--prior", type=PRIOR, help="Bundled prior or prior folder.")
+@click.option("--sampler", type=PRESET, help="Sampler preset, bundled or a TOML file.")
 @click.option(
     "--set",
     "overrides",

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from mgdm_audio.cli.names import PRESET, PRIOR
+
 ADDRESS = "127.0.0.1"
 
 
@@ -18,8 +20,8 @@ ADDRESS = "127.0.0.1"
     show_default=True,
     help="Of the page's address; 0 takes a free one.",
 )
-@click.option("--prior", metavar="NAME_OR_DIR", help="Bundled prior or prior folder.")
-@click.option("--sampler", metavar="NAME_OR_TOML", help="Sampler preset, bundled or a TOML file.")
+@click.option("--prior", type=PRIOR, help="Bundled prior or prior folder.")
+@click.option("--sampler", type=PRESET, help="Sampler preset, bundled or a TOML file.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
 @click.option(
     "--max-megabytes",

@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from mgdm_audio.cli.names import PRIOR
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -54,7 +56,7 @@ class TrainConfig:
     metavar="KEY=VALUE",
     help="Change a key, e.g. schedule.steps=200.",
 )
-@click.option("--init", type=str, help="Start from this prior's weights (name or directory).")
+@click.option("--init", type=PRIOR, help="Start from this prior's weights.")
 def train(config: Path, output: Path, overrides: tuple[str, ...], init: str | None) -> None:
     """Train a prior by denoising score matching.
 
@@ -62,6 +64,10 @@ def train(config: Path, output: Path, overrides: tuple[str, ...], init: str | No
     averaged weights so far, usable at once:  mgdm-audio separate SONG --prior RUN/prior -o OUT.
     The same command resumes a stopped run.  Many devices:  torchrun --nproc-per-node 4 -m
     mgdm_audio.cli.main train CONFIG -o RUN.
+
+    \b
+    mgdm-audio train conf.toml -o RUN
+    mgdm-audio train conf.toml -o SHORT --set schedule.steps=200 --init RUN/prior
     """
     import torch
     from tqdm import tqdm

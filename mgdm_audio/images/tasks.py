@@ -53,8 +53,7 @@ def build_operator(
     are drawn once, here. Raises ``UserError`` for an unknown task or option, or a shape or a value
     that the task cannot take.
     """
-    if name not in TASKS:
-        raise UserError(f"image task {name!r}{nearest(name, TASKS)}")
+    require_task(name)
     task, who = TASKS[name], f"image task {name!r}"
     shape = tuple(event_shape)
     if len(shape) != 3 or min(shape) < 1:
@@ -72,6 +71,12 @@ def build_operator(
         return task(shape, generator, **options)
     except ValueError as error:
         raise UserError(f"{who}: {error}") from error
+
+
+def require_task(name: str) -> None:
+    """UserError, naming the nearest, for what is no task."""
+    if name not in TASKS:
+        raise UserError(f"image task {name!r} is unknown{nearest(name, TASKS)}")
 
 
 def box(shape: Shape, generator: torch.Generator) -> Operator:

@@ -104,7 +104,7 @@ def test_show_the_bundled_prior() -> None:
 def test_an_unknown_prior_names_the_nearest(bundled: Path) -> None:
     result = run("show", "mien")
     assert result.exit_code == 1
-    assert "no prior named 'mien'; did you mean mine?" in result.stderr
+    assert "no prior named 'mien', nor such a folder; did you mean mine?" in result.stderr
 
 
 def test_verify_a_sound_prior(bundled: Path) -> None:

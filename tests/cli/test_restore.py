@@ -172,11 +172,11 @@ def test_a_latent_prior_is_a_prior(restore: Restore) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--task", "sr5"], "image task 'sr5'; did you mean sr4"),
+        (["--task", "sr5"], "image task 'sr5' is unknown; did you mean sr4"),
         (["--task-option", "factor"], "'factor': write an override as key=value"),
         (["--task", "jpeg", "--task-option", "quality=0"], "quality 0: give 1 to 100"),
         (["--task", "blur", "--task-option", "std=wide"], "image task 'blur' with"),
-        (["--sampler", "dsp"], "unknown preset 'dsp'; did you mean dps"),
+        (["--sampler", "dsp"], "no preset 'dsp', nor a .toml file; did you mean dps"),
         (["--set", "num_step=4"], "unknown key 'num_step'; did you mean num_steps"),
         (["--prior", "none"], "none: no such prior for images; give a folder as diffusers"),
         (["--device", "gpu"], "device 'gpu'"),

@@ -321,7 +321,9 @@ def test_a_bad_file_does_not_stop_the_others(separate: Separate) -> None:
             "learning_rate is positive",
         ),
         (["--set", "num_steps"], "key=value"),
-        (["--device", "abacus"], "device 'abacus'"),
+        (["--device", "abacus"], "device 'abacus' is unknown; known: auto, cpu, cuda, mps"),
+        (["--device", "cdua"], "device 'cdua' is unknown; did you mean cuda or cpu?"),
+        (["--prior", "mini-slak"], "nor such a folder; did you mean mini-slakh"),
         (["--device", "cuda:99"], "device 'cuda:99'"),
     ],
 )

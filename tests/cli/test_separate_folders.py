@@ -209,7 +209,7 @@ def test_names_by_a_template(
 @pytest.mark.parametrize(
     ("template", "why"),
     [
-        ("{trak}/{stem}", "unknown name {trak}; there are {track}, {stem}, {sampler}, {sample}"),
+        ("{trak}/{stem}", "unknown name {trak}; did you mean track?"),
         ("{}/{stem}", "unknown name {}"),
         ("{stem.__class__}", "unknown name {stem.__class__}"),
         ("{stem!r}", "{stem} takes no format"),

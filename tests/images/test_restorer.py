@@ -122,7 +122,7 @@ def test_the_report_says_how() -> None:
         ("psld", "sr4", (), {}, "PSLD needs a latent Prior"),
         ("dps", "sr4", ("num_steps=1001",), {}, "sampler dps: 1001 steps: this schedule takes"),
         ("dps", "sr4", ("num_steps=9", "step_size=1e38"), {}, "sampler dps diverged"),
-        ("dps", "sr5", (), {}, "image task 'sr5'; did you mean sr"),
+        ("dps", "sr5", (), {}, "image task 'sr5' is unknown; did you mean sr"),
         ("dps", "blur", (), {"sd": 3}, "option 'sd'"),
         ("dps", "blur", (), {"std": "wide"}, "image task 'blur' with {'std': 'wide'}: "),
         ("dps", "nonlinear_blur", (), {"network": "mine"}, "image task 'nonlinear_blur' with"),

@@ -218,7 +218,7 @@ def test_a_learned_blur_sees_unit_range_and_one_code() -> None:
 @pytest.mark.parametrize(
     ("name", "shape", "options", "message"),
     [
-        ("sr8", SHAPE, {}, "image task 'sr8'; did you mean"),
+        ("sr8", SHAPE, {}, "image task 'sr8' is unknown; did you mean"),
         ("sr4", SHAPE, {"scale": 3}, "option 'scale'; known: factor"),
         ("denoising", SHAPE, {"std": 1.0}, "option 'std': it takes none"),
         ("sr4", (3, 30, 32), {}, "image task 'sr4': size .30, 32.: give multiples of the factor 4"),

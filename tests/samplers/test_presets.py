@@ -42,7 +42,7 @@ def test_a_preset_may_be_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "overrides", "says"),
     [
-        ("mgmd", [], "unknown preset 'mgmd'; did you mean mgdm"),
+        ("mgmd", [], "no preset 'mgmd', nor a .toml file; did you mean mgdm"),
         ("absent.toml", [], "absent.toml: cannot be read"),
         ("mgdm", ["gibs_steps=2"], "mgdm: options: unknown key 'gibs_steps'; did you mean gibbs"),
         ("mgdm", ["eta=fast"], "mgdm: options: eta: 'fast' is not a number"),

@@ -61,7 +61,7 @@ def load_mapping(name: str) -> Mapping:
         with resources.as_file(resources.files(__package__) / "mappings") as folder:
             return from_mapping(Mapping, load_toml(folder / f"{name}.toml"), name)
     if Path(name).suffix != ".toml":
-        raise UserError(f"no mapping named {name!r}{nearest(name, bundled())}; or a .toml file")
+        raise UserError(f"no mapping {name!r}, nor a .toml file{nearest(name, bundled())}")
     return from_mapping(Mapping, load_toml(name), name)
 
 

@@ -32,5 +32,5 @@ def load_image_preset(name_or_path: str | Path, task: str, overrides: Sequence[s
         return load_preset(FOLDER / f"{name}.toml", [*of_task, *overrides])
     if not name.endswith(".toml") and name not in list_presets():
         known = {*list_image_presets(), *list_presets()}
-        raise ConfigError(f"unknown preset '{name}'{nearest(name, known)}, or a .toml file")
+        raise ConfigError(f"no preset '{name}', nor a .toml file{nearest(name, known)}")
     return load_preset(name_or_path, overrides)

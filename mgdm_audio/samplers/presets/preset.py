@@ -69,7 +69,5 @@ def _find(name: str) -> Path:
     if name.endswith(".toml"):
         return Path(name)
     if name not in list_presets():
-        raise ConfigError(
-            f"unknown preset '{name}'{nearest(name, list_presets())}, or a .toml file"
-        )
+        raise ConfigError(f"no preset '{name}', nor a .toml file{nearest(name, list_presets())}")
     return FOLDER / f"{name}.toml"

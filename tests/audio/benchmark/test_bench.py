@@ -416,7 +416,11 @@ def test_an_empty_suite_names_what_is_missing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("systems", "reference", "says"),
     [
-        ((System("wienr"),), None, "system 'wienr': unknown preset 'wienr'; did you mean wiener"),
+        (
+            (System("wienr"),),
+            None,
+            "no preset 'wienr', nor a .toml file; did you mean wiener",
+        ),
         ((replace(WIENER, overrides=("steps=2",)),), None, "system 'quick': wiener: options"),
         ((System("x", "no.toml"),), None, "no.toml: cannot be read"),
         ((WIENER,), "missing", "set 'test': missing: is missing"),

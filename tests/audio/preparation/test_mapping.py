@@ -120,7 +120,9 @@ def test_names_are_those_of_the_package_or_files(tmp_path: Path) -> None:
     assert bundled() == ("moisesdb", "musdb18")
     for name in bundled():
         load_mapping(name)
-    with pytest.raises(UserError, match="no mapping named 'musdb'; did you mean musdb18"):
+    with pytest.raises(
+        UserError, match=r"no mapping 'musdb', nor a .toml file; did you mean musdb18"
+    ):
         load_mapping("musdb")
     with pytest.raises(UserError, match="cannot be read"):
         load_mapping(str(tmp_path / "none.toml"))
