@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterator
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -41,13 +41,18 @@ def decode(path: Path, refusal: str) -> Iterator[tuple[np.ndarray, int, str]]:
             stream = container.streams.audio[0]
             planar = av.AudioResampler(format="fltp", rate=stream.rate)
             rate, codec = stream.rate, stream.codec_context.name.upper()
-            for frame in chain(container.decode(stream), [None]):  # None: the end
+            exact = container.format.name.startswith(("mov", "flac"))  # elsewhere it is a guess
+            # None: the end, which empties the resampler.
+            for frame, following in pairwise(chain(container.decode(stream), [None, None])):
                 for piece in planar.resample(frame):
                     samples = piece.to_ndarray()
+                    if exact and following is None and frame is not None and frame.duration:
+                        # The encoder filled up the last one; the file says how much is sound.
+                        sound = round(frame.duration * frame.time_base * rate)
+                        samples = samples[:, :sound]
                     frames += samples.shape[1]
                     yield samples, rate, codec
             promised = 0.0
-            exact = container.format.name.startswith(("mov", "flac"))  # elsewhere it is a guess
             if exact and stream.duration is not None and stream.time_base is not None:
                 promised = float(stream.duration * stream.time_base)
     except (av.FFmpegError, OSError) as error:

@@ -106,7 +106,7 @@ def encode(path: Path, form: str, codec: str) -> None:
         stream = container.add_stream(codec, rate=RATE, layout="stereo")
         stream.bit_rate = 128_000
         frame = av.AudioFrame.from_ndarray(tone().numpy().copy(), format="fltp", layout="stereo")
-        frame.sample_rate = RATE
+        frame.sample_rate, frame.pts = RATE, 0  # else the file does not say where the sound begins
         for piece in (frame, None):
             container.mux(stream.encode(piece))
 
@@ -120,8 +120,9 @@ def test_what_libsndfile_lacks_is_read_through_ffmpeg(
     encode(tmp_path / "a.wav", form, codec)
     audio = read(tmp_path / "a.wav")
     assert (audio.sample_rate, audio.subtype) == (RATE, codec.upper())
-    # Up to two codec frames of 2048 are added or lost at the ends.
-    assert abs(audio.samples.shape[1] - tone().shape[1]) <= 4096
+    # Up to two codec frames of 2048 are added or lost at the ends; mp4 alone says where they are.
+    surplus = 0 if form == "mp4" else 4096
+    assert abs(audio.samples.shape[1] - tone().shape[1]) <= surplus
     assert audio.samples[:, RATE : 2 * RATE].square().mean() == pytest.approx(0.125, rel=0.05)
 
 
