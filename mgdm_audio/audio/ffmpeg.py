@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Iterator
 from itertools import chain, pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -46,10 +47,8 @@ def decode(path: Path, refusal: str) -> Iterator[tuple[np.ndarray, int, str]]:
             for frame, following in pairwise(chain(container.decode(stream), [None, None])):
                 for piece in planar.resample(frame):
                     samples = piece.to_ndarray()
-                    if exact and following is None and frame is not None and frame.duration:
-                        # The encoder filled up the last one; the file says how much is sound.
-                        sound = round(frame.duration * frame.time_base * rate)
-                        samples = samples[:, :sound]
+                    if exact and following is None and frame is not None:
+                        samples = samples[:, : _sound_in(frame, rate)]
                     frames += samples.shape[1]
                     yield samples, rate, codec
             promised = 0.0
@@ -61,6 +60,13 @@ def decode(path: Path, refusal: str) -> Iterator[tuple[np.ndarray, int, str]]:
             "check that it is a sound file and whole"
         ) from None
     check_whole(path, frames / rate, promised)
+
+
+def _sound_in(frame: Any, rate: int) -> int | None:
+    """How many samples of a last frame, which the encoder filled up, are sound; None: all."""
+    if not frame.duration or frame.time_base is None:
+        return None
+    return round(frame.duration * frame.time_base * rate)
 
 
 def check_whole(path: Path, seconds: float, promised: float) -> None:

@@ -105,7 +105,7 @@ def test_a_failed_row_is_the_exit_code_and_not_the_end(suite: Path) -> None:
         (["--reference", "real"], "--reference 'real': write SET=FOLDER, say test=stems"),
         (["--reference", "real=/no where"], "set 'real': /no where: is missing"),
         (["--prior", "mini"], "no prior named 'mini'"),
-        (["--device", "gpu"], "device 'gpu': "),
+        (["--device", "gpu"], "device 'gpu' is unknown"),
         (["-o", "/dev/null/x"], "/dev/null/x: cannot be written"),
     ],
 )
