@@ -12,7 +12,9 @@ from sf2_preset import KEYS, VELOCITIES, Preset, Zone, bounds, set_bounds
 
 # generators: (number, value where a zone does not set it)
 CUTOFF, RESONANCE = (8, 13500), (9, 0)  # cents; centibels
-ATTACK, DECAY, SUSTAIN, RELEASE = (34, -12000), (36, -12000), (37, 0), (38, -12000)  # timecents
+ATTACK, HOLD, DECAY = (34, -12000), (35, -12000), (36, -12000)  # of the level; timecents
+SUSTAIN, RELEASE = (37, 0), (38, -12000)  # centibels down; timecents
+OPENING, OPENING_DECAY, OPENING_END = (11, 0), (28, -12000), (29, 0)  # cents; timecents; 0.1 %
 ATTENUATION, COARSE, FINE = (48, 0), (51, 0), (52, 0)  # centibels; semitones; cents
 VIBRATO, VIBRATO_DELAY, VIBRATO_RATE = (6, 0), (23, -12000), (24, 0)  # cents; timecents; cents
 HEARD_CB = 2.5  # midirenderer attenuates by 0.4 of what is written
@@ -22,7 +24,8 @@ def vary(font: bytes, program: int, bank: int, rng: random.Random) -> bytes:
     """A font that has only the preset (program, bank) of `font`, varied by draws from `rng` alone.
 
     Tuned presets: notes come from samples up to 4 semitones away (a formant shift), from other
-    velocity layers, through a lower or resonant filter, with other envelopes, tuning and vibrato.
+    velocity layers, through a lower, resonant, closing or touch-sensitive filter, with other
+    envelopes, tuning and vibrato.
     Bank 128: each key has its own tuning, level, decay and filter. ValueError if `font` is not SF2.
     """
     preset = sf2_preset.read(font, program, bank)
@@ -50,6 +53,11 @@ def vary(font: bytes, program: int, bank: int, rng: random.Random) -> bytes:
         _shift(preset.zones, VELOCITIES, step)
         _shift(zones, VELOCITIES, step)
     _vary_filter(zones, rng, floor=9600 if bank == 128 else 8400)
+    if bank != 128 and rng.random() < 0.2:
+        _open_when_struck(zones, rng)
+    if rng.random() < 0.35:
+        wide = rng.uniform(500, 2400)
+        preset.instruments = [_duller_when_soft(some, wide) for some in preset.instruments]
     return sf2_preset.write(preset, program, bank)
 
 
@@ -67,12 +75,14 @@ def _shift(zones: list[Zone], generator: int, step: int) -> None:
 def _vary_envelope(zones: list[Zone], rng: random.Random) -> None:
     """Timecents: 1200 is a factor of two. Decay and sustain are set where draws say so."""
     attack = rng.uniform(-9500, -5800) if rng.random() < 0.25 else -12000
-    decay = 1200 * rng.uniform(1.0, 4.3) if rng.random() < 0.35 else None  # 2 to 20 s for 100 dB
+    decay = 1200 * rng.uniform(1.8, 4.3) if rng.random() < 0.35 else None  # 3.5 to 20 s for 100 dB
     slower, release = rng.uniform(-1000, 1000), rng.uniform(-1500, 1200)
     for zone in zones:
         zone[ATTACK[0]] = round(max(zone.get(*ATTACK), attack))
-        if decay is not None and zone.get(*SUSTAIN) < 300:
-            zone[DECAY[0]], zone[SUSTAIN[0]] = round(decay), 1000
+        if decay is not None:
+            natural = zone.get(*DECAY) if zone.get(*SUSTAIN) >= 300 else decay
+            zone[HOLD[0]], zone[SUSTAIN[0]] = -12000, 1000
+            zone[DECAY[0]] = round(min(natural, decay) if natural > 0 else decay)
         elif zone.get(*DECAY) > -6000:
             _add(zone, DECAY, slower)
         zone[RELEASE[0]] = round(min(1900, max(-4800, zone.get(*RELEASE) + release)))
@@ -86,6 +96,32 @@ def _vary_filter(zones: list[Zone], rng: random.Random, floor: int) -> None:
             cutoff = zone.get(*CUTOFF)
             zone[CUTOFF[0]] = round(min(13500, max(min(cutoff, floor), cutoff + lower)))
             zone[RESONANCE[0]] = round(max(0, zone.get(*RESONANCE) + resonance))
+
+
+def _open_when_struck(zones: list[Zone], rng: random.Random) -> None:
+    """A filter that closes as the note sounds: an envelope of the cut-off."""
+    wide, time, low = rng.uniform(1200, 3600), rng.uniform(-1500, 1800), rng.uniform(0, 800)
+    for zone in zones:
+        if zone.get(*OPENING) == 0:
+            zone[CUTOFF[0]] = round(max(8400, zone.get(*CUTOFF) - wide - low))
+            zone[OPENING[0]], zone[OPENING_DECAY[0]] = round(wide), round(time)
+            zone[OPENING_END[0]] = 1000
+
+
+def _duller_when_soft(zones: list[Zone], wide: float) -> list[Zone]:
+    """Zones for all velocities split in three, the softer ones with a lower cut-off (cents)."""
+    split = []
+    for zone in zones:
+        if bounds(zone, VELOCITIES) != (0, 127):
+            split.append(zone)
+            continue
+        for low, high, closed in ((0, 63, 1.0), (64, 95, 0.4), (96, 127, 0.0)):
+            layer = dict(zone)
+            set_bounds(layer, VELOCITIES, low, high)
+            cutoff = layer.get(*CUTOFF)
+            layer[CUTOFF[0]] = round(max(min(cutoff, 8400), min(cutoff, 12000) - closed * wide))
+            split.append(layer)
+    return split
 
 
 def _vary_drums(preset: Preset, rng: random.Random) -> None:

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import numpy as np
 from midi import without_overlap
+from scipy.signal import butter, sosfilt
 from score import Note, Part
 from virtual_bass import SynthBass
 from virtual_drums import Kit
@@ -25,6 +26,9 @@ PLUCKED = {  # General MIDI program -> kinds of strings to draw from
     32: ("upright",), 33: ("finger", "finger", "pick"), 34: ("pick",), 35: ("fretless",),
     36: ("slap",), 37: ("slap",),
 }  # fmt: skip
+
+
+LOW_CUT = 22.0  # Hz
 
 
 class Instrument(Protocol):
@@ -80,7 +84,8 @@ def render(part: Part, length: int, rate: float, rng: random.Random) -> np.ndarr
                 wave[stop : stop + len(fade)] *= fade[: max(0, len(wave) - stop)]
                 wave[stop + len(fade) :] = 0
             out[first : first + len(wave)] += wave
-    return out[:length]
+    low_cut = butter(2, LOW_CUT, "highpass", fs=rate, output="sos")
+    return sosfilt(low_cut, out[:length]).astype(np.float32)
 
 
 def _held(part: Part, seconds: float) -> list[tuple[Note, float]]:

@@ -35,7 +35,7 @@ class SynthBass:
             frequencies = np.concatenate([frequencies, frequencies * 2 ** (self.detune / 1200)])
             shape = np.concatenate([shape, 0.7 * shape])
         frequencies = np.concatenate([frequencies, [fundamental / 2]])
-        shape = np.concatenate([shape, [0.5 * self.sub]])
+        shape = np.concatenate([shape, [0.5 * self.sub if fundamental > 60 else 0.0]])
         time = np.arange(-(-length // BLOCK) + 1) * BLOCK / self.rate
         octaves = self.sweep * (0.3 + 0.7 * velocity**self.touch) * np.exp(-self.close * time)
         ratio = frequencies / (self.cutoff * 2**octaves)[:, None]
