@@ -40,6 +40,8 @@ def decode(path: Path, refusal: str) -> Iterator[tuple[np.ndarray, int, str]]:
             if not container.streams.audio:
                 raise UserError(f"{path}: holds no sound ({container.format.name} without audio)")
             stream = container.streams.audio[0]
+            if not stream.rate:  # FFmpeg guesses a format for almost anything
+                raise UserError(f"{path}: is no sound file ({refusal})")
             planar = av.AudioResampler(format="fltp", rate=stream.rate)
             rate, codec = stream.rate, stream.codec_context.name.upper()
             exact = container.format.name.startswith(("mov", "flac"))  # elsewhere it is a guess

@@ -80,9 +80,10 @@ def read_blocks(path: str | Path) -> Iterator[Audio]:
 
 def _decode(path: Path, descriptor: int) -> Iterator[tuple[np.ndarray, int, str]]:
     """Blocks [channel, time], each with the sample rate and the subtype."""
-    frames, refusal = 0, ""
+    frames, rate, refusal, checked = 0, 1, "", False
     try:
         with soundfile.SoundFile(descriptor, closefd=False) as file:
+            checked = file.format == "FLAC"  # its checksums tell damage, which FFmpeg would conceal
             rate, promised = file.samplerate, file.frames / file.samplerate
             # By blocks: a damaged header may promise more frames than there is memory.
             while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
@@ -90,7 +91,7 @@ def _decode(path: Path, descriptor: int) -> Iterator[tuple[np.ndarray, int, str]
                 yield np.ascontiguousarray(block.T), rate, file.subtype
     except soundfile.LibsndfileError as error:
         refusal = error.error_string.rstrip(".")
-        if frames:
+        if frames or checked:
             raise UserError(
                 f"{path}: damaged after {frames / rate:.1f} s ({refusal}); fetch it again"
             ) from None

@@ -141,7 +141,8 @@ def _run(
         def show(outcome: Outcome) -> None:
             if outcome.state == "failed":
                 track = outcome.track
-                tqdm.write(f"{track.split}/{track.name}: {outcome.error}", file=sys.stderr)
+                line = f"{track.split}/{track.name}: {outcome.error}"
+                tqdm.write(" ".join(line.split()), file=sys.stderr)
             bar.update()
 
         outcomes = prepare(tracks, out, planner, Options(form, sample_rate), nj, show)

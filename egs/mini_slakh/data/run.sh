@@ -7,8 +7,8 @@ cd "$(dirname "$0")"
 stage=0 stop_stage=2 nj=2 out=out seconds=60 python=${PYTHON:-python}
 train=300 validation=12 test=12
 while (($#)); do
-    name=${1#--}
-    case $1 in
+    name=${1#--} name=${name//-/_}
+    case ${1%%[!-]*}$name in
         --stage | --stop_stage | --nj | --out | --seconds | --train | --validation | --test | --python) ;;
         *) echo "error: unknown option $1 (see $0)" >&2 && exit 2 ;;
     esac

@@ -6,6 +6,7 @@ are ``<track>/{bass,drums,guitar,piano}.wav``.
 """
 
 from pathlib import Path
+from reprlib import repr
 from typing import Any
 
 from mgdm_audio.audio.preparation import mapping
@@ -33,13 +34,13 @@ def plan(track: Path) -> Plan:
     metadata = _load(track / METADATA)
     found, decisions = find_audio(track, FOLDER)
     if metadata.get("audio_dir", FOLDER) != FOLDER:
-        why = f"audio_dir is {metadata['audio_dir']!r}, the audio is in {FOLDER}"
+        why = f"audio_dir is {repr(metadata['audio_dir'])}, the audio is in {FOLDER}"
         decisions.append(Decision(METADATA, "ignored", why))
     stems: dict[str, list[Source]] = {stem: [] for stem in STEMS}
     for name, entry in metadata["stems"].items():
         path = found.pop(f"{FOLDER}/{name}", None)
         of = path or f"{FOLDER}/{name}"
-        if not entry.get("audio_rendered", True):
+        if not _flag(entry, "audio_rendered", True, f"{track / METADATA}: {name}"):
             decisions.append(Decision(of, "unrendered", "audio_rendered is false"))
             continue
         stem, program = _stem(entry, f"{track / METADATA}: {name}")
@@ -69,10 +70,19 @@ def _stem(entry: dict[str, Any], where: str) -> tuple[str | None, int]:
     """(stem, program); a drum kit is one whatever its program."""
     program = entry.get("program_num")
     if type(program) is not int:
-        raise UserError(f"{where}: program_num is {program!r}, not a whole number; fetch it again")
-    if entry.get("is_drum"):
+        raise UserError(
+            f"{where}: program_num is {repr(program)}, not a whole number; fetch it again"
+        )
+    if _flag(entry, "is_drum", False, where):
         return "drums", program
     return next((stem for stem, own in PROGRAMS.items() if program in own), None), program
+
+
+def _flag(entry: dict[str, Any], key: str, default: bool, where: str) -> bool:
+    value = entry.get(key, default)
+    if not isinstance(value, bool):
+        raise UserError(f"{where}: {key} is {repr(value)}, neither true nor false; fetch it again")
+    return value
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -80,11 +90,18 @@ def _load(path: Path) -> dict[str, Any]:
     require_yaml()
     import yaml
 
+    class Plain(yaml.SafeLoader):  # type: ignore[misc]
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.AliasEvent):
+                # They make gigabytes of a few lines, and no track of Slakh has any.
+                raise yaml.YAMLError("an alias")
+            return super().compose_node(parent, index)
+
     data = read_description(path)
     try:
-        metadata = yaml.safe_load(data)
+        metadata = yaml.load(data, Plain)
     except (yaml.YAMLError, ValueError, TypeError, RecursionError):
-        raise UserError(f"{path}: is damaged, no YAML; fetch it again") from None
+        raise UserError(f"{path}: is damaged, no plain YAML; fetch it again") from None
     stems = metadata.get("stems") if isinstance(metadata, dict) else None
     if not isinstance(stems, dict) or not stems:
         raise UserError(f"{path}: has no table of stems; fetch it again")

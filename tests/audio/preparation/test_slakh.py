@@ -81,7 +81,8 @@ def refusal(track: Path) -> str:
     [
         ("stems: {S00: [unclosed", "is damaged"),
         ("a: &a [*a]\nb: 2020-99-99", "is damaged"),  # a date that does not exist: ValueError
-        ("[" * 1000, "is damaged"),  # deeper than Python recurses
+        ("a: &a 1\nb: {<<: [*a, *a]}", "is damaged"),  # aliases: exponentially long, if nested
+        ("[" * 100_000, "is damaged"),  # deeper than Python recurses
         ("!!python/object/apply:os.getcwd []", "is damaged"),  # safe YAML makes no objects
         ("\x00", "is damaged"),
         ("", "has no table of stems"),
@@ -92,6 +93,8 @@ def refusal(track: Path) -> str:
         ("stems: {../../S00: {program_num: 0}}", "'../../S00' is no entry of a stem"),
         ("stems: {S00: {}}", "program_num is None"),
         ("stems: {S00: {program_num: '33'}}", "program_num is '33'"),
+        ("stems: {S00: {program_num: 33, is_drum: 'no'}}", "is_drum is 'no', neither"),
+        ("stems: {S00: {audio_rendered: 1}}", "audio_rendered is 1, neither"),
         ("stems: {S00: {program_num: 48}}", "no rendered file of bass, drums, guitar, piano"),
         ("#" * (LARGEST + 1), f"larger than {LARGEST} bytes"),
     ],
