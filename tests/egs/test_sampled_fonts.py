@@ -253,3 +253,23 @@ def test_a_font_is_built_from_a_package_and_another_version_is_refused(
     with pytest.raises(SystemExit, match=r"tones\.tgz: another file"):
         build_fonts.main(arguments)
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_recording_is_found_after_gain_trimming_and_resampling(local: Any) -> None:
+    """The correlation of different windows of 2,205 samples of noise deviates from 0
+    by 1 / sqrt(2205) = 0.02, so the greatest of 60 times 8,820 stays under 6 deviations = 0.13. The
+    copy lost its first 0.2 s and is at 3/2 of the rate; the resampling there and back costs some
+    of the top of its band."""
+    overlap, resample = local("overlap"), local("recordings").resample
+    rng, torch = np.random.default_rng(0), import_module("torch")
+    rate = overlap.RATE
+    noises = [rng.normal(0, 8000, rate) for _ in range(60)]
+    references = overlap.References(
+        [(str(k), overlap.prepare(noise, rate)) for k, noise in enumerate(noises)]
+    )
+    copy = resample(torch.from_numpy(noises[7][rate // 5 :]).float(), 2, 3).numpy() * 0.2
+    score, name = references.best(overlap.prepare(copy, rate * 3 // 2))
+    assert name == "7"
+    assert score > 0.9
+    assert references.best(overlap.prepare(rng.normal(0, 8000, rate), rate))[0] < 0.13
+    assert references.best(np.zeros(10, np.float32))[0] == 0

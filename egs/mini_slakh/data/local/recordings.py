@@ -112,11 +112,13 @@ def kit(hits: dict[int, list[Path]], seconds: float, layers: int) -> list[sf2.Zo
     soft to loud."""
     zones: list[sf2.Zone] = []
     for key, paths in hits.items():
-        waves = sorted((load(path, seconds) for path in paths), key=loudness)
-        kept = [waves[-1 - k * len(waves) // layers] for k in range(min(layers, len(waves)))][::-1]
+        loaded = [(load(path, seconds), path.stem) for path in paths]
+        loaded.sort(key=lambda wave_and_name: loudness(wave_and_name[0]))
+        count = min(layers, len(loaded))
+        kept = [loaded[-1 - k * len(loaded) // count] for k in range(count)][::-1]
         target = KICK_LEVEL * 10 ** (_balance(key) / 20)
-        for k, (wave, span) in enumerate(zip(kept, _split(len(kept)), strict=True)):
-            sample = sf2.Sample(f"drum {key} {k}", _int16(_scaled(wave, target)), RATE, key)
+        for (wave, name), span in zip(kept, _split(count), strict=True):
+            sample = sf2.Sample(f"{key} {name}", _int16(_scaled(wave, target)), RATE, key)
             zones.append(sf2.Zone(sample, (key, key), span, hit(key)))
     return zones
 
