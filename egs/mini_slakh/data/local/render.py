@@ -99,7 +99,7 @@ def _render(
     wave, rate = soundfile.read(
         BytesIO(midirenderer.render_wave_from(preset, data)), dtype="float32"
     )
-    return player.finish(part, tape.play(wave.mean(axis=1), rate))
+    return player.finish(part, tape.play((wave[:, 0] + wave[:, 1]) / 2, rate))
 
 
 def _write_stems(track: Path, song: Song, parts: list[np.ndarray]) -> None:
