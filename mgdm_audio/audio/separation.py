@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,11 @@ RECORD, UNCERTAINTY = "separation.json", "uncertainty.json"  # as Layout names t
 _BLOCK = 2**18  # samples written at a time
 
 
-@dataclass(frozen=True)
-class Separation:
+@dataclass(frozen=True, eq=False)
+class Separation(Mapping[str, Tensor]):
     """Stems of one mixture, each the mean of posterior draws, and how they were made.
+
+    A mapping of names to ``stems``: ``result["bass"]``.
 
     ``stems``: name -> [channel, time] float32 at ``sample_rate`` Hz, as many samples as the
     mixture; they sum to ``mixture``. ``report`` is ready for JSON.
@@ -44,6 +46,15 @@ class Separation:
     std: dict[str, Tensor] | None
     std_hop: float  # seconds
     draws: Tensor | None = None
+
+    def __getitem__(self, stem: str) -> Tensor:
+        return self.stems[stem]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.stems)
+
+    def __len__(self) -> int:
+        return len(self.stems)
 
     @property
     def confidence_db(self) -> dict[str, float | None] | None:

@@ -47,6 +47,8 @@ def packages() -> Iterator[Check]:
         "install ffmpeg and ffprobe on the PATH",
     )
     yield _package("av", False, "for m4a, aac, wma", "pip install 'mgdm_audio[formats]'")
+    for name in ("starlette", "uvicorn"):
+        yield _package(name, False, "for serve", "pip install 'mgdm_audio[serve]'")
     for name in ("accelerate", "tensorboard"):
         yield _package(name, False, "for training", "pip install 'mgdm_audio[train]'")
 

@@ -1,0 +1,184 @@
+"""README.md does what it says: its examples run, its commands parse, its files are there."""
+
+import re
+import shlex
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import click
+import pytest
+import soundfile
+import torch
+from click.testing import CliRunner
+
+from mgdm_audio.audio.io import read, write
+from mgdm_audio.checkpoint import ARCHITECTURES, load_prior
+from mgdm_audio.cli.main import main
+from mgdm_audio.diffusion import GaussianDenoiser, NoiseSchedule, Prior
+from mgdm_audio.measurement import GaussianLikelihood, MixtureSum
+from mgdm_audio.rng import generator_for, randn
+from mgdm_audio.samplers import SAMPLERS
+from tests.cli.test_help import loaded
+from tests.conversion.public import hyper_parameters, make, owned
+from tests.conversion.public import write as write_checkpoint
+from tests.measurement import test_operators
+from tests.samplers import test_samplers
+from tests.toys import STEMS, song
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "README.md").read_text()
+EXAMPLES = dict(re.findall(r"<!-- example: (\S+) -->\n```\w+\n(.*?)```", TEXT, re.DOTALL))
+RATE = 22050
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with song.mp3, in which the example runs; what it registers is forgotten after."""
+    soundfile.write(tmp_path / "song.mp3", song(1, 2, RATE, RATE).T.numpy(), RATE, format="MP3")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    for table in (SAMPLERS, ARCHITECTURES):
+        for name in [*table, "replacement", "coloured"]:
+            monkeypatch.setitem(table, name, table.get(name))  # type: ignore[arg-type]
+    return tmp_path
+
+
+def run(name: str) -> dict[str, Any]:
+    """The variables that a Python example leaves."""
+    namespace: dict[str, Any] = {"__name__": "example"}
+    exec(compile(EXAMPLES[name], f"README.md: {name}", "exec", dont_inherit=True), namespace)
+    return namespace
+
+
+def type_in(name: str, **options: list[str]) -> None:
+    """The lines of a shell example, each with more options by its verb, to be quick."""
+    for line in EXAMPLES[name].splitlines():
+        _, *words = shlex.split(line, comments=True)
+        result = CliRunner().invoke(main, [*words, *options.get(words[0], [])])
+        assert result.exit_code == 0, f"{line}: {result.output}"
+
+
+def test_python_in_three_lines(here: Path) -> None:
+    stems = run("python")["stems"]
+    mixture = read("song.mp3").samples
+    assert tuple(stems) == STEMS
+    # Sums of four float32 stems, each rounded in several steps.
+    assert (sum(stems.values()) - mixture).abs().max() < 1e-6
+    stems.save("out/song")
+    assert (here / "out/song/separation.json").is_file()
+
+
+def test_tensors_and_progress(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = run("tensors")
+    *shares, shapes = capsys.readouterr().out.splitlines()
+    assert shares[-1] == "100%"
+    assert shapes == str(dict.fromkeys(STEMS, (2, 44100)))
+    assert (sum(found["stems"].values()) - found["samples"]).abs().max() < 1e-6
+
+
+def test_msdm_s_weights(here: Path) -> None:
+    public: ModuleType = pytest.importorskip("audio_diffusion_pytorch")
+    write_checkpoint(here / "msdm.ckpt", owned(make(public)), hyper_parameters(public))
+    few = ["--set", "num_steps=4", "--set", "gibbs_steps=1", "--set", "denoise_steps=2"]
+    type_in("msdm", separate=few)
+    assert {path.stem for path in (here / "stems/song").glob("*.wav")} == set(STEMS)
+
+
+def test_training_on_one_s_own_stems(here: Path) -> None:
+    pytest.importorskip("accelerate")
+    for number, name in enumerate(("train/a", "train/b", "validation/c")):
+        (folder := here / "mine" / name).mkdir(parents=True)
+        for stem, wave in zip(STEMS, song(number, 4, 3000, RATE), strict=True):
+            write(folder / f"{stem}.wav", wave[None], RATE)
+    (here / "conf.toml").write_text(EXAMPLES["conf.toml"])
+    small = ["data.segment=512", "data.validation_segments=2", "model.bins=64", "training.batch=2"]
+    small += ["model.channels=[16, 32]", "model.blocks=[1, 1]", "schedule.steps=2"]
+    small += ["schedule.warmup=1", "schedule.decay=1"]
+    words = [word for setting in small for word in ("--set", setting)]
+    state = torch.get_rng_state()
+    type_in("train", train=words, separate=["--samples", "1"])
+    torch.set_rng_state(state)
+    assert load_prior("RUN/prior").config["step"] == 2
+    assert {path.stem for path in (here / "stems/song").glob("*.wav")} == set(STEMS)
+
+
+def test_a_sampler(here: Path) -> None:
+    found = run("sampler")
+    assert found["stems"].report["options"] == {"num_steps": 10}
+    assert found["stems"].report["draws"] == 2
+    # What is shared by all samplers, on the prior of their tests.
+    sampler = found["Replacement"](num_steps=5)
+    denoiser = GaussianDenoiser(0.01 * torch.eye(32, dtype=torch.float64))
+    prior = Prior(denoiser, NoiseSchedule.karras(), (4, 8))
+    operator = MixtureSum(4)
+    y = 0.2 * randn((3, 1, 8), generator=generator_for(1), dtype=torch.float64)
+    likelihood = GaussianLikelihood(operator, y, 1e-2)
+    for dtype in (torch.float32, torch.float64):
+        test_samplers.test_shape_type_and_finiteness(sampler, prior, likelihood, dtype)
+    test_samplers.test_the_generator_decides_and_nothing_else(sampler, prior, likelihood)
+    test_samplers.test_an_item_does_not_depend_on_its_batch(sampler, prior, likelihood)
+    test_samplers.test_what_it_is_given_stays_as_it_was(sampler, prior, likelihood)
+    drawn = sampler.sample(prior, likelihood, generator=generator_for(0))
+    torch.testing.assert_close(operator(drawn), y, rtol=0, atol=1e-12)  # its last estimate fits
+
+
+def test_an_operator(here: Path) -> None:
+    found = run("operator")
+    assert found["drawn"].shape == (1, 4, 2**14)
+    residual = found["likelihood"].residual(found["drawn"])
+    assert residual.abs().max() < 0.1 * found["likelihood"].y.abs().max()
+    echo = found["Echo"](2, 0.5)
+    test_operators.test_the_adjoint(echo, torch.float64, 1e-12)
+    test_operators.test_the_pseudo_inverse(echo)
+    test_operators.test_items_do_not_meet(echo)
+    for rho in (0.3, torch.tensor([0.1, 1.0, 10.0])):
+        test_operators.test_the_damped_pinv_is_the_dense_one(echo, rho)
+
+
+def test_a_prior(here: Path) -> None:
+    found = run("prior")
+    assert found["stems"].report["prior"] == "coloured"
+    # In closed form: of white noise of variance v, the share v / (v + sigma^2) is kept.
+    config = found["ColouredConfig"]()
+    network = found["Coloured"](config).requires_grad_(False)
+    network.corner[:] = 1e9
+    x = torch.randn(2, 4, 64, generator=torch.Generator().manual_seed(0))
+    want = x * 0.05**2 / (0.05**2 + torch.tensor([0.1, 0.2]).reshape(2, 1, 1) ** 2)
+    torch.testing.assert_close(network(x, torch.tensor([0.1, 0.2])), want, rtol=0, atol=1e-6)
+
+
+COMMANDS = sorted({line.strip() for line in TEXT.splitlines() if re.match(r" *mgdm-audio ", line)})
+COMMANDS += sorted(set(re.findall(r"`(mgdm-audio [^`]+)`", TEXT)))
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_a_command_parses(line: str) -> None:
+    _, *words = shlex.split(line.replace("|", "_"), comments=True)
+    command, rest, depth = loaded(()), words, 0
+    while isinstance(command, click.Group):
+        depth += 1
+        command, rest = loaded(tuple(words[:depth])), words[depth:]
+    try:
+        command.make_context("example", rest)
+    except click.MissingParameter:
+        assert line.count(" ") <= 2  # a mention of a verb, not a command
+
+
+def test_every_file_it_names_is_there() -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", TEXT)
+    named = re.findall(r"\b((?:egs|recipes|tests|mgdm_audio)/[\w/.-]+\w)", TEXT)
+    assert links
+    for path in {*links, *named} - NEW:
+        assert (ROOT / path).exists(), path
+
+
+NEW = {"mgdm_audio/samplers/replacement.py", "mgdm_audio/samplers/NAME.py"} | {
+    "mgdm_audio/measurement/echo.py",
+    "mgdm_audio/networks/coloured.py",
+}
+
+
+def test_every_example_is_tried() -> None:
+    tried = {"python", "tensors", "msdm", "conf.toml", "train", "sampler", "operator", "prior"}
+    assert EXAMPLES.keys() == tried
