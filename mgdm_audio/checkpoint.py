@@ -20,7 +20,7 @@ from torch import nn
 from mgdm_audio import atomic
 from mgdm_audio.config import from_mapping, nearest
 from mgdm_audio.diffusion.denoiser import Denoiser, EDMDenoiser
-from mgdm_audio.diffusion.posterior import MixtureDenoiser
+from mgdm_audio.diffusion.posterior import Calibration, MixtureDenoiser
 from mgdm_audio.diffusion.prior import Prior
 from mgdm_audio.diffusion.schedule import NoiseSchedule
 from mgdm_audio.digest import hash_file
@@ -47,8 +47,14 @@ def _edm(network: Any, config: dict[str, Any]) -> Denoiser:
     return EDMDenoiser(network, config["sigma_data"], config.get("limit"))
 
 
+def _given_mixture(network: Any, config: dict[str, Any]) -> Denoiser:
+    fitted = config.get("calibration")
+    calibration = None if fitted is None else Calibration.from_config(fitted)
+    return MixtureDenoiser(network, calibration=calibration)
+
+
 ARCHITECTURES = {
-    "tf_unet": Architecture(TFUNetConfig, TFUNet, lambda network, config: MixtureDenoiser(network)),
+    "tf_unet": Architecture(TFUNetConfig, TFUNet, _given_mixture),
     "unet_1d": Architecture(UNet1dConfig, UNet1d, _edm),
     "joint_unet_1d": Architecture(JointUNet1dConfig, JointUNet1d, _edm),
 }
@@ -235,6 +241,8 @@ def load_prior(name_or_dir: str | Path, device: str | torch.device = "cpu") -> L
         raise UserError(
             f"{path / CONFIG}: lacks {error}, which a {config['model_type']} needs"
         ) from None
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path / CONFIG}: {error}; the file is damaged, fetch it again") from None
     return LoadedPrior(
         Prior(denoiser, read.schedule, (len(read.stems), read.segment)),
         path.resolve().name,
@@ -248,15 +256,24 @@ def load_prior(name_or_dir: str | Path, device: str | torch.device = "cpu") -> L
 
 
 def save_prior(
-    folder: Path, network: nn.Module, shape: Any, model_type: str, details: dict[str, Any]
+    folder: Path,
+    network: nn.Module,
+    shape: Any,
+    model_type: str,
+    details: dict[str, Any],
+    *,
+    half: bool = False,
 ) -> None:
     """Write config.json and model.safetensors, each whole or not at all.
 
     ``shape``: the network's config dataclass; ``details``: the other keys of config.json
-    (schedule, stems, sample_rate, mixture_rms, ...).
+    (schedule, stems, sample_rate, mixture_rms, ...). ``half`` stores float16, in half of the bytes;
+    it is loaded as float32.
     """
     folder.mkdir(parents=True, exist_ok=True)
     weights = {n: t.detach().cpu().contiguous() for n, t in network.state_dict().items()}
+    if half:
+        weights = {n: t.half() if t.is_floating_point() else t for n, t in weights.items()}
 
     def write(partial: Path) -> None:
         try:

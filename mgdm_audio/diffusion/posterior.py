@@ -6,6 +6,7 @@ share that its own uncertainty v_k bears to the total, and a denoiser's mean alo
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -110,6 +111,49 @@ class MixtureNetwork(Protocol):
     def synthesis(self, coefficients: Tensor, time: int) -> Tensor: ...
 
 
+@dataclass(frozen=True)
+class Calibration:
+    """Factors on the variance that a network reports, fitted on data that it was not trained on.
+
+    ``factors: [2, levels, sources]``, without and with the mixture, at noise levels ``sigmas:
+    [levels]``, rising; between them their logarithm is linear in log sigma, beyond them constant.
+    With c the mean of (x_0 - mean)^2 / variance there, c times the variance has standardised
+    residuals of unit variance. Raises ``ValueError`` for other shapes or factors not above 0.
+    """
+
+    sigmas: Tensor
+    factors: Tensor
+
+    def __post_init__(self) -> None:
+        levels = len(self.sigmas)
+        if self.sigmas.ndim != 1 or levels < 1 or not bool((self.sigmas.diff() > 0).all()):
+            raise ValueError("calibration: sigmas must rise")
+        if self.factors.ndim != 3 or self.factors.shape[:2] != (2, levels):
+            raise ValueError(f"calibration: factors are [2, {levels}, sources]")
+        if not bool((self.factors > 0).all() and (self.sigmas > 0).all()):
+            raise ValueError("calibration: sigmas and factors must be above 0")
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Calibration:
+        """{"sigmas": [...], "prior": [[...]...], "given": [[...]...]}, rows of sources by level."""
+        return cls(torch.tensor(config["sigmas"]), torch.tensor([config["prior"], config["given"]]))
+
+    def to_config(self) -> dict[str, Any]:
+        prior, given = self.factors.tolist()
+        return {"sigmas": self.sigmas.tolist(), "prior": prior, "given": given}
+
+    def __call__(self, sigma: Tensor, given: bool) -> Tensor:
+        """The factors at ``sigma: []`` or ``[batch]``: ``[batch or 1, sources]``."""
+        levels = self.sigmas.to(sigma).log()
+        values = self.factors[int(given)].to(sigma).log()
+        at = sigma.reshape(-1).log()
+        if len(levels) == 1:
+            return values.exp().expand(len(at), -1)
+        high = torch.searchsorted(levels, at).clamp(1, len(levels) - 1)
+        share = (at - levels[high - 1]) / (levels[high] - levels[high - 1])
+        return torch.lerp(values[high - 1], values[high], share.clamp(0, 1)[:, None]).exp()
+
+
 class MixtureDenoiser:
     """A network that is a prior alone, and an amortised posterior when it is shown the mixture.
 
@@ -117,15 +161,20 @@ class MixtureDenoiser:
     from the same weights, trained with the mixture hidden in a share of the examples.
     """
 
-    def __init__(self, network: MixtureNetwork, mixture: Tensor | None = None) -> None:
-        self.network, self.mixture = network, mixture
+    def __init__(
+        self,
+        network: MixtureNetwork,
+        mixture: Tensor | None = None,
+        calibration: Calibration | None = None,
+    ) -> None:
+        self.network, self.mixture, self.calibration = network, mixture, calibration
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         return self.network(x, sigma, self.mixture)
 
     def given(self, mixture: Tensor) -> MixtureDenoiser:
         """The denoiser of ``p(x_0 | y)``; ``mixture: [batch, 1, time]``."""
-        return MixtureDenoiser(self.network, mixture)
+        return MixtureDenoiser(self.network, mixture, self.calibration)
 
     def posterior(
         self, x: Tensor, sigma: Tensor, covariance: Covariance
@@ -136,6 +185,9 @@ class MixtureDenoiser:
         mean, variance = self.network.posterior(x, sigma, self.mixture)
         if covariance == "band":
             variance = self.network.band_variance(sigma)
+        elif self.calibration is not None:
+            factors = self.calibration(sigma.to(x), self.mixture is not None)
+            variance = variance * factors[:, :, None, None]
         return Posterior(mean, variance, self.network)
 
 
