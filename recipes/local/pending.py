@@ -14,7 +14,8 @@ from script import run
 
 from mgdm_audio.audio.scoring.folders import track_number
 from mgdm_audio.audio.stem_files import listed, read_record
-from mgdm_audio.checkpoint import load_prior
+from mgdm_audio.checkpoint import WEIGHTS, read_config
+from mgdm_audio.digest import hash_file
 from mgdm_audio.errors import UserError
 from mgdm_audio.samplers.presets import load_preset
 
@@ -44,7 +45,7 @@ def find_pending(
         raise UserError(f"{mixtures}: holds no mixture; run the stages 0 to 2 first")
     preset = load_preset(sampler)
     settings = {
-        "prior_sha256": load_prior(prior).sha256,
+        "prior_sha256": hash_file(read_config(prior).path / WEIGHTS),
         "options": json.loads(json.dumps(preset.options)),  # tuples become lists, as in the record
         "noise_std": preset.noise_std,
         "draws": preset.draws,

@@ -54,6 +54,31 @@ def test_a_mixture_is_the_exact_sum_even_beyond_full_scale(
     assert torch.equal(mixture.double(), sum(read(file).samples.double() for file in files))
 
 
+def test_a_mixture_is_made_again_of_other_stems_alone(
+    local: Any, stems: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of any age: other stems of the same names may be older than the mixture."""
+    out, old = tmp_path / "mixtures", (10**9, 10**9)
+
+    def run(reference: Path) -> dict[str, bytes]:
+        monkeypatch.setattr(sys, "argv", ["mixtures.py", str(reference), str(out)])
+        local("mixtures").main()
+        return {path.name: path.stat().st_mtime_ns for path in out.glob("*.wav")}
+
+    first = run(stems)
+    before = (out / "Track00007.wav").read_bytes()
+    shutil.copytree(stems, other := tmp_path / "other")
+    for path in other.rglob("*.wav"):
+        os.utime(path, old)
+    assert run(other) == first  # it would be the same again
+    shutil.copy(other / "Track00012/bass.wav", other / "Track00007/bass.wav")
+    os.utime(other / "Track00007/bass.wav", (1, 1))
+    again = run(other)
+    assert again["Track00012.wav"] == first["Track00012.wav"]
+    assert (out / "Track00007.wav").read_bytes() != before
+    assert run(other) == again
+
+
 @pytest.mark.parametrize(
     ("track", "seed"),
     [("Track02098", 2098), ("a song", 0), ("0", 0), ("1 of 2", 12), ("9" * 30, 999_999_999)],
