@@ -16,11 +16,11 @@ from torch import Tensor
 
 from mgdm_audio.audio.given import Given
 from mgdm_audio.audio.io import write
+from mgdm_audio.audio.level import active_level
 from mgdm_audio.audio.pcm import SUBTYPES, common_gain
 from mgdm_audio.audio.resampling import resample, resample_back
 from mgdm_audio.audio.result_folder import whole
 from mgdm_audio.audio.runner import Runner
-from mgdm_audio.audio.separator import active_level
 from mgdm_audio.checkpoint import LoadedPrior
 from mgdm_audio.errors import UserError
 from mgdm_audio.measurement import GaussianLikelihood, KnownSources

@@ -22,6 +22,7 @@ SETTINGS = (
     "level",
     "segment_seconds",
     "overlap_seconds",
+    "join",
     "precision",
     "two_stems",
     "subtype",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import torch
 from torch import Tensor
 
 from mgdm_audio import __version__
@@ -41,6 +42,7 @@ class Runner:
         self.device, self.device_reason = choose_device(device)
         # An architecture may take multiples of some length only.
         self.multiple = int(getattr(loaded.network, "length_multiple", 1))
+        self.hop = int(getattr(loaded.network, "hop", 0))  # samples between its frames, if any
         self.batch_size = batch_size or (1 if self.device.type == "cpu" else 8)
         self.prior, self.calls, self.precision = at_precision(loaded.prior, self.device, precision)
 
@@ -92,3 +94,11 @@ class Runner:
             "device_reason": self.device_reason,
             "precision": self.precision,
         }
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed, on any device."""
+    text = str(error).lower()
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    kinds = (MemoryError, torch.OutOfMemoryError)
+    return isinstance(error, kinds) or any(word in text for word in words)

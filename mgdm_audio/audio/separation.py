@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mgdm_audio.audio.layout import Layout
 from mgdm_audio.audio.pcm import common_gain
+from mgdm_audio.audio.spread import Spread
 from mgdm_audio.audio.stem_files import Block, Shape, check_subtype, write_result
 from mgdm_audio.audio.uncertainty import confidence_db, uncertainty_record
 from mgdm_audio.config import nearest
@@ -30,11 +31,8 @@ class Separation(Mapping[str, Tensor]):
     ``stems``: name -> [channel, time] float32 at ``sample_rate`` Hz, as many samples as the
     mixture; they sum to ``mixture``. ``report`` is ready for JSON.
 
-    ``std``: name -> [channel, window], in the stems' unit: the standard deviation over the draws
-    (N - 1 in the denominator) of each sample at the prior's rate, as the rms over consecutive
-    windows of ``std_hop`` seconds, the first at 0, the last one cut short. It is how uncertain one
-    draw is; the error of the mean that comes from the number of draws is sqrt(N) times smaller.
-    None with a single draw.
+    ``spread``: how far the draws lie apart over time and frequency, at the prior's rate. None with
+    a single draw.
 
     ``draws``: [draw, stem, channel, time] where they were to be kept; each sums to ``mixture``.
     """
@@ -43,8 +41,7 @@ class Separation(Mapping[str, Tensor]):
     stems: dict[str, Tensor]
     sample_rate: int
     report: dict[str, Any]
-    std: dict[str, Tensor] | None
-    std_hop: float  # seconds
+    spread: Spread | None
     draws: Tensor | None = None
 
     def __getitem__(self, stem: str) -> Tensor:
@@ -58,34 +55,35 @@ class Separation(Mapping[str, Tensor]):
 
     @property
     def confidence_db(self) -> dict[str, float | None] | None:
-        """Name -> 10 log10(energy of the stem / energy of ``std``), at most 300; None if silent.
+        """Name -> 10 log10(energy of the stem / of its ``spread``), at most 300; None if silent.
 
         How far a stem stands out of the draws' disagreement about it. It bears on the true error
         only as far as the draws are the posterior's. Those of the preset "default" are not: each
         is an estimate of the mean by a single call. And a weak prior is sure of itself: with
         either, draws agree far better than they are right.
         """
-        if self.std is None:
+        if self.spread is None:
             return None
         power = {name: float(x.double().square().mean()) for name, x in self.stems.items()}
-        windows = self.mixture.shape[-1] / self.sample_rate / self.std_hop
-        return confidence_db(power, self.std, windows)
+        return confidence_db(power, self.spread, self.mixture.shape[-1] / self.sample_rate)
 
     def two_stems(self, stem: str) -> Separation:
         """Only ``stem``, and "no_<stem>": the mixture less it, in the mean and in every draw.
 
-        The two deviate alike from draw to draw, for their sum is given: one ``std`` is both's.
+        The two deviate alike from draw to draw, for their sum is given: one ``spread`` is both's.
         Raises UserError for an unknown stem.
         """
         index, names = check_stem(stem, self.stems)
         pair = pair_with_rest(torch.stack(list(self.stems.values())), self.mixture, index)
-        std = None if self.std is None else dict.fromkeys(names, self.std[stem])
+        spread = self.spread
+        if spread is not None:
+            spread = replace(spread, std=dict.fromkeys(names, spread.std[stem]))
         draws = self.draws
         if draws is not None:
             draws = torch.stack([pair_with_rest(x, self.mixture, index) for x in draws])
         report = self.report | {"two_stems": stem}
         stems = dict(zip(names, pair, strict=True))
-        return replace(self, stems=stems, std=std, draws=draws, report=report)
+        return replace(self, stems=stems, spread=spread, draws=draws, report=report)
 
     def save(self, place: str | Path | Layout, subtype: str = "PCM_24") -> dict[str, Any]:
         """Write <stem>.wav, uncertainty.json and separation.json; returns what the last one holds.
@@ -104,7 +102,7 @@ class Separation(Mapping[str, Tensor]):
         parts += [] if self.draws is None else list(self.draws)
         gain = min(common_gain(part, self.mixture, subtype) for part in parts)
         uncertainty = uncertainty_record(
-            self.report["draws"], self.std_hop, self.std, self.confidence_db, gain
+            self.report["draws"], self.spread, self.confidence_db, gain
         )
         channels, time = self.mixture.shape
         return write_result(

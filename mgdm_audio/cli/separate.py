@@ -3,6 +3,7 @@
 import math
 import sys
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -44,6 +45,20 @@ from mgdm_audio.cli.progress import progress
     show_default=True,
     help="Bring songs to the level of the prior's training, or leave them as they are.",
 )
+@click.option(
+    "--join",
+    type=click.Choice(["crossfade", "condition"]),
+    default="crossfade",
+    show_default=True,
+    help="How segments meet: blended, or every other one told what its neighbours decided.",
+)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Segments x draws x channels at a time, halved where memory runs out (default: 1 on a "
+    "CPU, 8 on a GPU).",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
 @click.option(
     "--subtype",
@@ -76,6 +91,8 @@ def separate(
     two_stems: str | None,
     seed: int,
     level: str,
+    join: Literal["crossfade", "condition"],
+    batch_size: int | None,
     device: str,
     subtype: str,
     filename: str,
@@ -123,6 +140,8 @@ def separate(
         overrides=overrides,
         device=device,
         level=level,
+        join=join,
+        batch_size=batch_size,
     )
     names = separator.stems
     if two_stems is not None:

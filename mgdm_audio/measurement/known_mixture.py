@@ -96,12 +96,14 @@ class KnownMixture:
         told = (known + noise * free) / (variance + noise)
         return u, torch.where(self._is_known(variance), told, free)
 
-    def solve_observed(self, y: Tensor, variance: Tensor, noise_variance: float) -> Tensor:
-        """``(A diag(v) A^T + sigma_y^2 I)^-1 y``: an observation, 0 where nothing is seen."""
-        u, pulled = self.solve(*self.split(y), variance, noise_variance)
-        if u is not None and self.mixture is not None:
-            pulled = pulled - self.mixture.adjoint(u)
-        return self.join(u, pulled)
+    def mask_like(self, x: Tensor) -> Tensor:
+        """Where ``x: [batch, K, time]`` is known: boolean, of its shape."""
+        return self._is_known(x).expand(x.shape)
+
+    def after_mixture(self, variance: Tensor, noise_variance: float) -> AfterMixture:
+        """What is left to doubt once the mixture is known; ``variance`` as in ``solve``."""
+        weights = (0.0,) if self.mixture is None else self.mixture.weights
+        return AfterMixture(variance, _column(torch.tensor(weights), variance), noise_variance)
 
     def _is_known(self, like: Tensor) -> Tensor:
         """Boolean, broadcastable over ``like: [batch, K, *any]``."""
@@ -110,6 +112,42 @@ class KnownMixture:
         assert self.known is not None
         flags = [k in self.known.indices for k in range(self.known.num_sources)]
         return _column(torch.tensor(flags), like, torch.bool)
+
+
+@dataclass(frozen=True)
+class AfterMixture:
+    """The covariance of independent sources given their mixture: for every coefficient
+
+        C' = V - V w T^-1 w^T V,    T = w^T V w + sigma_y^2,
+
+    a diagonal matrix less one of rank one. All tensors are ``[batch, K or 1, *any]``.
+    """
+
+    variance: Tensor  # V
+    weights: Tensor  # w, [K or 1, 1, ...]
+    noise: float  # sigma_y^2
+
+    def mix(self, x: Tensor) -> Tensor:
+        """``w^T x``: ``[batch, 1, *any]``."""
+        return (self.weights * x).sum(1, keepdim=True)
+
+    def pull(self, mixture: Tensor) -> Tensor:
+        """``w T^-1 mixture``: V times it is what the mixture tells of the sources."""
+        total = self.mix(self.weights * self.variance) + self.noise
+        return self.weights * (mixture / total)
+
+    def covary(self, x: Tensor) -> Tensor:
+        """``C' x``."""
+        x = self.variance * x
+        return x - self.variance * self.pull(self.mix(x))
+
+    def solve(self, x: Tensor) -> Tensor:
+        """``(C' + sigma_y^2 I)^-1 x``, by Sherman and Morrison's formula."""
+        fall = self.variance / (self.variance + self.noise)
+        # T - w^T V (V + sigma_y^2)^-1 V w, without the difference of large numbers
+        rest = self.noise * (1 + self.mix(self.weights * fall))
+        own = x / (self.variance + self.noise)
+        return own + fall * self.weights * (self.mix(fall * x) / rest)
 
 
 def _column(values: Tensor, like: Tensor, dtype: torch.dtype | None = None) -> Tensor:

@@ -14,8 +14,8 @@ from mgdm_audio.measurement.operator import SpectralOperator
 class Mask(SpectralOperator):
     """``y = mask * x``: ``[batch, *event] -> [batch, *event]``, 0 where nothing is observed.
 
-    ``mask``: boolean, True where observed, broadcastable over an event. ``A`` is its own adjoint
-    and pseudo-inverse, and the coordinates are the entries themselves.
+    ``mask``: boolean, True where observed, broadcastable over a batch of events. ``A`` is its own
+    adjoint and pseudo-inverse, and the coordinates are the entries themselves.
     """
 
     def __init__(self, mask: Tensor) -> None:

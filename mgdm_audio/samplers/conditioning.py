@@ -6,8 +6,6 @@ formula: dD/dx_t = (alpha_t / sigma_t^2) C.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any, Literal, TypeGuard
 
 import torch
@@ -29,9 +27,9 @@ from mgdm_audio.measurement.conjugate_gradient import conjugate_gradient
 from mgdm_audio.measurement.known_mixture import KnownMixture
 from mgdm_audio.rng import Generators, randn_like
 from mgdm_audio.samplers.base import require, require_gaussian
+from mgdm_audio.samplers.known_samples import explain_samples
 
 Doubt = Posterior | JacobianPosterior
-MASK_STEPS = 20  # of conjugate gradients, for known samples under a covariance of bands
 
 
 def require_linear_gaussian(likelihood: Any, who: str) -> None:
@@ -52,9 +50,9 @@ def explain(
     Without ``spread`` it is the gradient of log N(y; A mean, A C A^T + sigma_y^2 I) in the mean. A
     ``spread`` > 0, [] or [batch], adds the doubt about x_t itself: see ``condition_state``.
     Closed form for a mixture, known sources or both (``KnownMixture``), where C is diagonal in a
-    transform that commutes with a sum. Everything else takes conjugate gradients; but known samples
-    (``Mask``), which commute with no transform of time, under a covariance of bands only
-    ``MASK_STEPS`` of them. ``PairingError`` where a Jacobian is no covariance.
+    transform that commutes with a sum; for known samples (``Mask``), which commute with no
+    transform of time, under a covariance of bands see ``explain_samples``. Everything else takes
+    conjugate gradients. ``PairingError`` where a Jacobian is no covariance.
     """
     if isinstance(operator, MixtureSum) and _separable(posterior):
         total = operator.mixed_variance(posterior.variance)
@@ -66,7 +64,11 @@ def explain(
         explained = _explained(parts, posterior, residual, noise_std, spread)
         return posterior.transform.synthesis(explained, residual.shape[-1])
 
-    return operator.adjoint(_iterate(operator, posterior, residual, noise_std, spread)[0])  # type: ignore[no-any-return]
+    if parts is not None and _separable(posterior):
+        variance = _spread_out(posterior.variance, spread)
+        pulled = explain_samples(parts, posterior.transform, variance, residual, noise_std**2)[0]
+        return posterior.transform.synthesis(pulled, residual.shape[-1])
+    return operator.adjoint(_iterate(operator, posterior, residual, noise_std, spread))  # type: ignore[no-any-return]
 
 
 def correction(
@@ -78,11 +80,10 @@ def correction(
 ) -> Tensor:
     """``C explain(...)``: ``[batch, *event]``. Without ``spread``, E[x_0 | y] - mean.
 
-    For known samples under a covariance of bands, what ``MASK_STEPS`` leave of the residual is
+    For known samples under a covariance of bands, what the iterations leave of the residual is
     explained as if every sample had its source's mean variance: the known samples and the sum are
     then met to sigma_y at any level. How far they reach into the time beside them is exact once the
-    iterations converge, which under the bundled prior takes 20 at a noise level of .003 and more
-    than 300 at .3. With ``spread`` the iterations are all there is; ``condition_clean`` has none.
+    iterations converge. With ``spread`` they are all there is; ``condition_clean`` has none.
     """
     if isinstance(operator, MixtureSum) and _separable(posterior):
         # One gain a source: dividing by small variances and multiplying by them again would leave
@@ -97,12 +98,18 @@ def correction(
         explained = _explained(parts, posterior, residual, noise_std, spread)
         shares = posterior.variance * explained
         return posterior.transform.synthesis(shares, residual.shape[-1])
-    u, left = _iterate(operator, posterior, residual, noise_std, spread)
-    found = posterior.covary(operator.adjoint(u))
-    if parts is not None and _separable(posterior) and spread is None:
-        variance = _mean_variance(posterior, None)
-        found = found + variance * parts.solve(*parts.split(left), variance, noise_std**2)[1]
-    return found
+    if parts is not None and _separable(posterior):
+        variance = _spread_out(posterior.variance, spread)
+        pulled, left = explain_samples(parts, posterior.transform, variance, residual, noise_std**2)
+        shares = posterior.variance * pulled
+        found = posterior.transform.synthesis(shares, residual.shape[-1])
+        if spread is None:
+            variance = posterior.variance.flatten(2).mean(2, keepdim=True)
+            nothing = None if parts.mixture is None else torch.zeros_like(residual[:, :1])
+            found = found + variance * parts.solve(nothing, left, variance, noise_std**2)[1]
+        return found
+    u = _iterate(operator, posterior, residual, noise_std, spread)
+    return posterior.covary(operator.adjoint(u))
 
 
 def covariant_score(
@@ -185,8 +192,8 @@ def _iterate(
     residual: Tensor,
     noise_std: float,
     spread: float | Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    """``(A (C + spread C^2) A^T + sigma_y^2 I)^-1 residual`` and what it leaves of the residual."""
+) -> Tensor:
+    """``(A (C + spread C^2) A^T + sigma_y^2 I)^-1 residual``."""
 
     def observed(u: Tensor) -> Tensor:
         x = posterior.covary(operator.adjoint(u))
@@ -194,15 +201,8 @@ def _iterate(
             x = x + per_item(spread, x) * posterior.covary(x)
         return operator(x) + noise_std**2 * u  # type: ignore[no-any-return]
 
-    parts = KnownMixture.of(operator)
     steps = KRYLOV_STEPS if isinstance(posterior, JacobianPosterior) else 1000
-    nearby: Callable[[Tensor], Tensor] | None = None
-    if parts is not None and _separable(posterior):
-        residual = parts.join(*parts.split(residual))  # 0 where nothing is seen
-        variance = _mean_variance(posterior, spread)
-        nearby = partial(parts.solve_observed, variance=variance, noise_variance=noise_std**2)
-        steps = MASK_STEPS
-    solution = conjugate_gradient(observed, residual, max_iterations=steps, precondition=nearby)
+    solution = conjugate_gradient(observed, residual, max_iterations=steps)
     left = residual - observed(solution)
     missed = inner(left, left) > 0.01 * inner(residual, residual)
     if isinstance(posterior, JacobianPosterior) and bool(missed.any()):
@@ -210,12 +210,7 @@ def _iterate(
             "covariance='jacobian': the network's Jacobian is too far from symmetric to be a "
             "covariance; use covariance='band' or 'reported'"
         )
-    return solution, left
-
-
-def _mean_variance(posterior: Posterior, spread: float | Tensor | None) -> Tensor:
-    """Of a source's coefficients: ``[batch or 1, sources or 1, 1]``."""
-    return _spread_out(posterior.variance, spread).flatten(2).mean(2, keepdim=True)
+    return solution
 
 
 def _diagonal(parts: KnownMixture, posterior: Posterior) -> bool:

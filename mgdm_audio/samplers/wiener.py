@@ -25,6 +25,7 @@ from mgdm_audio.diffusion import Prior, karras_levels
 from mgdm_audio.diffusion.posterior import Covariance, MixtureDenoiser, posterior_of
 from mgdm_audio.errors import PairingError
 from mgdm_audio.measurement import GaussianLikelihood, MixtureSum
+from mgdm_audio.measurement.known_mixture import KnownMixture
 from mgdm_audio.rng import Generators, randn_like
 from mgdm_audio.samplers.base import OnStep, Step, initial_state, require, require_choices
 from mgdm_audio.samplers.conditioning import correction, require_linear_gaussian
@@ -34,9 +35,9 @@ from mgdm_audio.samplers.conditioning import correction, require_linear_gaussian
 class WienerGuidance:
     """See the module's docstring. Needs a LinearOperator, and a prior that knows ``covariance``.
 
-    ``amortised`` (for a MixtureSum) lets the network see the mixture as well, where it was trained
-    to: C_t and D(x_t) are then those of p(x_0 | x_t, y), and (*) only removes what is left of the
-    residual.
+    ``amortised`` (for a MixtureSum, stacked with known sources or samples if there are any) lets
+    the network see the mixture as well, where it was trained to: C_t and D(x_t) are then those of
+    p(x_0 | x_t, y), and (*) only removes what is left of the residual and brings in what is known.
     """
 
     num_steps: int = 10
@@ -73,13 +74,18 @@ class WienerGuidance:
         operator = likelihood.operator
         denoiser = prior.denoiser
         if self.amortised:
-            require(operator, MixtureSum, "WienerGuidance(amortised)")
+            parts = KnownMixture.of(operator)
+            if parts is None or parts.mixture is None:
+                require(operator, MixtureSum, "WienerGuidance(amortised)")
             if not isinstance(denoiser, MixtureDenoiser):
                 raise PairingError(
                     "WienerGuidance(amortised) needs a prior trained to see the mixture, "
                     f"got {type(denoiser).__name__}"
                 )
-            denoiser = denoiser.given(likelihood.y)
+            assert parts is not None
+            mixture = parts.split(likelihood.y)[0]
+            assert mixture is not None
+            denoiser = denoiser.given(mixture)
         levels = self.levels(prior)
         # At the top level the signal is negligible beside the noise: scale it to where we start.
         x_t = initial_state(prior, likelihood, generator, x_T)

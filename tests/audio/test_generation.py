@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mgdm_audio.audio.generation import MAX_SECONDS, Generator, Sample, expected_level
 from mgdm_audio.audio.given import Given, read_given
-from mgdm_audio.audio.separator import active_level
+from mgdm_audio.audio.level import active_level
 from mgdm_audio.checkpoint import LoadedPrior, load_prior
 from mgdm_audio.diffusion import GaussianDenoiser, NoiseSchedule, Prior
 from mgdm_audio.errors import UserError

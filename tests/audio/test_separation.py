@@ -13,6 +13,7 @@ from torch import Tensor
 from mgdm_audio.audio.autocast import Autocast
 from mgdm_audio.audio.result_folder import require_writable
 from mgdm_audio.audio.separation import Separation
+from mgdm_audio.audio.spread import Spread
 from mgdm_audio.errors import UserError
 from tests.toys import song
 
@@ -27,7 +28,9 @@ def separation() -> Separation:
     draws = torch.stack([0.25 * mixture + noise, 0.75 * mixture - noise], 1)
     stems = dict(zip(("bass", "drums"), draws.mean(0), strict=True))
     std = {"bass": torch.tensor([[0.3, 0.1, 0.2], [0.4, 0.1, 0.2]]), "drums": torch.zeros(2, 3)}
-    return Separation(mixture, stems, RATE, {"draws": 3}, std, 0.1, draws)
+    shares = torch.tensor([0.6, 0.8])  # of two bands: their squares sum to 1
+    spread = Spread({n: x[..., None] * shares for n, x in std.items()}, 0.1, (0.0, 200.0, 500.0))
+    return Separation(mixture, stems, RATE, {"draws": 3}, spread, draws)
 
 
 def sound(path: Path) -> Tensor:
@@ -43,9 +46,10 @@ def test_confidence_compares_energies(separation: Separation) -> None:
     assert found["bass"] == pytest.approx(10 * math.log10(power / variance), rel=1e-5)
     assert found["drums"] == pytest.approx(300)  # equal draws
     nothing = {"bass": torch.zeros(2, TIME)}
-    silent = replace(separation, stems=nothing, std={"bass": torch.zeros(2, 3)})
+    quiet = Spread({"bass": torch.zeros(2, 3, 2)}, 0.1, (0.0, 200.0, 500.0))
+    silent = replace(separation, stems=nothing, spread=quiet)
     assert silent.confidence_db == {"bass": None}
-    assert replace(separation, std=None).confidence_db is None
+    assert replace(separation, spread=None).confidence_db is None
 
 
 @pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT"])
@@ -173,8 +177,9 @@ def test_confidence_is_the_si_sdr_of_the_mean_of_many_draws() -> None:
     center = torch.randn(1, time, generator=generator)
     draws = center + 0.3 * torch.randn(n, 1, time, generator=generator)
     truth = center + 0.3 * torch.randn(1, time, generator=generator)
-    std = draws.std(0).square().mean().sqrt().expand(1, 1)
-    found = Separation(center, {"bass": draws.mean(0)}, time, {"draws": n}, {"bass": std}, 1.0)
+    std = draws.std(0).square().mean().sqrt().expand(1, 1, 1)
+    spread = Spread({"bass": std}, 1.0, (0.0, time / 2))
+    found = Separation(center, {"bass": draws.mean(0)}, time, {"draws": n}, spread)
     assert found.confidence_db is not None
     error = (draws.mean(0) - truth).square().mean()
     sdr = 10 * math.log10(float(center.square().mean() / error))

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from mgdm_audio import __version__
+from mgdm_audio.audio.level import active_level
 from mgdm_audio.audio.resampling import resample
-from mgdm_audio.audio.separator import Separator, active_level
+from mgdm_audio.audio.separator import Separator
 from mgdm_audio.checkpoint import load_prior
 from mgdm_audio.diffusion import EDMDenoiser
 from mgdm_audio.errors import UserError
@@ -179,13 +180,13 @@ def test_the_batch_size_does_not_change_the_result(make: Make, batch_size: int) 
     options = {"draws": 3, "segment": 0.2, "overlap": 0.05}
     a = make(**options, batch_size=6).posterior(mixture, RATE, keep_draws=True)
     b = make(**options, batch_size=batch_size).posterior(mixture, RATE, keep_draws=True)
-    assert a.std is not None
-    assert b.std is not None
+    assert a.spread is not None
+    assert b.spread is not None
     assert a.draws is not None
     assert b.draws is not None
     # Matrix products of another height are summed in another order, in float32.
     assert (stacked(a.stems) - stacked(b.stems)).abs().max() < 1e-5
-    assert (stacked(a.std) - stacked(b.std)).abs().max() < 1e-5
+    assert (stacked(a.spread.std) - stacked(b.spread.std)).abs().max() < 1e-5
     assert (a.draws - b.draws).abs().max() < 1e-5
 
 
@@ -237,13 +238,13 @@ def test_the_draws_that_are_kept_sum_to_the_mixture_and_spread_as_reported(
     mixture[1] *= 0.1
     result = make(draws=4, batch_size=3).posterior(mixture, rate, keep_draws=True)
     assert result.draws is not None
-    assert result.std is not None
+    assert result.spread is not None
     assert result.draws.shape == (4, 4, *mixture.shape)
     for draw in result.draws:
         assert residual_db(dict(zip(STEMS, draw, strict=True)), mixture) < -120
-    std = stacked(result.std)
+    std = stacked(result.spread.over_time)
     assert std.shape == (4, 2, 3)
-    assert result.std_hop == 0.1
+    assert result.spread.hop == 0.1
     if rate == RATE:  # resampling and what lies above the prior's band change draws one by one
         assert (stacked(result.stems) - result.draws.mean(0)).abs().max() < 1e-6
         assert (std - rms(result.draws.std(0), 2205)).abs().max() < 1e-6
@@ -259,16 +260,16 @@ def test_the_spread_does_not_need_the_draws_nor_change_the_stems(make: Make) -> 
     kept = make(**options).posterior(mixture, RATE, keep_draws=True)
     plain = make(**options).posterior(mixture, RATE)
     assert plain.draws is None
-    assert plain.std is not None
-    assert kept.std is not None
+    assert plain.spread is not None
+    assert kept.spread is not None
     assert torch.equal(stacked(plain.stems), stacked(kept.stems))
-    assert torch.equal(stacked(plain.std), stacked(kept.std))
+    assert torch.equal(stacked(plain.spread.std), stacked(kept.spread.std))
     assert torch.equal(stacked(plain.stems), stacked(make(**options).separate_audio(mixture, RATE)))
 
 
 def test_a_single_draw_has_no_spread(make: Make) -> None:
     result = make(draws=1).posterior(song(1, 1, 3000, RATE), RATE)
-    assert result.std is None
+    assert result.spread is None
     assert result.confidence_db is None
 
 
@@ -281,13 +282,13 @@ def test_the_spread_is_that_of_blended_draws_where_segments_overlap(
     separator = make(lambda y, noise: noise, draws=40, segment=0.6, overlap=0.2, batch_size=8)
     mixture = scale * 0.1 * torch.ones(1, RATE)
     result = separator.posterior(mixture, RATE)
-    assert result.std is not None
+    assert result.spread is not None
     w = torch.sin(math.pi / 2 * (torch.arange(4410) + 0.5) / 4410) ** 2
     want = torch.ones(10)
     want[4:6] = ((1 - w) ** 2 + w**2).reshape(2, 2205).mean(1).sqrt()  # 0.4 to 0.6 s
     unit = math.sqrt(0.75) * 0.1 * scale / separator.loaded.mixture_rms
     # A standard deviation from 2205 x 39 degrees of freedom is good to 0.25 %: five of these.
-    assert (stacked(result.std)[:, 0] / unit / want - 1).abs().max() < 0.0125
+    assert (stacked(result.spread.over_time)[:, 0] / unit / want - 1).abs().max() < 0.0125
 
 
 def test_segments_have_random_numbers_of_their_own(make: Make) -> None:
@@ -396,6 +397,7 @@ def test_a_file_comes_with_a_report(make: Make, tmp_path: Path) -> None:
         "segment_seconds": 0.5,
         "overlap_seconds": 0.1,
         "level": "rms",
+        "join": "crossfade",
         "batch_size": 5,
         "device": "cpu",
         "device_reason": "asked for",

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mgdm_audio.audio import bandwidth, io, streaming
+from mgdm_audio.audio import bandwidth, io, pipeline
 from mgdm_audio.audio.io import read, read_blocks
 from mgdm_audio.audio.layout import Layout
 from mgdm_audio.audio.separator import Separator
@@ -42,7 +42,7 @@ def make(tiny_prior: Path) -> Make:
 def short_spans(monkeypatch: pytest.MonkeyPatch) -> None:
     """Spans of some thousand samples, so that a short file has many."""
     monkeypatch.setattr(bandwidth, "_BLOCK", 2**13)
-    monkeypatch.setattr(streaming, "_SECONDS", 1)
+    monkeypatch.setattr(pipeline, "_SECONDS", 1)
     monkeypatch.setattr(io, "_BLOCK", 3000)
 
 

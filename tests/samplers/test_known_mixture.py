@@ -17,7 +17,7 @@ from mgdm_audio.measurement import (
     Stacked,
 )
 from mgdm_audio.measurement.known_mixture import KnownMixture
-from mgdm_audio.samplers import MGDM, WienerGuidance, conditioning
+from mgdm_audio.samplers import MGDM, WienerGuidance, known_samples
 from mgdm_audio.samplers.conditioning import correction, explain
 from tests.samplers.test_wiener import (
     SCHEDULE,
@@ -29,6 +29,7 @@ from tests.samplers.test_wiener import (
     normal,
     prior_of,
 )
+from tests.toys import tiny_network
 
 Double = torch.float64
 SIZE = SOURCES * TIME
@@ -52,6 +53,12 @@ def dense(operator: LinearOperator) -> Tensor:
     return operator(torch.eye(SIZE, dtype=Double).reshape(SIZE, SOURCES, TIME)).flatten(1).T
 
 
+def until_they_converge(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The iterations for known samples under bands."""
+    monkeypatch.setattr(known_samples, "MAX_STEPS", 200)
+    monkeypatch.setattr(known_samples, "TOLERANCE", 1e-15)
+
+
 def posterior_of(kind: str) -> tuple[Posterior, Tensor]:
     """Diagonal per sample or in a basis of time, and its covariance as a matrix."""
     network, mean = DiagonalNetwork(), torch.zeros(2, SOURCES, TIME, dtype=Double)
@@ -71,7 +78,7 @@ def test_it_is_the_dense_inverse(
     noise_std: float,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(conditioning, "MASK_STEPS", 200)  # bands: until they converge
+    until_they_converge(monkeypatch)
     posterior, c = posterior_of(kind)
     a = dense(operator)
     r = operator(normal(2, SOURCES, TIME, seed=5))
@@ -88,7 +95,7 @@ def test_it_is_the_dense_inverse(
 def test_few_iterations_still_meet_what_is_known_and_the_sum(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(conditioning, "MASK_STEPS", 1)
+    monkeypatch.setattr(known_samples, "MAX_STEPS", 1)
     posterior, c = posterior_of("bands")
     operator = OPERATORS["mixture, samples"]
     truth = normal(2, SOURCES, TIME, seed=5)
@@ -101,8 +108,39 @@ def test_few_iterations_still_meet_what_is_known_and_the_sum(
     assert error.abs().max() > 1e-3  # it is not the exact conditional
 
 
+@pytest.mark.parametrize("time", [20 * 64, 20 * 64 - 9])
+def test_frames_that_nothing_known_touches_are_left_out_exactly(
+    time: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    until_they_converge(monkeypatch)
+    network = tiny_network(0).double()
+    mask = torch.zeros(2, 1, time, dtype=torch.bool)
+    mask[0, :, :100], mask[1, :, 30:150] = True, True  # another place for each item
+    mask[:, :, 700:800] = True
+    mask[:, :, time - 1 :] = True
+    known = KnownMixture(MixtureSum(4), Mask(mask))
+    variance = network.band_variance(torch.tensor(0.5)).double().expand(2, -1, 21, -1)
+    residual = known.join(normal(2, 1, time, seed=1), normal(2, 4, time, seed=2))
+
+    class Whole:
+        analysis, synthesis = network.analysis, network.synthesis
+
+    near, _ = known_samples.explain_samples(known, network, variance, residual, 1e-2)
+    whole, _ = known_samples.explain_samples(known, Whole(), variance, residual, 1e-2)
+    assert known_samples._spans(known.mask_like(normal(2, 4, time)), 64) == [
+        (0, 0, 3 * 64),
+        (10, 10 * 64, 13 * 64),
+        (19, 19 * 64, time),
+    ]
+    # The transform's tables have float32's seven digits.
+    assert (near - whole).abs().max() < 1e-5 * whole.abs().max()
+
+
 @each
-def test_a_step_of_wiener_guidance_is_the_gaussian_conditional(operator: LinearOperator) -> None:
+def test_a_step_of_wiener_guidance_is_the_gaussian_conditional(
+    operator: LinearOperator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    until_they_converge(monkeypatch)
     network = DiagonalNetwork()
     y, x_T = operator(normal(2, SOURCES, TIME, seed=2)), normal(2, SOURCES, TIME, seed=3)
     sampler = WienerGuidance(num_steps=1, noise_max=0.8, covariance="band")
@@ -115,8 +153,8 @@ def test_a_step_of_wiener_guidance_is_the_gaussian_conditional(operator: LinearO
     noise[:SIZE] = sigma**2
     z = (x_T * (sigma / SCHEDULE.sigma[-1])).flatten(1)
     want = conditional(network.covariance, rows, torch.diag(noise), torch.cat([z, y.flatten(1)], 1))
-    # MASK_STEPS on at most 32 unknowns.
-    assert (x_0.flatten(1) - want).abs().max() < 1e-5
+    # A residual of ten rounding errors, times a condition of 1e4.
+    assert (x_0.flatten(1) - want).abs().max() < 1e-9
 
 
 @pytest.mark.parametrize("name", ["mixture, source", "start, mixture"])

@@ -1,0 +1,280 @@
+"""Posterior draws of a track, segment by segment, and how its segments are joined.
+
+Neighbours overlap. Joined by a cross-fade (``crossfade``), their draws are independent of each
+other and blended over the overlap: exact for whatever they agree about, but where draws differ a
+blend of two is no draw of the posterior, its spread is up to half of the variance. Joined by
+conditioning (``condition``), every other segment is drawn first, and those between them given what
+their neighbours decided: the outer half of each overlap enters the likelihood as known samples,
+
+    y = (A x + sigma_y eps, M x + sigma_y eps'),    Stacked([MixtureSum, Mask]),
+
+draw by draw, so that every draw is one draw of the whole track. Two passes and not one from left to
+right: no early mistake is handed on, and the segments of a pass can share a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mgdm_audio.audio.runner import Runner, out_of_memory
+from mgdm_audio.audio.segments import fade_in, stitched
+from mgdm_audio.audio.spread import SpreadMap
+from mgdm_audio.errors import PairingError, UserError
+from mgdm_audio.measurement import GaussianLikelihood, Mask, MixtureSum, Stacked
+from mgdm_audio.rng import generator_for
+from mgdm_audio.samplers import Step
+
+Join = Literal["crossfade", "condition"]
+SILENCE = 1e-4  # of the prior's level: a quieter segment is shared equally, no network is asked
+Progress = Callable[[int, int], None]
+"""Called with (steps done, steps in all)."""
+_STEPS = 1000  # that a segment counts, whatever the sampler's number
+
+
+@dataclass
+class _Segment:
+    """What is drawn of one: the mean over draws and those to be kept, and the ends of all draws."""
+
+    rows: Tensor  # [1 + kept, batch, sources, segment]
+    head: Tensor  # [draws, batch, sources, held], which the segment before is to meet
+    tail: Tensor  # and the one after
+
+
+@dataclass
+class _Item:
+    """One draw of one channel of a segment."""
+
+    segment: int
+    channel: int
+    draw: int
+
+
+@dataclass
+class Drawing:
+    """The draws of one track: iterate over ``pieces``, then read ``spread``."""
+
+    runner: Runner
+    cut_at: Callable[[int], Tensor]  # [batch, 1, segment] of the mixture at the prior's level
+    count: int  # of segments
+    time: int  # samples of the track
+    overlap: int  # of neighbouring segments, samples
+    spread: SpreadMap  # of [batch, sources]
+    join: Join
+    seed: int
+    draws: int
+    keep: bool = False  # the draws themselves are wanted too
+    on_progress: Progress | None = None
+    done: int = field(default=0, init=False)  # segments
+
+    def __post_init__(self) -> None:
+        # Samples that a segment is told at each join.
+        self.held = self.overlap // 2 if self.join == "condition" else 0
+
+    def pieces(self) -> Iterator[Tensor]:
+        """[1 + draws that are kept, batch, sources, any], one after the other: the whole track."""
+        if self.join == "crossfade":
+            segments = (drawn.rows for drawn in self._in_turn())
+            yield from stitched(segments, self.time, self.overlap)
+            return
+        end = 0
+        for index, drawn in enumerate(self._between()):
+            first, last = self._bounds(index, drawn.rows.shape[-1])
+            piece = drawn.rows[..., first:last][..., : self.time - end]
+            end += piece.shape[-1]
+            yield piece
+
+    def _in_turn(self) -> Iterator[_Segment]:
+        """Every segment on its own."""
+        index = 0
+        while index < self.count:
+            group = range(index, min(index + self._together(), self.count))
+            yield from self._draw(group, {})
+            index = group.stop
+
+    def _between(self) -> Iterator[_Segment]:
+        """Even segments on their own, odd ones given both neighbours; in the order of the track."""
+        evens: dict[int, _Segment] = {}
+        index = 0
+        while index < self.count:
+            group = range(index, min(index + 2 * self._together(), self.count), 2)
+            evens |= zip(group, self._draw(group, {}), strict=True)
+            last = group[-1] + 2 > self.count - 1  # then one may be left over at the end
+            odd = range(max(1, index - 1), min(group[-1] + (2 if last else 0), self.count), 2)
+            filled = dict(zip(odd, self._draw(odd, evens), strict=True))
+            merged = {**{i: evens[i] for i in group}, **filled}
+            for i in sorted(merged):
+                yield merged[i]
+            evens = {group[-1]: evens[group[-1]]}
+            index = group[-1] + 2
+
+    def _bounds(self, index: int, segment: int) -> tuple[int, int]:
+        """Of the samples that a segment decides."""
+        outer, inner = self.overlap - self.held, self.held
+        margin = inner if index % 2 else outer
+        return (margin if index else 0), segment - (margin if index + 1 < self.count else 0)
+
+    def _together(self) -> int:
+        """Segments that fill a batch."""
+        return max(1, self.runner.batch_size // (self.draws * len(self.spread.energy)))
+
+    def _draw(self, indices: Sequence[int], neighbours: dict[int, _Segment]) -> list[_Segment]:
+        """The segments ``indices``, given the ``neighbours`` that there are.
+
+        The mean goes into a running sum, so that memory does not grow with the number of draws.
+        Each draw sees the segment at another offset from the frames of a network that has frames:
+        in the mean, what a frame's edges add to an estimate cancels (cycle spinning, Coifman &
+        Donoho 1995). Where memory runs out the batch is halved, for these and the next ones.
+        """
+        sources, y, found = len(self.runner.stems), {}, {}
+        items: list[_Item] = []
+        for index in indices:
+            y[index] = part = self.cut_at(index)
+            equal = (part / sources).expand(-1, sources, -1)
+            rows = equal.expand(1 + self.draws * self.keep, -1, -1, -1).clone()
+            ends = equal.expand(self.draws, -1, -1, -1)
+            found[index] = _Segment(rows, self._head(ends).clone(), self._tail(ends).clone())
+            loud = part.square().mean((1, 2)).sqrt() > SILENCE * self.runner.loaded.mixture_rms
+            rows[0, loud] = 0
+            items += [
+                _Item(index, channel, draw)
+                for draw in range(self.draws)
+                for channel in loud.nonzero().flatten().tolist()
+            ]
+        first = 0
+        while first < len(items):
+            chunk = items[first : first + self.runner.batch_size]
+
+            def step(record: Step, before: int = first, size: int = len(chunk)) -> None:
+                share = (before + size * (record.index + 1) / record.total) / len(items)
+                self._progress(self.done + share * len(indices))
+
+            drawn = self._sample(chunk, y, neighbours, step)
+            if drawn is None:
+                self.runner.batch_size = max(1, len(chunk) // 2)
+                continue
+            for x, item in zip(drawn, chunk, strict=True):
+                self._add(found[item.segment], x, item)
+            first += len(chunk)
+        self.done += len(indices)
+        self._progress(self.done)
+        return list(found.values())
+
+    def _add(self, segment: _Segment, x: Tensor, item: _Item) -> None:
+        """A draw [sources, time] to the sums."""
+        mean = segment.rows[0, item.channel]
+        change = x - mean  # Welford's sums: no difference of large numbers
+        mean += change / (item.draw + 1)
+        if item.draw:
+            share = item.draw / (item.draw + 1) / (self.draws - 1)
+            weighted = change * self._weight(item.segment, change)
+            start = item.segment * (x.shape[-1] - self.overlap)
+            self.spread.add(weighted[..., : self.time - start], start, item.channel, share)
+        if self.keep:
+            segment.rows[1 + item.draw, item.channel] = x
+        segment.head[item.draw, item.channel] = self._head(x)
+        segment.tail[item.draw, item.channel] = self._tail(x)
+
+    def _weight(self, index: int, like: Tensor) -> Tensor:
+        """[segment], of a segment's samples in the track. Independent draws are blended: of the
+        variance of each its square is left."""
+        weight = like.new_ones(like.shape[-1])
+        if self.join == "crossfade":
+            fade = fade_in(self.overlap, like)
+            if index > 0:
+                weight[: self.overlap] *= fade
+            if index + 1 < self.count:
+                weight[len(weight) - self.overlap :] *= fade.flip(-1)
+            return weight
+        first, last = self._bounds(index, len(weight))
+        weight[:first], weight[last:] = 0, 0
+        return weight
+
+    def _head(self, x: Tensor) -> Tensor:
+        """What a neighbour before is to meet: its own last ``held`` samples."""
+        return x[..., self.overlap - self.held : self.overlap]
+
+    def _tail(self, x: Tensor) -> Tensor:
+        """What a neighbour after is to meet: its own first ``held`` samples."""
+        start = x.shape[-1] - self.overlap
+        return x[..., start : start + self.held]
+
+    def _sample(
+        self,
+        items: list[_Item],
+        y: dict[int, Tensor],
+        neighbours: dict[int, _Segment],
+        on_step: Callable[[Step], None],
+    ) -> list[Tensor] | None:
+        """A draw [sources, time] of each item; None where memory ran out.
+
+        Raises UserError where it did for a single item.
+        """
+        sources, spread = len(self.runner.stems), self.runner.hop if self.draws > 1 else 0
+        time = y[items[0].segment].shape[-1]
+        offsets = [spread * item.draw // self.draws for item in items]
+        padding = [(n, spread - n) for n in offsets]
+        mixture = torch.stack(
+            [F.pad(y[i.segment][i.channel], p) for i, p in zip(items, padding, strict=True)]
+        )
+        likelihood = GaussianLikelihood(MixtureSum(sources), mixture, self.runner.preset.noise_std)
+        given = likelihood
+        if neighbours and self.held:
+            known, mask = (
+                torch.stack([F.pad(x, p) for x, p in zip(parts, padding, strict=True)])
+                for parts in zip(*(self._known(i, neighbours, time) for i in items), strict=True)
+            )
+            operator = Stacked([MixtureSum(sources), Mask(mask)], [1, sources])
+            observed = torch.cat([mixture, known], 1)
+            given = GaussianLikelihood(operator, observed, self.runner.preset.noise_std)
+        prior = self.runner.prior.with_event_shape((sources, mixture.shape[-1]))
+        generators = [generator_for(self.seed, "segment", i.segment, "draw", i.draw) for i in items]
+        try:
+            x = self.runner.sample(prior, given, generator=generators, on_step=on_step)
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            if len(items) == 1:
+                raise UserError(
+                    f"sampler {self.runner.preset.name}: out of memory on {self.runner.device}; "
+                    "free some, or choose another device or sampler"
+                ) from None
+            x = None
+        except PairingError as error:
+            if given is likelihood:
+                raise
+            raise UserError(
+                f"join condition: sampler {self.runner.preset.name} takes no known samples "
+                f"({error}); use join crossfade"
+            ) from None
+        if x is None:  # the error is gone, and with it what it kept alive
+            if self.runner.device.type == "cuda":
+                torch.cuda.empty_cache()
+            return None
+        # A sampler meets the mixture up to sigma_y at best: the rest is shared equally.
+        x = x + MixtureSum(sources).pinv(likelihood.residual(x))
+        return [draw[:, n : n + time] for draw, n in zip(x, offsets, strict=True)]
+
+    def _known(
+        self, item: _Item, neighbours: dict[int, _Segment], time: int
+    ) -> tuple[Tensor, Tensor]:
+        """What the neighbours decided, [sources, time], 0 elsewhere; and where, [1, time]."""
+        ends = next(iter(neighbours.values())).tail
+        known = ends.new_zeros(ends.shape[2], time)
+        mask = torch.zeros(1, time, dtype=torch.bool, device=known.device)
+        if (before := neighbours.get(item.segment - 1)) is not None:
+            known[:, : self.held] = before.tail[item.draw, item.channel]
+            mask[:, : self.held] = True
+        if (after := neighbours.get(item.segment + 1)) is not None:
+            known[:, time - self.held :] = after.head[item.draw, item.channel]
+            mask[:, time - self.held :] = True
+        return known, mask
+
+    def _progress(self, segments: float) -> None:
+        if self.on_progress is not None:
+            self.on_progress(int(_STEPS * segments), _STEPS * self.count)

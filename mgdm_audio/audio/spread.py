@@ -1,0 +1,77 @@
+"""How far posterior draws lie apart, over time and frequency."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+HOP = 0.1  # seconds, the length of a window
+BANDS = 32  # of equal width in mel (O'Shaughnessy 1987), from 0 Hz to half the rate
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Standard deviations over draws (N - 1 in the denominator), in the stems' unit.
+
+    ``std``: stem -> [channel, window, band]: the rms over consecutive windows of ``hop`` seconds,
+    the first at 0, the last one cut short, of what lies in a band of frequencies; over bands the
+    squares sum to those of the waveform. ``edges``: of the bands in Hz, one more than there are.
+
+    It is how uncertain one draw is; the error of the mean that comes from the number of draws is
+    sqrt(N) times smaller.
+    """
+
+    std: dict[str, Tensor]
+    hop: float  # seconds
+    edges: tuple[float, ...]
+
+    @property
+    def over_time(self) -> dict[str, Tensor]:
+        """Stem -> [channel, window], of the waveform."""
+        return {name: x.double().square().sum(-1).sqrt().float() for name, x in self.std.items()}
+
+
+class SpreadMap:
+    """Sums of energies of a track's deviations, [batch, sources, window, band]."""
+
+    def __init__(self, batch: int, sources: int, time: int, sample_rate: int) -> None:
+        self.time, self.length = time, round(HOP * sample_rate)
+        self.hop = self.length / sample_rate
+        self.edges = band_edges(sample_rate)
+        self.energy = torch.zeros(batch, sources, -(-time // self.length), BANDS)
+
+    def add(self, deviation: Tensor, start: int, item: int, weight: float) -> None:
+        """[sources, any] of the batch's ``item``, from sample ``start`` of the track on."""
+        first = start // self.length
+        power = band_power(F.pad(deviation, (start % self.length, 0)), self.length, self.edges)
+        self.energy[item, :, first : first + power.shape[1]] += weight * power.cpu()
+
+    def std(self) -> Tensor:
+        """[batch, sources, window, band]"""
+        rest = torch.arange(self.energy.shape[2], 0, -1) * self.length
+        samples = (rest - (rest[0] - self.time)).clamp(max=self.length)
+        return (self.energy / samples[:, None]).clamp_min(0).sqrt()
+
+
+def band_edges(sample_rate: int) -> tuple[float, ...]:
+    """In Hz."""
+    top = 2595 * torch.tensor(1 + sample_rate / 1400, dtype=torch.float64).log10()
+    mel = torch.linspace(0, float(top), BANDS + 1, dtype=torch.float64)
+    return tuple((700 * (10 ** (mel / 2595) - 1)).tolist())
+
+
+def band_power(x: Tensor, length: int, edges: tuple[float, ...]) -> Tensor:
+    """Energies of [..., time] in windows of ``length`` samples and bands: [..., window, band].
+
+    Their sum is that of the squares (Parseval): the windows are rectangles side by side. ``edges``
+    as ``band_edges`` gives them, of which the last is half the sample rate.
+    """
+    frames = F.pad(x, (0, -x.shape[-1] % length)).unflatten(-1, (-1, length))
+    power = torch.fft.rfft(frames).abs().square() / length
+    power[..., 1 : (length + 1) // 2] *= 2  # their mirror images above half the rate
+    frequencies = torch.arange(power.shape[-1], dtype=torch.float64) * (2 * edges[-1] / length)
+    band = torch.bucketize(frequencies, torch.tensor(edges[1:-1], dtype=torch.float64), right=True)
+    return power @ F.one_hot(band, len(edges) - 1).to(power)
