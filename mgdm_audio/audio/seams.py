@@ -37,7 +37,7 @@ def steps(stems: Tensor, cuts: Sequence[int], sample_rate: int, window: float) -
         )
         level = _db(after.square().mean(-1)) - _db(before.square().mean(-1))
         a, b, c = (
-            _db(band_power(hann * x, length, edges)[:, 0] / hann.square().sum())
+            _db(band_power(hann * x, length, edges, sample_rate)[:, 0] / hann.square().sum())
             for x in (before, across, after)
         )
         click = (b - torch.maximum(a, c)).clamp_min(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -38,7 +39,7 @@ class SpreadMap:
     """Sums of energies of a track's deviations, [batch, sources, window, band]."""
 
     def __init__(self, batch: int, sources: int, time: int, sample_rate: int) -> None:
-        self.time, self.length = time, round(HOP * sample_rate)
+        self.time, self.length, self.rate = time, round(HOP * sample_rate), sample_rate
         self.hop = self.length / sample_rate
         self.edges = band_edges(sample_rate)
         self.energy = torch.zeros(batch, sources, -(-time // self.length), BANDS)
@@ -46,8 +47,11 @@ class SpreadMap:
     def add(self, deviation: Tensor, start: int, item: int, weight: float) -> None:
         """[sources, any] of the batch's ``item``, from sample ``start`` of the track on."""
         first = start // self.length
-        power = band_power(F.pad(deviation, (start % self.length, 0)), self.length, self.edges)
+        power = self._power(F.pad(deviation, (start % self.length, 0)))
         self.energy[item, :, first : first + power.shape[1]] += weight * power.cpu()
+
+    def _power(self, x: Tensor) -> Tensor:
+        return band_power(x, self.length, self.edges, self.rate)
 
     def std(self) -> Tensor:
         """[batch, sources, window, band]"""
@@ -63,15 +67,16 @@ def band_edges(sample_rate: int) -> tuple[float, ...]:
     return tuple((700 * (10 ** (mel / 2595) - 1)).tolist())
 
 
-def band_power(x: Tensor, length: int, edges: tuple[float, ...]) -> Tensor:
+def band_power(x: Tensor, length: int, edges: Sequence[float], sample_rate: int) -> Tensor:
     """Energies of [..., time] in windows of ``length`` samples and bands: [..., window, band].
 
-    Their sum is that of the squares (Parseval): the windows are rectangles side by side. ``edges``
-    as ``band_edges`` gives them, of which the last is half the sample rate.
+    The windows are rectangles side by side: where ``edges``, in Hz, reach from 0 to half the rate,
+    the sum over bands is that of the squares (Parseval).
     """
     frames = F.pad(x, (0, -x.shape[-1] % length)).unflatten(-1, (-1, length))
     power = torch.fft.rfft(frames).abs().square() / length
     power[..., 1 : (length + 1) // 2] *= 2  # their mirror images above half the rate
-    frequencies = torch.arange(power.shape[-1], dtype=torch.float64) * (2 * edges[-1] / length)
+    frequencies = torch.arange(power.shape[-1], dtype=torch.float64) * sample_rate / length
     band = torch.bucketize(frequencies, torch.tensor(edges[1:-1], dtype=torch.float64), right=True)
-    return power @ F.one_hot(band, len(edges) - 1).to(power)
+    inside = frequencies <= edges[-1] * (1 + 1e-9)
+    return power @ (inside[:, None] * F.one_hot(band, len(edges) - 1)).to(power)

@@ -1,6 +1,8 @@
 import base64
 import hashlib
 import io
+import json
+import math
 import struct
 import zlib
 from collections.abc import Callable
@@ -16,11 +18,13 @@ import torch
 from torch import Tensor
 
 from mgdm_audio.audio.report import run, write_index, write_page, write_pages
-from mgdm_audio.audio.report.pictures import COLUMNS, band, mel_levels, shade, waveform
+from mgdm_audio.audio.report.pictures import COLUMNS, band, doubt, mel_levels, shade, waveform
 from mgdm_audio.audio.report.png import cubehelix, to_png
 from mgdm_audio.audio.report.sound import playable, to_mp3
+from mgdm_audio.audio.scoring.mel import mel_centres
 from mgdm_audio.audio.scoring.metrics import si_sdr_improvement
 from mgdm_audio.audio.separation import Separation
+from mgdm_audio.audio.spread import Spread
 from mgdm_audio.errors import UserError
 from tests.audio.chromium import chromium, find_chromium
 
@@ -49,7 +53,10 @@ def save(
     channels, time = mixture.shape
     shape = {"sample_rate": rate, "channels": channels, "samples": time}
     report = {"prior": "tiny", "sampler": "default", "draws": 2 if std else 1, **shape, **record}
-    Separation(mixture, stems, rate, report, std, 0.1).save(folder, subtype)
+    spread = None
+    if std is not None:  # all of it in one band
+        spread = Spread({n: x[..., None] for n, x in std.items()}, 0.1, (0.0, rate / 2))
+    Separation(mixture, stems, rate, report, spread).save(folder, subtype)
     return folder
 
 
@@ -316,6 +323,47 @@ def columns(path: str) -> tuple[list[int], list[int]]:
     there = [int(y) for y, width in steps if width == "1"]
     back = [int(y) for y, width in steps if width == "-1"]
     return there, back[::-1]
+
+
+def test_doubt_is_drawn_where_the_draws_disagree() -> None:
+    # Tones of 0.2 have -17 dB, each in a band of its own; a window each.
+    edges = [0.0, 1000.0, 2000.0, 3000.0]
+    samples = tone(500) + tone(1500)
+    equal, level = 10 * math.log10(0.02), [0.0, -15.0, -21.0, -40.0]
+    std_db = torch.tensor([[equal + x, -120.0, -90.0] for x in level])
+    found = doubt(samples[:, : 4 * 800], RATE, std_db, 0.1, edges).flip(0)
+    assert found.shape == (80, 4)
+    centres = mel_centres(RATE)
+    assert (found[centres < 1000] == torch.tensor([255, 64, 0, 0])).all()
+    # Nothing where the draws agree, below the pictures' floor, or above the last band.
+    assert found[centres >= 1000].count_nonzero() == 0
+
+
+def test_the_bands_of_a_mel_spectrogram_are_where_their_tones_are() -> None:
+    centres = mel_centres(RATE)
+    for index in (5, 40, 70):
+        wave = tone(float(centres[index]), 1)
+        assert int(mel_levels(wave, RATE).mean(1).argmax()) == index
+
+
+@pytest.mark.parametrize("draws", [1, 2])
+def test_a_page_lays_doubt_over_the_spectrograms_of_stems(tmp_path: Path, draws: int) -> None:
+    std = {stem: torch.full((2, 50), 0.05) for stem in STEMS} if draws > 1 else None
+    page = read(write_page(save(tmp_path / "song", std=std)))
+    overlays = page.find("svg", class_="doubt")
+    assert len(overlays) == (2 if draws > 1 else 0)  # the mixture has none
+    assert len(page.find("input", id="doubt")) == (1 if draws > 1 else 0)
+    for attrs, _ in page.find("image"):
+        data = base64.b64decode(str(attrs["href"]).removeprefix("data:image/png;base64,"))
+        assert data[:8] == b"\x89PNG\r\n\x1a\n"
+        assert b"tRNS" in data
+    # A page of a result without bands, which earlier versions wrote, has the rest.
+    record = json.loads((tmp_path / "song" / "uncertainty.json").read_text())
+    del record["std_db"], record["bands_hz"]
+    (tmp_path / "song" / "uncertainty.json").write_text(json.dumps(record))
+    older = read(write_page(tmp_path / "song"))
+    assert not older.find("svg", class_="doubt")
+    assert len(older.find("path", class_="std")) == len(overlays)
 
 
 def test_scores_and_confidence_are_in_the_table(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
 @pytest.mark.parametrize("length", [100, 101])
 def test_bands_sum_to_the_energy_of_each_window(rate: int, length: int) -> None:
     x = noise(2, 3, 350)
-    power = band_power(x, length, band_edges(rate))
+    power = band_power(x, length, band_edges(rate), rate)
     assert power.shape == (2, 3, 4, BANDS)
     want = [part.square().sum(-1) for part in x.split(length, -1)]
     torch.testing.assert_close(power.sum(-1), torch.stack(want, -1), rtol=1e-5, atol=0)
@@ -29,7 +29,7 @@ def test_a_tone_lies_in_its_band() -> None:
     assert edges[-1] == pytest.approx(rate / 2)
     for frequency in (50, 440, 10000):  # whole periods a window: no leakage
         tone = torch.sin(2 * math.pi * frequency / rate * torch.arange(length))
-        power = band_power(tone, length, edges)[0]
+        power = band_power(tone, length, edges, rate)[0]
         (band,) = (i for i in range(BANDS) if edges[i] <= frequency < edges[i + 1])
         assert power[band] / power.sum() > 0.9999
 

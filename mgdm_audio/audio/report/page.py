@@ -11,7 +11,7 @@ from mgdm_audio.audio.report.markup import (
     resource,
     text_of,
 )
-from mgdm_audio.audio.report.pictures import FLOOR_DB, mel_levels
+from mgdm_audio.audio.report.pictures import DOUBT_DB, FLOOR_DB, doubt, mel_levels
 from mgdm_audio.audio.report.rows import player_row
 from mgdm_audio.audio.report.run import Run
 from mgdm_audio.audio.report.sound import playable, to_mp3
@@ -42,7 +42,11 @@ def to_html(run: Run, scores: Scores | None) -> str:
     for index, (name, (x, _)) in enumerate(shown.items()):
         measures = _measures(run, scores, name)
         std = stds.get(name)
-        rows.append(player_row(index, name, x, levels[name], top, std, windows, measures))
+        doubts = None
+        if name in run.std_db:
+            wave, spread = run.stems[name], run.std_db[name][: math.ceil(windows)]
+            doubts = doubt(wave, run.sample_rate, spread, run.hop_seconds, run.bands_hz)
+        rows.append(player_row(index, name, x, levels[name], top, std, windows, doubts, measures))
         text = base64.b64encode(to_mp3(x, rate)).decode()
         data.append(f'<script type="text/plain" id="sound-{index}">{text}</script>')
     style, script = resource("page.css"), resource("page.js")
@@ -50,6 +54,9 @@ def to_html(run: Run, scores: Scores | None) -> str:
     about += [f"{key} {text_of(run.record.get(key))}" for key in ("prior", "sampler")]
     hop = f"{1000 * run.hop_seconds:.0f} ms"
     band = f" The band around zero is the standard deviation over draws, every {hop}."
+    if run.std_db:
+        band += f" Pink lies over a spectrogram where that is less than {DOUBT_DB} dB below the "
+        band += "stem, and hides it where it reaches the stem."
     return Template(resource("page.html")).substitute(
         policy=content_security_policy(style, script),
         name=text_of(run.name),
@@ -62,6 +69,7 @@ def to_html(run: Run, scores: Scores | None) -> str:
         nyquist=f"{rate / 2000:g} kHz",
         range=f"{max(top - FLOOR_DB, 0):.0f}",
         band=band if stds else "",
+        doubt=resource("doubt.html") if run.std_db else "",
         scores=score_table(run, scores),
         record=record_rows(run.record),
         sounds="\n".join(data),

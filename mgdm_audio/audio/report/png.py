@@ -3,21 +3,29 @@
 import math
 import struct
 import zlib
+from collections.abc import Sequence
 
 from torch import Tensor
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
-def to_png(levels: Tensor) -> bytes:
-    """levels: [row, column] uint8, top row first, each an index into ``cubehelix``."""
+def to_png(levels: Tensor, colours: Sequence[Sequence[int]] | None = None) -> bytes:
+    """levels: [row, column] uint8, top row first, each an index into ``colours``.
+
+    These are 256 of red, green, blue and if wanted opacity; by default ``cubehelix``.
+    """
+    colours = cubehelix() if colours is None else colours
     height, width = levels.shape
     rows = levels.contiguous().numpy()
     # 8 bits, indexed; deflate, the standard filters, not interlaced. Filter 0 before every row.
     header = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)
     data = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows), 9)
-    palette = bytes(channel for colour in cubehelix() for channel in colour)
-    chunks = ((b"IHDR", header), (b"PLTE", palette), (b"IDAT", data), (b"IEND", b""))
+    palette = bytes(channel for colour in colours for channel in colour[:3])
+    opacity = bytes(colour[3] for colour in colours if len(colour) > 3)
+    chunks = [(b"IHDR", header), (b"PLTE", palette), (b"IDAT", data), (b"IEND", b"")]
+    if opacity:
+        chunks.insert(2, (b"tRNS", opacity))
     return SIGNATURE + b"".join(_chunk(name, content) for name, content in chunks)
 
 

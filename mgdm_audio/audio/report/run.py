@@ -26,7 +26,8 @@ class Run:
     They are the beginning of a track of ``seconds``, half an hour over all of them.
 
     ``confidence_db``: stem -> dB or None (a silent stem), ``std``: stem -> [window] in the stems'
-    unit, each window ``hop_seconds`` long (``Separation``); both empty after a single draw.
+    unit, each window ``hop_seconds`` long (``Spread``), ``std_db``: stem -> [window, band] in dB,
+    of bands that ``bands_hz`` bound; all empty after a single draw.
     """
 
     name: str
@@ -39,6 +40,8 @@ class Run:
     confidence_db: dict[str, float | None]
     std: dict[str, Tensor]
     hop_seconds: float
+    std_db: dict[str, Tensor]
+    bands_hz: list[float]
 
 
 def read_run(folder: Path) -> Run:
@@ -59,7 +62,10 @@ def read_run(folder: Path) -> Run:
         confidence = dict(uncertainty["confidence_db"] or {})
         std = {stem: torch.tensor(row).float() for stem, row in (uncertainty["std"] or {}).items()}
         hop = float(uncertainty["hop_seconds"])
-    except (AttributeError, KeyError, TypeError, ValueError):
+        bands = [float(edge) for edge in uncertainty.get("bands_hz") or []]
+        rows = uncertainty.get("std_db") or {}
+        std_db = {s: torch.tensor(x).float().reshape(-1, len(bands) - 1) for s, x in rows.items()}
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError):
         raise damaged(folder / UNCERTAINTY) from None
     shape = track_shape(folder, record)
     kept = min(shape.time, LIMIT * shape.sample_rate // (1 + len(files)))
@@ -69,7 +75,18 @@ def read_run(folder: Path) -> Run:
     seconds = shape.time / shape.sample_rate
     name = folder.resolve().name
     return Run(
-        name, record, files, stems, mixture, shape.sample_rate, seconds, confidence, std, hop
+        name,
+        record,
+        files,
+        stems,
+        mixture,
+        shape.sample_rate,
+        seconds,
+        confidence,
+        std,
+        hop,
+        std_db,
+        bands,
     )
 
 

@@ -1,5 +1,6 @@
 """Distance of log-mel spectrograms."""
 
+import math
 import warnings
 
 import torch
@@ -38,6 +39,14 @@ def log_mel(samples: Tensor, sample_rate: int) -> Tensor:
             length // 2 + 1, 0.0, sample_rate / 2, BANDS, sample_rate, mel_scale="slaney"
         )
     return 10 * (power.mT @ triangles).clamp(min=FLOOR).log10()
+
+
+def mel_centres(sample_rate: int) -> Tensor:
+    """Where the triangles of ``log_mel`` peak, in Hz: [band], float64."""
+    top = sample_rate / 2  # Slaney: linear to 1 kHz, logarithmic above
+    mel = 15 + 27 * math.log(top / 1000) / math.log(6.4) if top > 1000 else top * 3 / 200
+    points = torch.linspace(0, mel, BANDS + 2, dtype=torch.float64)[1:-1]
+    return torch.where(points < 15, points * 200 / 3, 1000 * 6.4 ** ((points - 15) / 27))
 
 
 def log_mel_l1(estimates: Tensor, references: Tensor, sample_rate: int) -> Tensor:
