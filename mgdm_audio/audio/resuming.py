@@ -13,6 +13,7 @@ SETTINGS = (
     "version",
     "prior",
     "prior_sha256",
+    "prior_config_sha256",
     "sampler",
     "options",
     "noise_std",

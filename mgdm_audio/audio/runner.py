@@ -14,6 +14,7 @@ from mgdm_audio.audio.autocast import at_precision
 from mgdm_audio.audio.device import choose_device
 from mgdm_audio.checkpoint import DEFAULT_PRIOR, LoadedPrior, load_prior
 from mgdm_audio.diffusion import Prior
+from mgdm_audio.digest import hash_json
 from mgdm_audio.errors import UserError
 from mgdm_audio.measurement import Likelihood
 from mgdm_audio.samplers.presets import Preset, load_preset
@@ -86,6 +87,7 @@ class Runner:
             "version": __version__,
             "prior": self.loaded.name,
             "prior_sha256": self.loaded.sha256,
+            "prior_config_sha256": hash_json(self.loaded.config),
             "sampler": self.preset.name,
             "options": self.preset.options,
             "noise_std": self.preset.noise_std,

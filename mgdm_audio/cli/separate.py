@@ -79,7 +79,9 @@ from mgdm_audio.cli.progress import progress
     is_flag=True,
     help="Keep results whose input, prior, settings and files are unchanged, by their hashes.",
 )
-@click.option("--report", is_flag=True, help="Also write report.html, a page to listen to them.")
+@click.option(
+    "--report", is_flag=True, help="Also write a page to listen to them, and of a folder an index."
+)
 def separate(
     inputs: tuple[Path, ...],
     output: Path,
@@ -127,6 +129,9 @@ def separate(
     from mgdm_audio.checkpoint import DEFAULT_PRIOR
     from mgdm_audio.errors import UserError
 
+    if report:
+        from mgdm_audio.audio.report import ensure_page, write_index, write_page
+
     check_template(filename)
     tracks = find_tracks(inputs, output)
     name = Path(sampler).stem if sampler else DEFAULT_SAMPLER
@@ -156,6 +161,8 @@ def separate(
         try:
             if skip_existing and is_done(layout, track.path, settings):
                 click.echo(f"{folder}: there already, unchanged")
+                if report and (missing := ensure_page(folder)) is not None:
+                    click.echo(f"written: {missing}")
                 rows.append((track.name, "", "", "ok, there already"))
                 continue
             with progress(track.path.name) as move:
@@ -170,11 +177,7 @@ def separate(
                     two_stems=two_stems,
                     on_progress=move,
                 )
-            page = None
-            if report:
-                from mgdm_audio.audio.report import write_page
-
-                page = write_page(folder)
+            page = write_page(folder) if report else None
         except UserError as error:
             line = " ".join(str(error).split())
             click.echo(f"error: {line}", err=True)
@@ -192,6 +195,8 @@ def separate(
         rows.append((track.name, seconds, residual, "ok"))
     if len(rows) > 1:
         click.echo(_table(rows))
+    if report and any(path.is_dir() for path in inputs):
+        click.echo(f"written: {write_index(output)}")
     if any(row[-1].startswith("error") for row in rows):
         sys.exit(1)
 

@@ -379,6 +379,7 @@ def test_a_file_comes_with_a_report(make: Make, tmp_path: Path) -> None:
     assert report.pop("seconds") > 0
     assert report.pop("seconds_per_second") > 0
     assert len(report.pop("prior_sha256")) == 64
+    assert len(report.pop("prior_config_sha256")) == 64
     assert report.pop("input_sha256") == hashlib.sha256(path.read_bytes()).hexdigest()
     assert report.pop("options")["num_steps"] == 2
     assert report == {

@@ -14,6 +14,7 @@ from torch import Tensor
 from mgdm_audio import __version__
 from mgdm_audio.checkpoint import CONFIG, WEIGHTS
 from mgdm_audio.cli.main import main
+from mgdm_audio.digest import hash_json
 from tests.toys import STEMS, song
 
 FAST = ("--sampler", "wiener", "--set", "num_steps=2", "--samples", "1", "--device", "cpu")
@@ -97,6 +98,7 @@ def test_it_writes_the_stems_and_how_they_were_made(separate: Separate) -> None:
         "samples": 5000,
         "prior": "tiny",
         "prior_sha256": hashlib.sha256(weights).hexdigest(),
+        "prior_config_sha256": hash_json(json.loads((separate.prior / "config.json").read_text())),
         "sampler": "wiener",
         "noise_std": 1e-4,
         "draws": 2,
@@ -121,7 +123,7 @@ def test_it_writes_the_stems_and_how_they_were_made(separate: Separate) -> None:
         "gain": 1.0,
     }
     assert {key: report[key] for key in want} == want
-    more = {"options", "precision", "batch_size", "level"}
+    more = {"options", "precision", "batch_size", "level", "join"}
     more |= {"segment_seconds", "overlap_seconds"}
     measured = {"seconds", "seconds_per_second", "residual_db"}
     assert report.keys() == want.keys() | more | measured

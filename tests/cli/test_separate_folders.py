@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,44 @@ def test_a_change_makes_the_result_again(done: Done, change: str) -> None:
     assert all(after[name] != before.get(name) for name in after)
     for name, sha in separate.report("a")["files"].items():  # type: ignore[attr-defined]
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == sha
+
+
+def test_a_change_of_the_prior_s_config_makes_the_result_again(
+    separate: Separate, tmp_path: Path
+) -> None:
+    """With the same weights: they are hashed for themselves."""
+    prior = tmp_path / "prior" / separate.prior.name
+    shutil.copytree(separate.prior, prior)
+    path = separate.put("a.wav", song(1, 1, 2000, 22050))
+    options = ("--skip-existing", "--prior", prior)
+    assert separate(path, *options).exit_code == 0
+    assert "there already" in separate(path, *options).stdout
+    config = json.loads((prior / "config.json").read_text())
+    (prior / "config.json").write_text(json.dumps(config | {"mixture_rms": 0.05}))
+    assert "there already" not in separate(path, *options).stdout
+
+
+def test_a_folder_s_pages_have_an_index_and_are_kept(separate: Separate) -> None:
+    for name in ("in/a.wav", "in/b/c.wav"):
+        separate.put(name, song(1, 1, 2000, 22050))
+    options = (separate.folder / "in", "--skip-existing", "--report")
+    pages = [separate.out / track / "report.html" for track in ("a", "b/c")]
+    index = separate.out / "index.html"
+    first = separate(*options)
+    assert first.exit_code == 0, first.output
+    assert [line for line in first.stdout.splitlines() if line.startswith("written")] == [
+        f"written: {path}" for path in (*pages, index)
+    ]
+    assert all(address in index.read_text() for address in ("a/report.html", "b/c/report.html"))
+    kept, made = pages[0].stat().st_mtime_ns, pages[1].read_bytes()
+    pages[1].unlink()
+    again = separate(*options)  # a track that is there already has a page too, made once
+    assert [line for line in again.stdout.splitlines() if line.startswith("written")] == [
+        f"written: {pages[1]}",
+        f"written: {index}",
+    ]
+    assert pages[0].stat().st_mtime_ns == kept
+    assert pages[1].read_bytes() == made
 
 
 @pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT"])

@@ -59,6 +59,14 @@ def write_page(folder: str | Path, reference: str | Path | None = None) -> Path:
     return folder / PAGE
 
 
+def ensure_page(folder: str | Path) -> Path | None:
+    """``write_page`` unless there is one already that is no older than the result it shows."""
+    page, record = Path(folder) / PAGE, Path(folder) / RECORD
+    if page.is_file() and page.stat().st_mtime_ns >= record.stat().st_mtime_ns:
+        return None
+    return write_page(folder)
+
+
 def write_index(folder: str | Path) -> Path:
     """Write ``index.html``, a link to every page in the folders of ``folder``; its path."""
     folder = Path(folder)
