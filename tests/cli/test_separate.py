@@ -223,12 +223,18 @@ def test_the_spread_of_the_draws_is_written_beside_the_stems(separate: Separate)
     record = json.loads((separate.out / "a" / "uncertainty.json").read_text())
     assert (record["draws"], record["hop_seconds"]) == (3, 0.1)
     assert record["std"].keys() == record["confidence_db"].keys() == set(STEMS)
+    assert len(record["bands_hz"]) == 33
     for stem in STEMS:
         assert len(record["std"][stem]) == 3  # tenths of a second that 5000 samples begin
         assert min(record["std"][stem]) > 0
+        for whole, bands in zip(record["std"][stem], record["std_db"][stem], strict=True):
+            assert len(bands) == 32
+            # Decibels are rounded to whole ones, by up to 6 % of the amplitude.
+            assert sum(10 ** (x / 10) for x in bands) ** 0.5 == pytest.approx(whole, rel=0.06)
     assert separate(path, "--samples", "1").exit_code == 0
     record = json.loads((separate.out / "a" / "uncertainty.json").read_text())
-    assert record == {"draws": 1, "hop_seconds": 0.1, "confidence_db": None, "std": None}
+    nothing = dict.fromkeys(("confidence_db", "std", "bands_hz", "std_db"))
+    assert record == {"draws": 1, "hop_seconds": 0.1} | nothing
 
 
 def test_every_draw_is_written_on_request(separate: Separate) -> None:
