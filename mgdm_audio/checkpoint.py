@@ -32,6 +32,7 @@ from mgdm_audio.networks.unet_1d import UNet1d, UNet1dConfig
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 PRETRAINED = Path(__file__).parent / "pretrained"
 DEFAULT_PRIOR = "mini-slakh-v1"
+IMAGE_MODELS = ("unet_2d",)  # model_type of priors over pictures, see images/priors/trained.py
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,10 @@ class PriorConfig:
     segment: int  # samples
     config: dict[str, Any]  # the file's content
 
+    def networks(self) -> dict[Path, nn.Module]:
+        """The network, without its weights, by the file of these."""
+        return {self.path / WEIGHTS: self.architecture.build(self.shape)}
+
 
 @dataclass(frozen=True)
 class LoadedPrior:
@@ -96,16 +101,38 @@ class LoadedPrior:
 
 
 def list_priors() -> list[str]:
-    """Names of the bundled priors."""
+    """Names of the bundled priors over stems."""
+    return [name for name in _bundled() if not is_image_prior(PRETRAINED / name)]
+
+
+def list_image_priors() -> list[str]:
+    """Names of the bundled priors over pictures."""
+    return [name for name in _bundled() if is_image_prior(PRETRAINED / name)]
+
+
+def is_image_prior(folder: Path) -> bool:
+    """Whether config.json says so; False also where it cannot be read."""
+    try:
+        config = json.loads((folder / CONFIG).read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and config.get("model_type") in IMAGE_MODELS
+
+
+def _bundled() -> list[str]:
     if not PRETRAINED.is_dir():
         return []
     return sorted(p.name for p in PRETRAINED.iterdir() if (p / CONFIG).is_file())
 
 
+def bundled_folder(name: str) -> Path | None:
+    """The folder of the bundled prior of that name, over stems or pictures."""
+    return PRETRAINED / name if name in _bundled() else None
+
+
 def find_prior(name_or_dir: str | Path) -> Path:
     """The directory of a bundled prior or of one on disk. Raises UserError where there is none."""
-    bundled = PRETRAINED / str(name_or_dir)
-    if str(name_or_dir) in list_priors():
+    if bundled := bundled_folder(str(name_or_dir)):
         return bundled
     path = Path(name_or_dir)
     if (path / CONFIG).is_file():
@@ -190,6 +217,8 @@ def check_details(stems: Sequence[str], sample_rate: int, mixture_rms: float, se
 def read_config(name_or_dir: str | Path) -> PriorConfig:
     """config.json of a bundled prior or a prior directory. Raises UserError if it does not fit."""
     path = find_prior(name_or_dir)
+    if is_image_prior(path):
+        raise UserError(f"{name_or_dir}: a prior for images; give it to mgdm-audio restore")
     try:
         config = json.loads((path / CONFIG).read_text())
     except (OSError, ValueError) as error:

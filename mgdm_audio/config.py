@@ -6,7 +6,7 @@ import dataclasses
 import tomllib
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from difflib import get_close_matches
 from pathlib import Path
@@ -68,7 +68,7 @@ def from_mapping(cls: type[T], mapping: Mapping[str, Any], where: str) -> T:
     if missing := [name for name, f in fields.items() if _required(f) and name not in mapping]:
         raise ConfigError(f"{where}: missing key '{missing[0]}'")
     hints = typing.get_type_hints(cls)
-    values = {key: _convert(hints[key], value, f"{where}: {key}") for key, value in mapping.items()}
+    values = {key: convert(hints[key], value, f"{where}: {key}") for key, value in mapping.items()}
     try:
         return cls(**values)
     except ConfigError:
@@ -98,8 +98,8 @@ def _parse_value(text: str) -> Any:
     return table["value"] if len(table) == 1 else text
 
 
-def _convert(hint: Any, value: Any, where: str) -> Any:
-    """``value`` as the type ``hint``, or ``ConfigError``."""
+def convert(hint: Any, value: Any, where: str) -> Any:
+    """``value`` as the type ``hint``, or ``ConfigError``, whose message ``where`` opens."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return value
@@ -115,7 +115,9 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if origin is tuple and isinstance(value, list | tuple):
         items = [args[0]] * len(value) if args[1:] == (...,) else list(args)
         if len(items) == len(value):
-            return tuple(_convert(h, v, where) for h, v in zip(items, value, strict=True))
+            return tuple(convert(h, v, where) for h, v in zip(items, value, strict=True))
+    elif origin is Callable and callable(value):
+        return value
     elif origin is dict and isinstance(value, Mapping):
         return dict(value)
     elif hint is float and type(value) in (int, float):
@@ -129,7 +131,7 @@ def _convert_union(members: tuple[Any, ...], value: Any, where: str) -> Any:
     failure = ConfigError(f"{where}: {value!r} is not allowed")
     for member in members:
         try:
-            return _convert(member, value, where)
+            return convert(member, value, where)
         except ConfigError as error:
             # Of `int | float` the wider type speaks; of `X | None`, X (TOML has no null).
             failure = failure if member is types.NoneType else error
@@ -147,4 +149,6 @@ def _convert_dataclass(cls: Any, value: Any, where: str) -> Any:
 
 def _describe(hint: Any) -> str:
     names = {float: "a number", int: "a whole number", str: "a string", bool: "true or false"}
+    if typing.get_origin(hint) is Callable:
+        return "a function"
     return names.get(hint) or str(hint).replace("typing.", "")

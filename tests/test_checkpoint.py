@@ -130,6 +130,11 @@ def test_bundled_priors_go_by_name(
     assert "did you mean tiny?" in refusal("tinny")
 
 
+def test_a_prior_for_images_is_refused_for_sound(tmp_path: Path) -> None:
+    (tmp_path / CONFIG).write_text('{"model_type": "unet_2d"}')
+    assert refusal(tmp_path) == f"{tmp_path}: a prior for images; give it to mgdm-audio restore"
+
+
 @pytest.mark.parametrize("make", ["nothing", "an empty folder", "a file"])
 def test_places_that_hold_no_prior(tmp_path: Path, make: str) -> None:
     path = tmp_path / "here"

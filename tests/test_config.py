@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +22,7 @@ class Options:
     rule: PerStep = PerStep(3)
     shape: tuple[int, ...] = ()
     table: dict[str, Any] = field(default_factory=dict)
+    function: Callable[[int], int] = abs
 
     def __post_init__(self) -> None:
         if self.size < 0:
@@ -36,10 +38,11 @@ def test_every_kind_of_value_arrives_typed() -> None:
         "rule": {"base": 3, "last": [5, 20]},
         "shape": [1, 2],
         "table": {"a": 1},
+        "function": max,
     }
     options = from_mapping(Options, mapping, "file.toml")
     rule = PerStep(3, last=(5, 20))
-    assert options == Options(2, 1.0, "x", True, "uniform", rule, (1, 2), {"a": 1})
+    assert options == Options(2, 1.0, "x", True, "uniform", rule, (1, 2), {"a": 1}, max)
     assert type(options.rate) is float
     assert type(options.rule.base) is int  # a count stays a count
 
@@ -52,7 +55,7 @@ def test_a_bare_value_stands_for_a_table_with_one_required_key() -> None:
     ("mapping", "says"),
     [
         ({"size": 1, "rat": 2}, "unknown key 'rat'; did you mean rate"),
-        ({"size": 1, "zzzz": 2}, "known: flag, law"),
+        ({"size": 1, "zzzz": 2}, "known: flag, function, law"),
         ({}, "missing key 'size'"),
         ({"size": 1.5}, "size: 1.5 is not a whole number"),
         ({"size": True}, "size: True is not a whole number"),
@@ -65,6 +68,7 @@ def test_a_bare_value_stands_for_a_table_with_one_required_key() -> None:
         ({"size": 1, "rule": {"base": "a"}}, "rule: base: 'a' is not a number"),
         ({"size": 1, "rule": {"base": 1, "last": "a"}}, "rule: last: 'a' is not"),
         ({"size": 1, "shape": [1, "a"]}, "shape: 'a'"),
+        ({"size": 1, "function": "abs"}, "function: 'abs' is not a function"),
         ({"size": -1}, "size is negative"),
     ],
 )

@@ -49,6 +49,8 @@ def packages() -> Iterator[Check]:
     yield _package("av", False, "for m4a, aac, wma", "pip install 'mgdm_audio[formats]'")
     for name in ("starlette", "uvicorn"):
         yield _package(name, False, "for serve", "pip install 'mgdm_audio[serve]'")
+    for name in ("diffusers", "PIL"):
+        yield _package(name, False, "for images", "pip install 'mgdm_audio[images]'")
     for name in ("accelerate", "tensorboard"):
         yield _package(name, False, "for training", "pip install 'mgdm_audio[train]'")
 
@@ -66,16 +68,25 @@ def devices() -> Iterator[Check]:
 
 def priors() -> Iterator[Check]:
     """The bundled priors, each loaded and its hash compared."""
-    from mgdm_audio.checkpoint import list_priors, load_prior
+    from mgdm_audio.checkpoint import list_image_priors, list_priors, load_prior
+    from mgdm_audio.images.priors import load_image_prior
 
-    for name in list_priors():
+    def stems(name: str) -> str:
+        loaded = load_prior(name)
+        return f"{', '.join(loaded.stems)} at {loaded.sample_rate} Hz, {loaded.sha256[:12]}"
+
+    def images(name: str) -> str:
+        opened = load_image_prior(name)
+        channels, height, width = opened.image_shape
+        return f"images, {channels} x {height} x {width}, {next(iter(opened.sha256.values()))[:12]}"
+
+    audio, pictures = list_priors(), list_image_priors()
+    for name in [*audio, *pictures]:
         try:
-            loaded = load_prior(name)
-            detail = f"{', '.join(loaded.stems)} at {loaded.sample_rate} Hz, {loaded.sha256[:12]}"
-            yield Check("ok", name, detail)
+            yield Check("ok", name, images(name) if name in pictures else stems(name))
         except Exception as error:
             yield Check("FAIL", name, f"{' '.join(str(error).split())}; reinstall mgdm_audio")
-    if not list_priors():
+    if not audio and not pictures:
         yield Check("note", "priors", "none is bundled; give --prior a prior directory")
 
 

@@ -11,6 +11,7 @@ from mgdm_audio.cli.names import PRIOR
 
 if TYPE_CHECKING:
     from mgdm_audio.checkpoint import PriorConfig
+    from mgdm_audio.images.priors.trained import TrainedConfig
 
 CHECK_SAMPLES = 8192  # at least, of the network call that verify makes
 
@@ -34,20 +35,19 @@ def list_(folder: Path | None) -> None:
     mgdm-audio priors list
     mgdm-audio priors list my_priors
     """
-    from mgdm_audio.checkpoint import CONFIG, list_priors, read_config
+    from mgdm_audio.checkpoint import CONFIG, list_image_priors, list_priors
     from mgdm_audio.errors import UserError
 
     if folder is not None and not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
     found = [] if folder is None else sorted(path.parent for path in folder.glob(f"*/{CONFIG}"))
-    for name in [*list_priors(), *map(str, found)]:
+    names = [*list_priors(), *list_image_priors(), *map(str, found)]
+    for name in names:
         try:
-            prior = read_config(name)
+            click.echo(f"{name}: {_summary(_read(name))}")
         except UserError as error:
             click.echo(f"{name}: {error}")
-            continue
-        click.echo(f"{name}: {', '.join(prior.stems)}; {_size(prior)}, {prior.sample_rate} Hz")
-    if not list_priors() and not found:
+    if not names:
         click.echo("none")
 
 
@@ -59,20 +59,27 @@ def show(name: str) -> None:
     \b
     mgdm-audio priors show RUN/prior
     """
-    from mgdm_audio.checkpoint import read_config
+    from mgdm_audio.checkpoint import PriorConfig
 
-    prior = read_config(name)
+    prior = _read(name)
     config, schedule = prior.config, prior.schedule
     low, high = float(schedule.noise_level[1]), float(schedule.noise_level[-1])
     card = prior.path / "README.md"
     text = card.read_text(errors="replace") if card.is_file() else ""
     licence = re.search(r"^(?:weights|licen[cs]e):\s*(.+)$", text, re.MULTILINE | re.IGNORECASE)
-    rows = {
-        "name": prior.path.resolve().name,
-        "stems": ", ".join(prior.stems),
-        "rate": f"{prior.sample_rate} Hz",
-        "segment": f"{prior.segment} samples ({prior.segment / prior.sample_rate:.1f} s)",
-        "mixture level": f"{prior.mixture_rms:g} rms",
+    rows = {"name": prior.path.resolve().name}
+    if isinstance(prior, PriorConfig):
+        rows |= {
+            "stems": ", ".join(prior.stems),
+            "rate": f"{prior.sample_rate} Hz",
+            "segment": f"{prior.segment} samples ({prior.segment / prior.sample_rate:.1f} s)",
+            "mixture level": f"{prior.mixture_rms:g} rms",
+        }
+    else:
+        rows["images"] = _pixels(prior)
+        if prior.autoencoder is not None:
+            rows["latents"] = f"{prior.network.channels} x {prior.size[0]} x {prior.size[1]}"
+    rows |= {
         "noise levels": f"{schedule.num_levels} from {low:g} to {high:g}",
         "architecture": config["model_type"],
         "size": _size(prior),
@@ -91,17 +98,18 @@ def verify(names: tuple[str, ...]) -> None:
     """Check priors, by default all that are bundled.
 
     The weights must have the hash that config.json gives, be finite and fit the architecture, and
-    the denoiser must turn noise into finite stems.  One line for each; exits with 1 on a fault.
+    the denoiser must turn noise into finite stems or images.  One line for each; exits with 1 on a
+    fault.
 
     \b
     mgdm-audio priors verify
     mgdm-audio priors verify RUN/prior
     """
-    from mgdm_audio.checkpoint import list_priors
+    from mgdm_audio.checkpoint import list_image_priors, list_priors
     from mgdm_audio.errors import UserError
 
     failed = False
-    for name in names or list_priors():
+    for name in names or [*list_priors(), *list_image_priors()]:
         try:
             click.echo(f"{name}: ok, {_verify(name)}")
         except UserError as error:
@@ -114,24 +122,31 @@ def verify(names: tuple[str, ...]) -> None:
 def _verify(name: str) -> str:
     import torch
 
-    from mgdm_audio.checkpoint import CONFIG, load_prior
+    from mgdm_audio.checkpoint import CONFIG, find_prior, is_image_prior, load_prior
     from mgdm_audio.errors import UserError
+    from mgdm_audio.images.priors.trained import load_trained
     from mgdm_audio.rng import generator_for
 
-    loaded = load_prior(name)
-    if "sha256" not in loaded.config:
-        raise UserError(f"{loaded.path / CONFIG}: lacks 'sha256', so the weights may be anybody's")
-    multiple = int(getattr(loaded.network, "length_multiple", 1))
-    length = -(-CHECK_SAMPLES // multiple) * multiple
-    prior = loaded.prior.with_event_shape((len(loaded.stems), length))
+    path = find_prior(name)
+    if "sha256" not in _read(name).config:
+        raise UserError(f"{path / CONFIG}: lacks 'sha256', so the weights may be anybody's")
+    if is_image_prior(path):
+        opened = load_trained(path)
+        prior, sha256 = opened.prior, next(iter(opened.sha256.values()))
+    else:
+        loaded = load_prior(name)
+        multiple = int(getattr(loaded.network, "length_multiple", 1))
+        length = -(-CHECK_SAMPLES // multiple) * multiple
+        prior, sha256 = loaded.prior.with_event_shape((len(loaded.stems), length)), loaded.sha256
     with torch.no_grad():
         x = prior.sample_x_T(1, generator=generator_for(0, "verify"))
         x_0 = prior.predict_x0(x, prior.schedule.num_levels)
-    if x_0.shape != x.shape:
-        raise UserError(f"{loaded.path}: gives {list(x_0.shape)} for {list(x.shape)}")
+        if x_0.shape != x.shape:
+            raise UserError(f"{path}: gives {list(x_0.shape)} for {list(x.shape)}")
+        x_0 = x_0 if prior.codec is None else prior.codec.decode(x_0)
     if not bool(x_0.isfinite().all()):
-        raise UserError(f"{loaded.path}: gives values that are not finite")
-    return f"sha256 {loaded.sha256[:12]}, finite weights, output {list(x_0.shape)}"
+        raise UserError(f"{path}: gives values that are not finite")
+    return f"sha256 {sha256[:12]}, finite weights, output {list(x_0.shape)}"
 
 
 @priors.command()
@@ -179,8 +194,7 @@ def convert(
     for network in networks:
         for setting in network.assumed:
             click.echo(f"{network.path}: does not say {setting}; taken as published", err=True)
-    prior = read_config(output)
-    click.echo(f"{output}: {', '.join(prior.stems)}; {_size(prior)}, {prior.sample_rate} Hz")
+    click.echo(f"{output}: {_summary(read_config(output))}")
 
 
 @priors.command()
@@ -234,18 +248,40 @@ def calibrate(name: str, stems: Path, output: Path | None, segments: int, half: 
         click.echo(f"written: {output}")
 
 
-def _size(prior: "PriorConfig") -> str:
-    """Parameters, counted without memory for them, and megabytes of the file."""
+def _read(name: str) -> "PriorConfig | TrainedConfig":
+    """Its config.json, whether of stems or of images."""
+    from mgdm_audio.checkpoint import find_prior, is_image_prior, read_config
+    from mgdm_audio.images.priors.trained import read_trained
+
+    path = find_prior(name)
+    return read_trained(path) if is_image_prior(path) else read_config(name)
+
+
+def _summary(prior: "PriorConfig | TrainedConfig") -> str:
+    from mgdm_audio.checkpoint import PriorConfig
+
+    if isinstance(prior, PriorConfig):
+        return f"{', '.join(prior.stems)}; {_size(prior)}, {prior.sample_rate} Hz"
+    latent = "" if prior.autoencoder is None else ", in latents"
+    return f"images of {_pixels(prior)}{latent}; {_size(prior)}"
+
+
+def _pixels(prior: "TrainedConfig") -> str:
+    channels, height, width = prior.image_shape
+    return f"{width} x {height} pixels, {'grey' if channels == 1 else f'{channels} channels'}"
+
+
+def _size(prior: "PriorConfig | TrainedConfig") -> str:
+    """Parameters, counted without memory for them, and megabytes of the files."""
     import torch
 
-    from mgdm_audio.checkpoint import WEIGHTS
-
     with torch.device("meta"):
-        network = prior.architecture.build(prior.shape)
-    count = sum(parameter.numel() for parameter in network.parameters())
-    weights = prior.path / WEIGHTS
-    size = f"{weights.stat().st_size / 1e6:.1f} MB" if weights.is_file() else f"no {WEIGHTS}"
-    return f"{count / 1e6:.1f} M parameters, {size}"
+        networks = prior.networks()
+    count = sum(p.numel() for network in networks.values() for p in network.parameters())
+    if missing := [path.name for path in networks if not path.is_file()]:
+        return f"{count / 1e6:.1f} M parameters, no {missing[0]}"
+    size = sum(path.stat().st_size for path in networks)
+    return f"{count / 1e6:.1f} M parameters, {size / 1e6:.1f} MB"
 
 
 def _first_paragraph(text: str) -> str:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -46,7 +45,8 @@ class Restorer:
         device: torch.device | str = "cpu",
         batch_size: int | None = None,
     ) -> None:
-        """``opened`` is on ``device``. ``batch_size``: draws at a time, 1 on a CPU and else 4.
+        """``opened`` is on ``device``. ``batch_size``: draws at a time, of one image or of
+        several; 1 on a CPU and else 4.
 
         Raises UserError for a task or an option that cannot be.
         """
@@ -62,7 +62,7 @@ class Restorer:
             blank = torch.zeros(1, *opened.image_shape, device=self.device)
             with torch.no_grad():
                 self.observation_shape = tuple(self.operator(blank).shape[1:])
-        except (TypeError, RuntimeError, IndexError) as error:  # a value of the wrong kind
+        except RuntimeError as error:  # too large for the memory, say
             reason = str(error).splitlines()[0]
             raise UserError(f"image task {task!r} with {self.options}: {reason}") from None
 
@@ -87,22 +87,57 @@ class Restorer:
         ``draws`` replaces the preset's number. Raises UserError where the sampler cannot take this
         prior or operator, or diverges.
         """
+        originals = None if original is None else [original]
+        return self.restore_all(
+            [y], [name], draws=draws, originals=originals, on_progress=on_progress
+        )[0]
+
+    def restore_all(
+        self,
+        observations: Sequence[Tensor],
+        names: Sequence[str],
+        *,
+        draws: int | None = None,
+        originals: Sequence[Tensor] | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> list[Restoration]:
+        """``restore`` of several, a batch running across them. Each reports its share of the
+        seconds, and the denoiser calls of all: one serves every item of a batch."""
         started, before = time.monotonic(), (self.calls.forward, self.calls.gradient)
         draws = draws or self.preset.draws
+        items = [(y, name, d) for y, name in zip(observations, names, strict=True)
+                 for d in range(draws)]  # fmt: skip
         restored: list[Tensor] = []
-        for first in range(0, draws, self.batch_size):
-            batch = range(first, min(first + self.batch_size, draws))
+        for first in range(0, len(items), self.batch_size):
+            batch = items[first : first + self.batch_size]
 
-            def step(batch: range, record: Step) -> None:
+            def step(record: Step, first: int = first, size: int = len(batch)) -> None:
                 if on_progress is not None:
-                    done = batch.start + len(batch) * (record.index + 1) / record.total
-                    on_progress(int(1000 * done), 1000 * draws)
+                    done = first + size * (record.index + 1) / record.total
+                    on_progress(int(1000 * done), 1000 * len(items))
 
-            restored += self._draw(y, name, batch, partial(step, batch))
-        report = {
+            restored += self._draw(batch, step)
+        seconds = (time.monotonic() - started) / max(len(names), 1)
+        calls = {"forward": self.calls.forward - before[0],
+                 "gradient": self.calls.gradient - before[1]}  # fmt: skip
+        results = []
+        for i, (y, name) in enumerate(zip(observations, names, strict=True)):
+            report = self._settings() | {
+                "input": name or None,
+                "draws": draws,
+                "seconds": round(seconds, 3),
+                "denoiser_calls": calls,
+            }
+            of_image = torch.stack(restored[i * draws : (i + 1) * draws])
+            original = None if originals is None else originals[i]
+            results.append(Restoration(of_image, y, self.preset.noise_std, report, original))
+        return results
+
+    def _settings(self) -> dict[str, Any]:
+        """What all reports say."""
+        return {
             "version": __version__,
             "torch": torch.__version__,
-            "input": name or None,
             "task": self.task,
             "task_options": self.options,
             "prior": self.opened.name,
@@ -111,29 +146,22 @@ class Restorer:
             "sampler": self.preset.name,
             "options": self.preset.options,
             "noise_std": self.preset.noise_std,
-            "draws": draws,
             "seed": self.seed,
             "device": str(self.device),
             "batch_size": self.batch_size,
-            "seconds": round(time.monotonic() - started, 3),
-            "denoiser_calls": {
-                "forward": self.calls.forward - before[0],
-                "gradient": self.calls.gradient - before[1],
-            },
         }
-        return Restoration(torch.stack(restored), y, self.preset.noise_std, report, original)
 
     @torch.no_grad()
     def _draw(
-        self, y: Tensor, name: str, draws: range, on_step: Callable[[Step], None]
+        self, items: Sequence[tuple[Tensor, str, int]], on_step: Callable[[Step], None]
     ) -> list[Tensor]:
-        """``[channel, height, width]`` of every number in ``draws``, on the CPU."""
-        observed = y.to(self.device, torch.float32).expand(len(draws), *y.shape).contiguous()
+        """``[channel, height, width]`` of every (observation, name, number), on the CPU."""
+        observed = torch.stack([y for y, _, _ in items]).to(self.device, torch.float32)
         likelihood = GaussianLikelihood(self.operator, observed, self.preset.noise_std)
         codec = None if isinstance(self.preset.sampler, DECODES) else self.prior.codec
         if codec is not None:
             likelihood = on_latents(likelihood, self.prior)
-        generators = [generator_for(self.seed, "draw", name, d) for d in draws]
+        generators = [generator_for(self.seed, "draw", name, d) for _, name, d in items]
         try:
             x = self.preset.sampler.sample(
                 self.prior, likelihood, generator=generators, on_step=on_step

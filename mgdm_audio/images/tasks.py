@@ -14,6 +14,7 @@ hide here is our choice, stated at each. So are the motion kernels, drawn by our
 from __future__ import annotations
 
 import inspect
+import typing
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
@@ -22,7 +23,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from mgdm_audio.config import nearest
+from mgdm_audio.config import convert, nearest
 from mgdm_audio.errors import UserError
 from mgdm_audio.images.kernels import gaussian_kernel, motion_kernel
 from mgdm_audio.measurement.filtering import (
@@ -33,7 +34,13 @@ from mgdm_audio.measurement.filtering import (
 )
 from mgdm_audio.measurement.jpeg import SoftJPEG
 from mgdm_audio.measurement.masking import Mask
-from mgdm_audio.measurement.nonlinear import Affine, Clip, Function, PhaseRetrieval
+from mgdm_audio.measurement.nonlinear import (
+    Affine,
+    Clip,
+    Function,
+    Idempotent,
+    PhaseRetrieval,
+)
 from mgdm_audio.measurement.operator import Operator, compose
 from mgdm_audio.measurement.separable import Separable
 from mgdm_audio.rng import randn
@@ -67,6 +74,8 @@ def build_operator(
     for option, default in known.items():
         if default is inspect.Parameter.empty and option not in options:
             raise UserError(f"{who}: give its option {option!r}")
+    hints = typing.get_type_hints(task.func if isinstance(task, partial) else task)
+    options = {k: convert(hints[k], v, f"{who}: {k}") for k, v in options.items()}
     try:
         return task(shape, generator, **options)
     except ValueError as error:
@@ -139,7 +148,7 @@ def blur(shape: Shape, generator: torch.Generator, *, std: float = 3.0) -> Opera
 
     That is the published kernel of 61 x 61, which is 0 further out.
     """
-    return SeparableBlur(gaussian_kernel(std), shape[1:], padding="reflect")
+    return SeparableBlur(_gaussian(std, shape), shape[1:], padding="reflect")
 
 
 def blur_svd(
@@ -149,7 +158,7 @@ def blur_svd(
 
     The published matrix drops the last tap of its kernel; ours does not.
     """
-    return SeparableBlur(gaussian_kernel(std), shape[1:], padding="zeros", cutoff=cutoff)
+    return SeparableBlur(_gaussian(std, shape), shape[1:], padding="zeros", cutoff=cutoff)
 
 
 def motion_blur(
@@ -200,9 +209,12 @@ def jpeg(
     subsampling: Literal["4:2:0", "4:4:4"] = "4:2:0",
     baseline: bool = False,
 ) -> Operator:
-    """JPEG at ``quality`` with a soft rounding; see ``SoftJPEG``."""
-    _require_rgb(shape)
-    return _in_unit_range(SoftJPEG(quality, subsampling=subsampling, baseline=baseline))
+    """JPEG at ``quality`` with a soft rounding, colour or grey; see ``SoftJPEG``."""
+    if shape[0] not in (1, 3):
+        raise ValueError(f"{shape[0]} channels: give images of 1, grey, or of 3")
+    return Idempotent(
+        _in_unit_range(SoftJPEG(quality, subsampling=subsampling, baseline=baseline))
+    )
 
 
 def phase_retrieval(shape: Shape, generator: torch.Generator) -> Operator:
@@ -253,6 +265,12 @@ TASKS: Mapping[str, Callable[..., Operator]] = MappingProxyType(
 def _in_unit_range(operator: Operator) -> Operator:
     """An operator on [0, 1] made one on [-1, 1]."""
     return compose(Affine(2, -1), compose(operator, Affine(0.5, 0.5)))
+
+
+def _gaussian(std: float, shape: Shape) -> Tensor:
+    if std > max(shape[1:]):
+        raise ValueError(f"std = {std}: is wider than the image; give some pixels, say 3")
+    return gaussian_kernel(std)
 
 
 def _rectangle(shape: Shape, rows: tuple[int, int], columns: tuple[int, int]) -> Tensor:

@@ -10,7 +10,13 @@ from mgdm_audio.measurement.jpeg import SoftJPEG
 from mgdm_audio.measurement.likelihood import GaussianLikelihood, Likelihood, PoissonLikelihood
 from mgdm_audio.measurement.masking import KnownSources, Mask
 from mgdm_audio.measurement.mixture import MixtureSum, SourceMatrix
-from mgdm_audio.measurement.nonlinear import Affine, Clip, Function, PhaseRetrieval
+from mgdm_audio.measurement.nonlinear import (
+    Affine,
+    Clip,
+    Function,
+    Idempotent,
+    PhaseRetrieval,
+)
 from mgdm_audio.measurement.operator import (
     LinearOperator,
     Operator,
@@ -27,6 +33,7 @@ __all__ = [
     "Downsampling",
     "Function",
     "GaussianLikelihood",
+    "Idempotent",
     "KnownSources",
     "Likelihood",
     "LinearOperator",

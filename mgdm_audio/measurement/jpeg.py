@@ -53,9 +53,9 @@ def soft_round(x: Tensor) -> Tensor:
 
 
 class SoftJPEG(Operator):
-    """What is left of a picture after JPEG: ``[batch, 3, height, width]`` to the same.
+    """What is left of a picture after JPEG: ``[batch, 3 or 1, height, width]`` to the same.
 
-    RGB from 0 to 1; what is decoded is clipped to that, and not rounded to 8 bits.
+    RGB or grey, from 0 to 1; what is decoded is clipped to that, and not rounded to 8 bits.
 
     ``quality``      1 to 100, on libjpeg's scale
     ``subsampling``  "4:2:0": Cb and Cr at half the size, averaged down and interpolated up, as
@@ -83,9 +83,12 @@ class SoftJPEG(Operator):
 
     def __call__(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
-        side = 16 if self.halved else 8
+        grey = x.shape[-3] == 1
+        side = 16 if self.halved and not grey else 8
         below, right = -height % side, -width % side
         x = functional.pad(255 * x, (0, right, 0, below), mode="replicate")
+        if grey:
+            return ((self._code(x - 128, 0)[..., :height, :width] + 128) / 255).clamp(0, 1)
         ycbcr = along({-3: YCBCR}, x)  # about 0 in Cb and Cr, which need no level shift
         luma = self._code(ycbcr[:, :1] - 128, 0)[..., :height, :width]
         if self.halved:

@@ -48,6 +48,19 @@ class Affine(Operator):
         return self.gain * x + self.offset
 
 
+class Idempotent(Operator):
+    """``y = operator(x)``, an event which the operator leaves as it is: ``A(A(x)) = A(x)``.
+
+    The caller says so by this class; it is not checked. JPEG is one, but for its rounding.
+    """
+
+    def __init__(self, operator: Operator) -> None:
+        self.operator = operator
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.operator(x)
+
+
 class Function(Operator):
     """``y = function(x)``, ``[batch, *event] -> [batch, *observation]``: a network, say.
 

@@ -31,6 +31,11 @@ class Autoencoder2dConfig:
         if not self.widths or any(w < 8 or w % 8 for w in self.widths):
             raise ValueError(f"widths = {self.widths}: give multiples of 8")
 
+    @property
+    def factor(self) -> int:
+        """Rows (and columns) of a picture for one of its latent."""
+        return 2 ** len(self.widths)
+
 
 class Autoencoder2d(nn.Module):
     """A ``Codec``; see the module's docstring."""
@@ -53,15 +58,11 @@ class Autoencoder2d(nn.Module):
             before = width
         self.decoder = nn.Sequential(*up, nn.Conv2d(before, config.channels, 3, padding=1))
 
-    @property
-    def factor(self) -> int:
-        """Rows (and columns) of a picture for one of its latent."""
-        return 2 ** len(self.config.widths)
-
     def encode(self, x: Tensor) -> Tensor:
         """``[batch, channels, H, W] -> [batch, latent_channels, H / factor, W / factor]``."""
-        if x.shape[-1] % self.factor or x.shape[-2] % self.factor:
-            raise ValueError(f"size {tuple(x.shape[-2:])}: give multiples of {self.factor}")
+        factor = self.config.factor
+        if x.shape[-1] % factor or x.shape[-2] % factor:
+            raise ValueError(f"size {tuple(x.shape[-2:])}: give multiples of {factor}")
         result: Tensor = self.encoder(x)
         return result
 

@@ -28,13 +28,14 @@ class UNet2dConfig:
     channels: int = 1  # of a picture
     widths: tuple[int, ...] = (32, 64, 64)  # per level; each level has half the rows and columns
     blocks: int = 2  # residual blocks a level, on each side
+    patch: int = 1  # edge of the squares of pixels that the first level takes as one position
     attention: bool = True  # over all positions, once at the bottom
     embedding: int = 128
     sigma_data: float = 0.5  # standard deviation of the data
 
     def __post_init__(self) -> None:
-        if self.channels < 1 or self.blocks < 1 or self.embedding < 1:
-            raise ValueError("channels, blocks and embedding are at least 1")
+        if min(self.channels, self.blocks, self.patch, self.embedding) < 1:
+            raise ValueError("channels, blocks, patch and embedding are at least 1")
         if not self.widths or any(w < 8 or w % 8 for w in self.widths):
             raise ValueError(f"widths = {self.widths}: give multiples of 8")
         if not 0 < self.sigma_data < math.inf:
@@ -94,7 +95,8 @@ class UNet2d(nn.Module):
             "frequencies", 2 * math.pi * torch.exp(torch.linspace(-1, 3, 16)), persistent=False
         )
         self.embed = nn.Sequential(nn.Linear(32, e), nn.SiLU(), nn.Linear(e, e), nn.SiLU())
-        self.enter = nn.Conv2d(config.channels, widths[0], 3, padding=1)
+        inside = config.channels * config.patch**2
+        self.enter = nn.Conv2d(inside, widths[0], 3, padding=1)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         before = widths[0]
         kept = [before]
@@ -114,7 +116,7 @@ class UNet2d(nn.Module):
                 before = widths[level]
             self.up.append(blocks)
         self.norm = nn.GroupNorm(8, before)
-        self.leave = nn.Conv2d(before, config.channels, 3, padding=1)
+        self.leave = nn.Conv2d(before, inside, 3, padding=1)
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(cast(Tensor, self.leave.bias))
         self.denoiser = EDMDenoiser(self.trunk, config.sigma_data)
@@ -123,9 +125,10 @@ class UNet2d(nn.Module):
         """EDM's F. ``x: [batch, channels, height, width]``, ``noise: [batch]``, log(sigma) / 4."""
         angle = noise[:, None] * self.frequencies
         embedding = self.embed(torch.cat([angle.sin(), angle.cos()], -1))
-        height, width = x.shape[-2:]
-        multiple = 2 ** (len(self.down) - 1)
-        h = self.enter(F.pad(x, (0, -width % multiple, 0, -height % multiple), mode="replicate"))
+        (height, width), patch = x.shape[-2:], self.config.patch
+        multiple = patch * 2 ** (len(self.down) - 1)
+        h = F.pad(x, (0, -width % multiple, 0, -height % multiple), mode="replicate")
+        h = self.enter(F.pixel_unshuffle(h, patch))
         kept = [h]
         for level, blocks in enumerate(self.down):
             if level:
@@ -139,8 +142,8 @@ class UNet2d(nn.Module):
                 h = F.interpolate(h, scale_factor=2)
             for block in cast(nn.ModuleList, blocks):
                 h = block(torch.cat([h, kept.pop()], 1), embedding)
-        result: Tensor = self.leave(F.silu(self.norm(h)))[..., :height, :width]
-        return result
+        result: Tensor = F.pixel_shuffle(self.leave(F.silu(self.norm(h))), patch)
+        return result[..., :height, :width]
 
     def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
         """``E[x_0 | x_0 + sigma eps = x]``: ``[batch, channels, height, width]``."""

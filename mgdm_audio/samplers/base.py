@@ -90,7 +90,7 @@ class PerStep:
 
 def require_fit(vi_steps: PerStep, learning_rate: PerStep) -> None:
     """``ValueError`` where a variational fit cannot take these steps of Adam."""
-    if any(v < 0 or v != int(v) for v in vi_steps.values):
+    if any(not 0 <= v < float("inf") or v != int(v) for v in vi_steps.values):
         raise ValueError("vi_steps are whole numbers >= 0")
     if any(not 0 < v < 1e6 for v in learning_rate.values):
         raise ValueError("learning_rate is positive and finite")

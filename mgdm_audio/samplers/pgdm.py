@@ -11,6 +11,11 @@ score is a vector-Jacobian product:
 r_t^2 = sigma_t^2 = 1 - alphabar_t is the posterior variance of a unit Gaussian prior, for which the
 score is exact. Its factor in g is the paper's; with the other weight, in z = x / alpha, a step
 moves the estimate by r_t^2 grad_z log N, whatever the scale of the process.
+
+For a map that leaves what it made as it is, A(A(x)) = A(x), as JPEG, the paper takes A for its own
+pseudo-inverse; the noise of y plays no part then:
+
+    g = (dD/dx_t)^T (y - A D(x_t)),        x_s = DDIM(x_t) + sqrt(alphabar_t) g
 """
 
 from __future__ import annotations
@@ -22,14 +27,14 @@ import torch
 from torch import Tensor
 
 from mgdm_audio.diffusion import Prior, sample_bridge
-from mgdm_audio.measurement import GaussianLikelihood, LinearOperator
+from mgdm_audio.measurement import GaussianLikelihood, Idempotent, LinearOperator
 from mgdm_audio.rng import Generators
 from mgdm_audio.samplers.base import OnStep, Step, initial_state, require, require_gaussian
 
 
 @dataclass(frozen=True)
 class PGDM:
-    """Pseudo-inverse guidance; needs a LinearOperator."""
+    """Pseudo-inverse guidance; needs a LinearOperator, or an Idempotent one."""
 
     num_steps: int = 1000  # N, points of the grid
     eta: float = 1.0  # DDIM's stochasticity
@@ -52,25 +57,29 @@ class PGDM:
     ) -> Tensor:
         """Algorithm 1: ``x_0: [batch, *event]``, in ``num_steps - 1`` calls with a gradient."""
         require_gaussian(likelihood, "PGDM")
-        operator = require(likelihood.operator, LinearOperator, "PGDM")  # type: ignore[type-abstract]
+        if not isinstance(likelihood.operator, Idempotent):
+            require(likelihood.operator, LinearOperator, "PGDM")  # type: ignore[type-abstract]
         grid, schedule = prior.schedule.timesteps(self.num_steps)[::-1], prior.schedule
         x = initial_state(prior, likelihood, generator, x_T)
         for index, (t, s) in enumerate(pairwise(grid)):
-            x_0, g = _guidance(prior, likelihood, operator, x, t)
+            x_0, step = _guidance(prior, likelihood, x, t, s)
             x = sample_bridge(schedule, x_0, x, 0, s, t, eta=self.eta, generator=generator)
-            x = x + float(schedule.alpha[t] * schedule.alpha[s]) * g
+            x = x + step
             if on_step is not None:
                 on_step(Step(index, len(grid) - 1, s, x, x_0))
         return x
 
 
 def _guidance(
-    prior: Prior, likelihood: GaussianLikelihood, operator: LinearOperator, x_t: Tensor, t: int
+    prior: Prior, likelihood: GaussianLikelihood, x_t: Tensor, t: int, s: int
 ) -> tuple[Tensor, Tensor]:
-    """``D(x_t)`` and ``g``, both ``[batch, *event]``."""
-    rho = (likelihood.noise_std / float(prior.schedule.sigma[t])) ** 2  # (sigma_y / r_t)^2
+    """``D(x_t)`` and the weighted ``g``, both ``[batch, *event]``."""
+    operator, alpha = likelihood.operator, prior.schedule.alpha
     with torch.enable_grad():
         x_t = x_t.detach().requires_grad_()
         x_0 = prior.predict_x0(x_t, t)
-    explained = operator.damped_pinv(likelihood.residual(x_0.detach()), rho)
-    return x_0.detach(), torch.autograd.grad(x_0, x_t, explained)[0]
+    explained, weight = likelihood.residual(x_0.detach()), float(alpha[t])
+    if isinstance(operator, LinearOperator):
+        rho = (likelihood.noise_std / float(prior.schedule.sigma[t])) ** 2  # (sigma_y / r_t)^2
+        explained, weight = operator.damped_pinv(explained, rho), float(alpha[t] * alpha[s])
+    return x_0.detach(), weight * torch.autograd.grad(x_0, x_t, explained)[0]

@@ -15,6 +15,10 @@ prior N(0, (C + s^2 I) / (lambda s^2)) and noise of variance 1. One level with l
 s^2 is thus the MAP estimate under the prior blurred by s, N(0, C + s^2 I), with the noise sigma_y.
 Down a whole grid lambda_t falls to 0: the noisy levels regularise first, and y has the last word.
 
+The paper starts at A^+ y, in which the small singular values of a smooth blur divide the noise.
+Here it is A^T (A A^T + sigma_y^2 I)^-1 y, the MAP estimate under N(0, I): the same where A A^T is
+far above the noise, as for a sum of sources.
+
 As in the paper sums are over an item's entries. The published code takes means, of K T entries in
 the second term and of the observation's T in the first: its lambda = .25 is .25 / K here.
 """
@@ -43,7 +47,7 @@ from mgdm_audio.samplers.base import (
 class REDDiff:
     """Regularisation by the denoisers of all levels; any differentiable operator.
 
-    mu starts at ``pinv(y)`` where the operator is linear, else at noise.
+    mu starts at ``damped_pinv(y, sigma_y^2)`` where the operator is linear, else at noise.
     """
 
     num_steps: int = 1000  # T, points of the grid
@@ -76,7 +80,8 @@ class REDDiff:
         schedule, operator = prior.schedule, likelihood.operator
         eps = initial_state(prior, likelihood, generator, x_T) / float(schedule.sigma[-1])
         if isinstance(operator, LinearOperator):
-            mu = operator.pinv(likelihood.y).clone(memory_format=torch.contiguous_format)
+            mu = operator.damped_pinv(likelihood.y, likelihood.noise_std**2)
+            mu = mu.clone(memory_format=torch.contiguous_format)
         else:
             mu = randn_like(eps, generator)
         adam = Adam(mu, self.learning_rate, self.betas)

@@ -1,4 +1,5 @@
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +12,11 @@ from mgdm_audio import checkpoint
 from mgdm_audio.audio import separator as separator_module
 from mgdm_audio.cli import doctor
 from mgdm_audio.cli.main import main
+from mgdm_audio.diffusion import NoiseSchedule
+from mgdm_audio.digest import hash_file
 from mgdm_audio.errors import UserError
+from mgdm_audio.images.priors.trained import save_trained
+from tests.images.toys import tiny_unet
 
 
 def run(*arguments: str) -> Result:
@@ -27,6 +32,7 @@ def line(result: Result, name: str) -> str:
 def no_priors(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests bring their own; real ones would be separated with, for seconds."""
     monkeypatch.setattr(checkpoint, "list_priors", list)
+    monkeypatch.setattr(checkpoint, "list_image_priors", list)
 
 
 def test_a_sound_installation() -> None:
@@ -71,6 +77,21 @@ def test_a_library_that_breaks_on_import_says_why(monkeypatch: pytest.MonkeyPatc
     check = doctor._package("museval", False, "scores", "install ffmpeg")
     assert check.status == "note"
     assert check.detail == "ffmpeg or ffprobe could not be found!; scores: install ffmpeg"
+
+
+def test_a_prior_for_images_is_shown_as_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    save_trained(tmp_path / "toy", tiny_unet(1), NoiseSchedule.linear(), (16, 12))
+    monkeypatch.setattr(checkpoint, "PRETRAINED", tmp_path)
+    monkeypatch.setattr(checkpoint, "list_image_priors", lambda: ["toy"])
+    result = run()
+    assert result.exit_code == 0, result.output
+    sha256 = hash_file(tmp_path / "toy" / checkpoint.WEIGHTS)[:12]
+    assert line(result, "toy") == f"ok    toy           images, 1 x 16 x 12, {sha256}"
+    assert "skipped" in line(result, "self-test")
+    (tmp_path / "toy" / checkpoint.WEIGHTS).write_bytes(b"")
+    assert line(run("--no-self-test"), "toy").startswith("FAIL")
 
 
 def test_a_damaged_prior_fails(monkeypatch: pytest.MonkeyPatch) -> None:

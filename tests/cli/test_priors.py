@@ -13,8 +13,11 @@ from safetensors.torch import load_file, save_file
 from mgdm_audio import checkpoint
 from mgdm_audio.checkpoint import CONFIG, WEIGHTS, load_prior
 from mgdm_audio.cli.main import main
+from mgdm_audio.diffusion import NoiseSchedule
 from mgdm_audio.digest import hash_file
+from mgdm_audio.images.priors.trained import save_trained
 from tests.conversion.public import SINGLE, hyper_parameters, make, owned, write
+from tests.images.toys import tiny_autoencoder, tiny_unet
 from tests.toys import STEMS
 
 
@@ -91,6 +94,44 @@ def test_show_says_what_it_does_not_know(prior: Path) -> None:
     for absent in ("no model.safetensors", "not in config.json", "not in its model card"):
         assert absent in shown
     assert shown.endswith("It has no model card.\n")
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder with a prior for images in pixels and one in latents."""
+    schedule, folder = NoiseSchedule.karras(num_levels=10), tmp_path / "pictures"
+    save_trained(folder / "grey", tiny_unet(1), schedule, (16, 12))
+    save_trained(folder / "small", tiny_unet(2), schedule, (4, 4), tiny_autoencoder(3))
+    return folder
+
+
+def test_priors_for_images_are_listed_as_such(
+    bundled: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = run("list", pictures).stdout.splitlines()[1:]
+    assert rows[0].startswith(f"{pictures / 'grey'}: images of 12 x 16 pixels, grey; 0.0 M")
+    assert "images of 8 x 8 pixels, 3 channels, in latents; " in rows[1]
+    monkeypatch.setattr(checkpoint, "PRETRAINED", pictures)
+    assert [row.split(":")[0] for row in run("list").stdout.splitlines()] == ["grey", "small"]
+    assert checkpoint.list_priors() == []
+
+
+def test_priors_for_images_are_shown_and_verified(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "PRETRAINED", pictures)
+    table = run("show", "small").stdout.partition("\n\n")[0]
+    rows = dict(row.split(None, 1) for row in table.splitlines())
+    assert (rows["images"], rows["latents"]) == ("8 x 8 pixels, 3 channels", "2 x 4 x 4")
+    assert rows.keys().isdisjoint({"stems", "rate"})
+    result = run("verify")
+    assert result.exit_code == 0, result.output
+    ends = [row.partition("output ")[2] for row in result.stdout.splitlines()]
+    assert ends == ["[1, 1, 16, 12]", "[1, 3, 8, 8]"]
+    (pictures / "small" / "autoencoder" / WEIGHTS).unlink()
+    result = run("verify", "small")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"autoencoder/{WEIGHTS}: missing" in result.stderr
 
 
 def test_show_the_bundled_prior() -> None:

@@ -76,6 +76,24 @@ def test_results_do_not_depend_on_the_batch() -> None:
     assert not torch.equal(one[0], one[1])
 
 
+def test_several_images_go_through_one_batch() -> None:
+    this = restorer(batch_size=4)
+    names = ["a", "b", "c"]
+    ys = [this.observe(picture(seed), name) for seed, name in enumerate(names)]
+    together = this.restore_all(ys, names, draws=2, originals=[picture(s) for s in range(3)])
+    for y, name, result in zip(ys, names, together, strict=True):
+        alone = restorer(batch_size=1).restore(y, name, draws=2)
+        # float32 through 9 steps, batched in another order
+        assert (alone.draws - result.draws).abs().max() < 1e-4
+        assert result.report["input"] == name
+        assert torch.equal(result.y, y)
+        # Six draws in batches of four: two batches of nine calls.
+        assert result.report["denoiser_calls"] == {"forward": 0, "gradient": 18}
+    assert together[2].original is not None
+    assert torch.equal(together[2].original, picture(2))
+    assert this.restore_all([], []) == []
+
+
 def test_observations_are_degraded_by_the_seed_alone() -> None:
     x, state = picture(), torch.get_rng_state()
     first = restorer(task="random_95", seed=3)
@@ -124,8 +142,8 @@ def test_the_report_says_how() -> None:
         ("dps", "sr4", ("num_steps=9", "step_size=1e38"), {}, "sampler dps diverged"),
         ("dps", "sr5", (), {}, "image task 'sr5' is unknown; did you mean sr"),
         ("dps", "blur", (), {"sd": 3}, "option 'sd'"),
-        ("dps", "blur", (), {"std": "wide"}, "image task 'blur' with {'std': 'wide'}: "),
-        ("dps", "nonlinear_blur", (), {"network": "mine"}, "image task 'nonlinear_blur' with"),
+        ("dps", "blur", (), {"std": "wide"}, "image task 'blur': std: 'wide' is not a number"),
+        ("dps", "nonlinear_blur", (), {"network": "mine"}, "network: 'mine' is not a function"),
     ],
 )
 def test_what_cannot_be_is_named_in_one_line(

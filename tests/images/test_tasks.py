@@ -1,5 +1,6 @@
 """Every task by name; what the operators compute is tested with the measurement package."""
 
+import inspect
 from typing import Any
 
 import pytest
@@ -215,6 +216,20 @@ def test_a_learned_blur_sees_unit_range_and_one_code() -> None:
     assert float(second.std()) == pytest.approx(1.2, rel=0.08)
 
 
+@pytest.mark.parametrize("value", ["x", True, [1, 2], {"a": 1}, 1.5, -3, float("nan"), 10**30])
+def test_values_of_any_type_are_taken_or_refused_in_one_line(value: Any) -> None:
+    for name, task in TASKS.items():
+        for option in inspect.signature(task).parameters:
+            if option not in ("shape", "generator"):
+                said = f"image task {name!r}"
+                try:
+                    build(name, **{option: value})(image(1, *SHAPE))
+                except UserError as error:
+                    said = str(error)
+                assert f"image task {name!r}" in said
+                assert "\n" not in said
+
+
 @pytest.mark.parametrize(
     ("name", "shape", "options", "message"),
     [
@@ -223,9 +238,12 @@ def test_a_learned_blur_sees_unit_range_and_one_code() -> None:
         ("denoising", SHAPE, {"std": 1.0}, "option 'std': it takes none"),
         ("sr4", (3, 30, 32), {}, "image task 'sr4': size .30, 32.: give multiples of the factor 4"),
         ("blur", (32, 32), {}, "image task 'blur': shape .32, 32.: give channels, height, width"),
-        ("jpeg", (1, 32, 32), {}, "image task 'jpeg': 1 channels"),
+        ("jpeg", (2, 32, 32), {}, "image task 'jpeg': 2 channels"),
         ("jpeg", SHAPE, {"quality": 0}, "image task 'jpeg': quality 0"),
         ("colorization", (1, 32, 32), {}, "1 channels"),
+        ("jpeg", SHAPE, {"quality": "low"}, "'jpeg': quality: 'low' is not a whole number"),
+        ("jpeg", SHAPE, {"baseline": 1}, "'jpeg': baseline: 1 is not true or false"),
+        ("jpeg", SHAPE, {"subsampling": "4:1:1"}, "subsampling: unknown value '4:1:1'"),
         ("random_95", SHAPE, {"missing": 1.0}, "missing = 1.0"),
         ("motion_blur", SHAPE, {"kernel_size": 60}, "kernel size 60"),
         ("nonlinear_blur", SHAPE, {}, "give its option 'network'"),

@@ -139,6 +139,16 @@ def test_sides_that_fill_no_block(height: int, width: int, subsampling: str) -> 
     assert np.abs(to_ycbcr(rgb) - want).max() <= 1
 
 
+def test_a_grey_picture_has_luminance_alone() -> None:
+    planes = colours(21, 43)[..., 0]
+    file = io.BytesIO()
+    Image.fromarray(planes).save(file, "JPEG", quality=10)
+    want = np.asarray(Image.open(file))
+    grey = SoftJPEG(10, rounding=torch.round)(torch.from_numpy(planes / 255.0)[None, None])
+    assert grey.shape == (1, 1, 21, 43)
+    assert np.abs(255 * grey[0, 0].numpy() - want).max() <= 1
+
+
 def test_planes_are_clipped_before_they_are_mixed() -> None:
     planes = np.full((16, 16, 3), (60, 128, 0), np.uint8)
     planes[:, [3, 4, 5, 10, 11, 12, 13], 2] = 255  # Cr overshoots by some 20 at the edges

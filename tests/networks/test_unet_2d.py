@@ -17,16 +17,20 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def test_untrained_it_is_the_best_linear_denoiser() -> None:
-    network = UNet2d(UNet2dConfig(3, (8, 16), 1, embedding=16, sigma_data=0.5))
+@pytest.mark.parametrize("patch", [1, 2])
+def test_untrained_it_is_the_best_linear_denoiser(patch: int) -> None:
+    network = UNet2d(UNet2dConfig(3, (8, 16), 1, patch, embedding=16, sigma_data=0.5))
     x, sigma = draw(2, 3, 8, 8), torch.tensor([0.1, 3.0])
     want = 0.25 / (0.25 + sigma.view(-1, 1, 1, 1) ** 2) * x  # Wiener's filter for N(0, .25 I)
     assert (network(x, sigma) - want).abs().max() < 1e-6  # float32
 
 
 @pytest.mark.parametrize("size", [(8, 8), (7, 9), (4, 6)])
-def test_pictures_of_any_size_come_back_item_by_item(size: tuple[int, int]) -> None:
-    network = tiny_unet(3, widths=(8, 8, 16))
+@pytest.mark.parametrize(("patch", "widths"), [(1, (8, 8, 16)), (2, (8, 16))])
+def test_pictures_of_any_size_come_back_item_by_item(
+    size: tuple[int, int], patch: int, widths: tuple[int, ...]
+) -> None:
+    network = tiny_unet(3, widths=widths, patch=patch)
     x, sigma = draw(3, 3, *size), torch.tensor([0.1, 1.0, 5.0])
     together = network(x, sigma)
     assert together.shape == x.shape
@@ -107,6 +111,7 @@ def test_an_autoencoder_learns_by_its_loss() -> None:
         (lambda: UNet2dConfig(widths=(12,)), "give multiples of 8"),
         (lambda: UNet2dConfig(sigma_data=0.0), "give a positive number"),
         (lambda: UNet2dConfig(blocks=0), "are at least 1"),
+        (lambda: UNet2dConfig(patch=0), "are at least 1"),
         (lambda: Autoencoder2dConfig(widths=()), "give multiples of 8"),
         (lambda: Autoencoder2dConfig(latent_channels=0), "are at least 1"),
     ],

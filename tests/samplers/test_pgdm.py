@@ -8,6 +8,7 @@ from mgdm_audio.diffusion import CallCounter, GaussianDenoiser, NoiseSchedule, P
 from mgdm_audio.errors import PairingError
 from mgdm_audio.measurement import (
     GaussianLikelihood,
+    Idempotent,
     LinearOperator,
     MixtureSum,
     SourceMatrix,
@@ -32,6 +33,7 @@ class Curved:
         return torch.sin(3 * self.linear(x, sigma))
 
 
+MASK = OPERATORS["mask"]
 each = pytest.mark.parametrize("operator", OPERATORS.values(), ids=OPERATORS)
 
 
@@ -113,6 +115,17 @@ def test_it_costs_a_gradient_a_step(prior: Prior, likelihood: GaussianLikelihood
     counted = Prior(counter, prior.schedule, prior.event_shape)
     PGDM(num_steps=7).sample(counted, likelihood, generator=generator_for(0))
     assert (counter.forward, counter.gradient) == (0, 6)
+
+
+def test_a_map_that_leaves_what_it_made_is_its_own_pseudo_inverse() -> None:
+    """For a mask, where A^+ = A, the variant for JPEG is the limit of no noise, alpha_s aside."""
+    prior = Prior(GaussianDenoiser(torch.eye(32)), SCHEDULE, EVENT)
+    x_T, mask = prior.sample_x_T(2, generator=generator_for(0), dtype=torch.float64), MASK
+    y = mask(normal(2, *EVENT))
+    linear = guidance(prior, GaussianLikelihood(mask, y, 1e-9), x_T)
+    g = guidance(prior, GaussianLikelihood(Idempotent(mask), y, 1e-9), x_T)
+    # Both were divided by alpha_t alpha_s; the variant's weight is alpha_t.
+    torch.testing.assert_close(g * float(SCHEDULE.alpha[MIDDLE]), linear, rtol=1e-9, atol=1e-12)
 
 
 def test_it_needs_a_linear_operator(prior: Prior, likelihood: GaussianLikelihood) -> None:

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from mgdm_audio.diffusion import CallCounter, NoiseSchedule, Prior
-from mgdm_audio.measurement import GaussianLikelihood, Operator
-from mgdm_audio.rng import generator_for
+from mgdm_audio.diffusion import CallCounter, GaussianDenoiser, NoiseSchedule, Prior
+from mgdm_audio.images.kernels import gaussian_kernel
+from mgdm_audio.measurement import GaussianLikelihood, Operator, SeparableBlur
+from mgdm_audio.rng import generator_for, randn
 from mgdm_audio.samplers import REDDiff, Step, reddiff
 from mgdm_audio.samplers.adam import Adam
 from mgdm_audio.samplers.presets import load_preset
@@ -76,7 +77,8 @@ def test_the_gradient_is_weighted_by_the_prior_s_own_schedule(
         # (x - D) / s loses digits where s is small, 1e-16 / s of them, and the dense inverse too.
         torch.testing.assert_close(gradient.flatten(1), expected, rtol=1e-8, atol=1e-10)
         eps = torch.zeros_like(eps)
-    torch.testing.assert_close(seen[0][0], likelihood.y.expand(-1, 4, -1) / 4)  # pinv(y)
+    start = likelihood.y.expand(-1, 4, -1) / (4 + likelihood.noise_std**2)  # damped_pinv(y)
+    torch.testing.assert_close(seen[0][0], start)
     assert torch.equal(steps[-1].x_0, x_0)
     assert not torch.equal(steps[0].x_0, x_0)  # reports are not changed behind the reader's back
 
@@ -90,7 +92,7 @@ def test_at_one_level_it_settles_on_the_map_estimate(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """lambda = sigma_y^2 / s^2: argmax log N(mu; 0, C + s^2 I) + log N(y; A mu, sigma_y^2 I)."""
-    s, noise_std, num_steps = 0.1, 0.1, 600 if noisy else 250
+    s, noise_std, num_steps = 0.1, 0.1, 600 if noisy else 300
     likelihood, items = replace(likelihood, noise_std=noise_std), 3
     if noisy:
         # Adam is odd in its gradient, and the noise in that is symmetric: whatever law mu settles
@@ -134,6 +136,20 @@ def test_over_the_whole_grid_y_has_the_last_word(
     """lambda_t falls to lambda sigma_1: the residual ends far below where its noise would."""
     x_0 = REDDiff(learning_rate=0.01).sample(prior, likelihood, generator=generator_for(0))
     assert float(likelihood.residual(x_0).abs().max()) < 0.01
+
+
+def test_a_smooth_blur_does_not_blow_up_the_start() -> None:
+    """|A^T (A A^T + s^2 I)^-1| <= 1 / (2 s), as v^2 + s^2 >= 2 v s of every singular value v."""
+    blur, s = SeparableBlur(gaussian_kernel(3.0), (28, 28)), 0.05
+    y = randn((2, 1, 28, 28), generator=generator_for(0))
+    assert float(blur.pinv(y).norm()) > 1e3 * float(y.norm())
+    prior = Prior(GaussianDenoiser(torch.eye(784)), NoiseSchedule.karras(), (1, 28, 28))
+    steps: list[Step] = []
+    sampler = REDDiff(2, learning_rate=1e-9)
+    sampler.sample(prior, GaussianLikelihood(blur, y, s), generator=generator_for(0),
+                   on_step=steps.append)  # fmt: skip
+    for item, seen in zip(steps[0].x_0, y, strict=True):
+        assert float(item.norm()) <= 1.001 * float(seen.norm()) / (2 * s)  # float32
 
 
 def test_without_a_linear_operator_it_starts_at_noise(prior: Prior) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from mgdm_audio.checkpoint import CONFIG
+from mgdm_audio.checkpoint import CONFIG, bundled_folder, list_image_priors
+from mgdm_audio.config import nearest
 from mgdm_audio.errors import UserError
 from mgdm_audio.images.priors.adm import load_adm
 from mgdm_audio.images.priors.image_prior import ImagePrior
@@ -25,13 +26,14 @@ FORMATS = (
 def load_image_prior(
     path: str | Path, device: torch.device | str = "cpu", *, size: int | None = None
 ) -> ImagePrior:
-    """Open a prior for images; what is on disk says in which format.
+    """Open a bundled prior for images by its name, or one on disk, which says in which format.
 
     ``size``: edge of a square picture in pixels, where it is not to be the one of training; a
     latent prior's must be a multiple of its autoencoder's factor. Raises UserError, in one line,
     for anything that is no such prior.
     """
-    path = Path(path)
+    name = str(path)
+    path = bundled_folder(name) or Path(path)
     if path.is_file() and path.suffix in (".pt", ".safetensors"):
         return load_adm(path, device, image_size=size)
     if path.is_dir() and is_pipeline(path):
@@ -39,8 +41,10 @@ def load_image_prior(
     elif (path / CONFIG).is_file():
         opened = load_trained(path, device)
     else:
-        what = "holds no prior for images" if path.exists() else "no such prior for images"
-        raise UserError(f"{path}: {what}; give {FORMATS}")
+        if path.exists():
+            raise UserError(f"{path}: holds no prior for images; give {FORMATS}")
+        raise UserError(f"{path}: no such prior for images{nearest(name, list_image_priors())}; "
+                        f"or give {FORMATS}")  # fmt: skip
     return opened if size is None else _resized(opened, size)
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,8 @@ ADAPTERS: Mapping[str, Callable[[Network, Tensor], Denoiser]] = {
     "sample": SampleDenoiser,
 }
 """By what diffusers calls a network's ``prediction_type``."""
+
+NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
 Shape = tuple[int, int, int]
 """``(channels, height, width)``."""
@@ -49,7 +51,7 @@ def at_its_own_steps(network: Network, prediction: str, schedule: NoiseSchedule)
     return ADAPTERS[prediction](network, schedule.noise_level[1:])
 
 
-def ready(network: nn.Module, device: torch.device | str) -> nn.Module:
+def ready(network: NetworkT, device: torch.device | str) -> NetworkT:
     """The network for inference: on the device, without gradients of its weights."""
     return network.to(device).eval().requires_grad_(False)
 

@@ -7,30 +7,55 @@ FOLDER/autoencoder/       the same two, of model_type "autoencoder_2d", where it
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from mgdm_audio.checkpoint import CONFIG, WEIGHTS, load_weights, save_prior
+from mgdm_audio.checkpoint import ARCHITECTURES, CONFIG, WEIGHTS, load_weights, save_prior
 from mgdm_audio.config import from_mapping
 from mgdm_audio.diffusion import Codec, NoiseSchedule, Prior
+from mgdm_audio.digest import hash_file
 from mgdm_audio.errors import UserError
-from mgdm_audio.images.priors.image_prior import ImagePrior, read_json, ready
+from mgdm_audio.images.priors.image_prior import ImagePrior, Shape, read_json, ready
 from mgdm_audio.networks.autoencoder_2d import Autoencoder2d, Autoencoder2dConfig
 from mgdm_audio.networks.unet_2d import UNet2d, UNet2dConfig
 
 AUTOENCODER = "autoencoder"
-KINDS: dict[str, tuple[type[Any], type[Any]]] = {
-    "unet_2d": (UNet2dConfig, UNet2d),
-    "autoencoder_2d": (Autoencoder2dConfig, Autoencoder2d),
-}
+KINDS: dict[str, type[Any]] = {"unet_2d": UNet2dConfig, "autoencoder_2d": Autoencoder2dConfig}
 
 
-def load_trained(folder: Path, device: torch.device | str = "cpu") -> ImagePrior:
-    """The prior in a folder of this format. Raises UserError for what does not fit."""
-    network, config, found = _load(folder, "unet_2d", device)
+@dataclass(frozen=True)
+class TrainedConfig:
+    """The config.json of such a folder, read and checked; the weights have not been opened."""
+
+    path: Path
+    network: UNet2dConfig
+    schedule: NoiseSchedule
+    size: tuple[int, int]  # height and width of what the network was trained on
+    autoencoder: Autoencoder2dConfig | None
+    config: dict[str, Any]  # the file's content
+
+    @property
+    def image_shape(self) -> Shape:
+        if self.autoencoder is None:
+            return (self.network.channels, *self.size)
+        factor = self.autoencoder.factor
+        return (self.autoencoder.channels, factor * self.size[0], factor * self.size[1])
+
+    def networks(self) -> dict[Path, nn.Module]:
+        """Each, without its weights, by the file of these."""
+        result: dict[Path, nn.Module] = {self.path / WEIGHTS: UNet2d(self.network)}
+        if self.autoencoder is not None:
+            result[self.path / AUTOENCODER / WEIGHTS] = Autoencoder2d(self.autoencoder)
+        return result
+
+
+def read_trained(folder: Path) -> TrainedConfig:
+    """Raises UserError for what does not fit."""
+    network, config = _read(folder, "unet_2d")
     try:
         schedule = NoiseSchedule.from_config(config["schedule"])
         height, width = (int(n) for n in config["size"])
@@ -40,21 +65,37 @@ def load_trained(folder: Path, device: torch.device | str = "cpu") -> ImagePrior
         reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
         raise UserError(f"{folder / CONFIG}: {reason}; the file is damaged, fetch it again"
                         ) from None  # fmt: skip
-    sha256 = {WEIGHTS: found}
-    event_shape = image_shape = (network.config.channels, height, width)
-    codec: Codec | None = None
+    autoencoder = None
     if (folder / AUTOENCODER).is_dir():
-        autoencoder, _, found = _load(folder / AUTOENCODER, "autoencoder_2d", device)
-        codec, shape = autoencoder, autoencoder.config
-        if shape.latent_channels != network.config.channels:
+        autoencoder = _read(folder / AUTOENCODER, "autoencoder_2d")[0]
+        if autoencoder.latent_channels != network.channels:
             raise UserError(
-                f"{folder}: the network takes {network.config.channels} channels, its autoencoder "
-                f"has {shape.latent_channels}"
+                f"{folder}: the network takes {network.channels} channels, its autoencoder "
+                f"has {autoencoder.latent_channels}"
             )
-        image_shape = (shape.channels, autoencoder.factor * height, autoencoder.factor * width)
-        sha256[f"{AUTOENCODER}/{WEIGHTS}"] = found
-    prior = Prior(network, schedule, event_shape, codec)
-    return ImagePrior(prior, folder.resolve().name, image_shape, sha256)
+    return TrainedConfig(folder, network, schedule, (height, width), autoencoder, config)
+
+
+def load_trained(folder: Path, device: torch.device | str = "cpu") -> ImagePrior:
+    """The prior in a folder of this format. Raises UserError for what does not fit."""
+    read = read_trained(folder)
+    network, sha256 = UNet2d(read.network), {}
+    sha256[WEIGHTS] = load_weights(network, folder / WEIGHTS, read.config.get("sha256"))
+    codec: Codec | None = None
+    if read.autoencoder is not None:
+        codec = load_autoencoder(folder / AUTOENCODER, device)
+        sha256[f"{AUTOENCODER}/{WEIGHTS}"] = hash_file(folder / AUTOENCODER / WEIGHTS)
+    event_shape = (read.network.channels, *read.size)
+    prior = Prior(ready(network, device), read.schedule, event_shape, codec)
+    return ImagePrior(prior, folder.resolve().name, read.image_shape, sha256)
+
+
+def load_autoencoder(folder: Path, device: torch.device | str = "cpu") -> Autoencoder2d:
+    """The codec in a folder of its own. Raises UserError for what does not fit."""
+    shape, config = _read(folder, "autoencoder_2d")
+    network = Autoencoder2d(shape)
+    load_weights(network, folder / WEIGHTS, config.get("sha256"))
+    return ready(network, device)
 
 
 def save_trained(
@@ -71,22 +112,27 @@ def save_trained(
     ``details``: more for config.json.
     """
     if autoencoder is not None:
-        save_prior(
-            folder / AUTOENCODER, autoencoder, autoencoder.config, "autoencoder_2d", details or {}
-        )
+        save_autoencoder(folder / AUTOENCODER, autoencoder, details)
     facts = {"schedule": schedule.to_config(), "size": list(size)}
     save_prior(folder, network, network.config, "unet_2d", {**(details or {}), **facts})
 
 
-def _load(folder: Path, kind: str, device: torch.device | str) -> tuple[Any, dict[str, Any], str]:
-    """The network, its config and the hash of its weights."""
+def save_autoencoder(
+    folder: Path, autoencoder: Autoencoder2d, details: dict[str, Any] | None = None
+) -> None:
+    """Write a folder that ``load_autoencoder`` opens; ``details``: more for config.json."""
+    save_prior(folder, autoencoder, autoencoder.config, "autoencoder_2d", details or {})
+
+
+def _read(folder: Path, kind: str) -> tuple[Any, dict[str, Any]]:
+    """The network's config and the file's content."""
     config = read_json(folder / CONFIG)
-    if config.get("model_type") != kind:
-        raise UserError(f"{folder / CONFIG}: model_type {config.get('model_type')!r}; "
+    found = config.get("model_type")
+    if found in ARCHITECTURES:
+        raise UserError(f"{folder}: a prior for sound ({found}); give it to mgdm-audio separate")
+    if found != kind:
+        raise UserError(f"{folder / CONFIG}: model_type {found!r}; "
                         f"a prior for images has {kind!r} here")  # fmt: skip
-    shape, build = KINDS[kind]
     if not isinstance(config.get("model"), dict):
         raise UserError(f"{folder / CONFIG}: model is no table; it is no prior's config")
-    network: nn.Module = build(from_mapping(shape, config["model"], f"{folder / CONFIG}: model"))
-    found = load_weights(network, folder / WEIGHTS, config.get("sha256"))
-    return ready(network, device), config, found
+    return from_mapping(KINDS[kind], config["model"], f"{folder / CONFIG}: model"), config

@@ -53,10 +53,11 @@ DAMAGES: dict[str, Callable[[Path], Any]] = {
     "lacks 'size'": lambda f: edit(f / CONFIG, size=None),
     "size [0, 8]: give height and width": lambda f: edit(f / CONFIG, size=[0, 8]),
     "unknown noise schedule": lambda f: edit(f / CONFIG, schedule={"kind": "none"}),
-    "model_type 'tf_unet'; a prior for images": lambda f: edit(f / CONFIG, model_type="tf_unet"),
+    "a prior for sound (tf_unet); give": lambda f: edit(f / CONFIG, model_type="tf_unet"),
+    "model_type 'gan'; a prior for images": lambda f: edit(f / CONFIG, model_type="gan"),
     "unknown key 'width'; did you mean widths": lambda f: edit(f / CONFIG, model={"width": [8]}),
     "widths = (12,): give multiples of 8": lambda f: edit(f / CONFIG, model={"widths": [12]}),
-    "it does not fit": lambda f: edit(f / CONFIG, model={"widths": [8]}),
+    "it does not fit": lambda f: edit(f / CONFIG, model={"channels": 2, "widths": [8]}),
     "takes 2 channels, its autoencoder has 3": lambda f: save_trained(
         f, tiny_unet(2), SCHEDULE, (4, 4), tiny_autoencoder(latent_channels=3)
     ),
