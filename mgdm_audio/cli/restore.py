@@ -8,6 +8,8 @@ import click
 from mgdm_audio.cli.names import IMAGE_PRESET
 from mgdm_audio.cli.progress import progress
 
+SCORES = {"psnr_db": "PSNR {} dB", "ssim": "SSIM {}", "lpips": "LPIPS {}"}
+
 
 @click.command()
 @click.argument(
@@ -28,7 +30,8 @@ from mgdm_audio.cli.progress import progress
     "--prior",
     required=True,
     metavar="PATH",
-    help="Folder as diffusers saves them or of this package, or a guided-diffusion checkpoint.",
+    help="Bundled prior (digits-v1, digits-latent-v1), folder as diffusers saves them or of this "
+    "package, or guided-diffusion checkpoint.",
 )
 @click.option("--size", type=int, metavar="N", help="N x N pixels, if not as the prior says.")
 @click.option(
@@ -130,10 +133,10 @@ def restore(
             click.echo(f"error: {' '.join(str(error).split())}", err=True)
             failed += 1
             continue
-        scores = record["scores"] and record["scores"]["mean"]
-        said = "" if scores is None else f", PSNR {scores['psnr_db']} dB, SSIM {scores['ssim']}"
-        click.echo(
-            f"{output / path.stem}: {record['draws']} restored ({record['seconds']:.1f} s{said})"
-        )
+        said = f"{record['draws']} restored ({record['seconds']:.1f} s"
+        scores = record["scores"]["mean"] if record["scores"] else {}
+        for name, value in scores.items():
+            said += "" if value is None else f", {SCORES[name].format(value)}"
+        click.echo(f"{output / path.stem}: {said})")
     if failed:
         sys.exit(1)

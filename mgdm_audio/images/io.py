@@ -135,7 +135,8 @@ def _decode(path: Path) -> tuple[Tensor, list[str]]:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = str(error).splitlines()[0].replace(repr(str(path)), "the file")
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = reason.replace(repr(str(path)), "the file")
         raise UserError(f"{path}: cannot be read as an image ({reason})") from None
     changes: list[str] = []
     if image.mode in ("I;16", "I;16B", "I;16L", "I"):  # Pillow reads grey of 16 bits as one of them

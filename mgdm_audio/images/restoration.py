@@ -42,6 +42,11 @@ class Restoration:
         return self.draws.std(0) if len(self.draws) > 1 else None
 
     @property
+    def _spread(self) -> Tensor | None:
+        """``[1, height, width]``: ``std``, its root mean square over the channels."""
+        return None if self.std is None else self.std.square().mean(0, keepdim=True).sqrt()
+
+    @property
     def is_picture(self) -> bool:
         """Whether the observation can be looked at: one or three channels that keep the range.
 
@@ -64,19 +69,19 @@ class Restoration:
         it; std.png is white at the largest value, which the report has. Whole or not at all:
         raises UserError where the folder exists already or cannot be made.
         """
-        std = None if self.std is None else self.std.square().mean(0, keepdim=True).sqrt()
-        white = None if std is None else float(std.max())
+        spread = self._spread
+        white = None if spread is None else float(spread.max())
         record = self.report | {"scores": self.scores(lpips), "std_white": white}
         files = {f"restored_{i}.png": png(draw) for i, draw in enumerate(self.draws)}
         files |= {"mean.png": png(self.mean), "sheet.png": png(self.sheet())}
-        if std is not None and white is not None:
-            files["std.png"] = png(_grey(std, white))
+        if spread is not None:
+            files["std.png"] = png(_grey(spread))
         if self.original is not None:
             files["original.png"] = png(self.original)
         if self.is_picture:
             files["observation.png"] = png(self.y)
         array = io.BytesIO()
-        np.save(array, self.y.numpy(), allow_pickle=False)
+        np.save(array, self.y.cpu().numpy(), allow_pickle=False)
         files["observation.npy"] = array.getvalue()
         files[RECORD] = (json.dumps(record, indent=2) + "\n").encode()
         with atomic.new_folder(folder) as partial:
@@ -89,15 +94,16 @@ class Restoration:
         size = self.draws.shape[-2:]
         images = [] if self.original is None else [self.original]
         if self.is_picture:
-            images.append(F.interpolate(self.y[None].float(), size, mode="nearest")[0])
+            seen = self.y[None].cpu().float()
+            images.append(F.interpolate(seen, size, mode="nearest")[0])
         images += [*self.draws, self.mean]
-        if self.std is not None:
-            std = self.std.square().mean(0, keepdim=True).sqrt()
-            images.append(_grey(std, float(std.max())))
+        if self._spread is not None:
+            images.append(_grey(self._spread))
         channels = max(len(image) for image in images)
         framed = [F.pad(image.expand(channels, -1, -1), (0, GAP), value=1.0) for image in images]
         return torch.cat(framed, -1)[..., :-GAP]
 
 
-def _grey(std: Tensor, white: float) -> Tensor:
-    return 2 * std / max(white, 1e-12) - 1
+def _grey(spread: Tensor) -> Tensor:
+    """White at the largest value, black at 0."""
+    return 2 * spread / spread.max().clamp_min(1e-12) - 1

@@ -108,15 +108,22 @@ class Restorer:
         items = [(y, name, d) for y, name in zip(observations, names, strict=True)
                  for d in range(draws)]  # fmt: skip
         restored: list[Tensor] = []
-        for first in range(0, len(items), self.batch_size):
-            batch = items[first : first + self.batch_size]
+        while len(restored) < len(items):
+            batch = items[len(restored) : len(restored) + self.batch_size]
 
-            def step(record: Step, first: int = first, size: int = len(batch)) -> None:
+            def step(record: Step, first: int = len(restored), size: int = len(batch)) -> None:
                 if on_progress is not None:
                     done = first + size * (record.index + 1) / record.total
                     on_progress(int(1000 * done), 1000 * len(items))
 
-            restored += self._draw(batch, step)
+            try:
+                restored += self._draw(batch, step)
+            except torch.OutOfMemoryError:
+                if len(batch) == 1:
+                    size = f"{self.opened.image_shape[2]} pixels"
+                    raise UserError(f"{self.device}: out of memory at a size of {size}; "
+                                    "give a smaller one, or another device") from None  # fmt: skip
+                self.batch_size = len(batch) // 2
         seconds = (time.monotonic() - started) / max(len(names), 1)
         calls = {"forward": self.calls.forward - before[0],
                  "gradient": self.calls.gradient - before[1]}  # fmt: skip

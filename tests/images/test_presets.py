@@ -9,7 +9,6 @@ from mgdm_audio.images.presets import TASKS, list_image_presets, load_image_pres
 from mgdm_audio.images.tasks import NOISE_STD
 from mgdm_audio.images.tasks import TASKS as KNOWN
 from mgdm_audio.samplers import MGDM, PerStep
-from mgdm_audio.samplers.presets import load_preset
 
 PER_TASK = tomllib.loads(TASKS.read_text())
 
@@ -61,9 +60,10 @@ def test_red_diff_s_weight_is_a_quarter_of_the_share_observed() -> None:
         assert strength == pytest.approx(0.25 * share, rel=1e-4), task
 
 
-def test_other_samplers_and_files_are_found() -> None:
-    assert load_image_preset("ding", "sr4") == load_preset("ding")
-    with pytest.raises(ConfigError, match=r"no preset 'mgdn', nor a .toml file; did you mean mgdm"):
+def test_settings_for_sound_are_none_for_images() -> None:
+    with pytest.raises(ConfigError, match="no preset 'msdm-dirac', nor a .toml file"):
+        load_image_preset("msdm-dirac", "sr4")
+    with pytest.raises(ConfigError, match="no preset 'mgdn', nor a .toml file; did you mean mgdm"):
         load_image_preset("mgdn", "sr4")
     with pytest.raises(ConfigError, match=r"none.toml: cannot be read"):
         load_image_preset("none.toml", "sr4")

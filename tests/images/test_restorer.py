@@ -94,6 +94,27 @@ def test_several_images_go_through_one_batch() -> None:
     assert this.restore_all([], []) == []
 
 
+def test_a_batch_that_does_not_fit_is_halved(monkeypatch: pytest.MonkeyPatch) -> None:
+    room, sizes = 2, list[int]()
+    draw = Restorer._draw
+
+    def limited(self: Restorer, items: Any, on_step: Any) -> Any:
+        sizes.append(len(items))
+        if len(items) > room:
+            raise torch.OutOfMemoryError("no room")
+        return draw(self, items, on_step)
+
+    y = restorer().observe(picture())
+    want = restorer(batch_size=2).restore(y, "a", draws=5).draws
+    monkeypatch.setattr(Restorer, "_draw", limited)
+    this = restorer(batch_size=5)
+    assert torch.equal(this.restore(y, "a", draws=5).draws, want)
+    assert sizes == [5, 2, 2, 1]
+    room = 0
+    with pytest.raises(UserError, match="out of memory at a size of 8 pixels; give a smaller"):
+        this.restore(y, "a")
+
+
 def test_observations_are_degraded_by_the_seed_alone() -> None:
     x, state = picture(), torch.get_rng_state()
     first = restorer(task="random_95", seed=3)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mgdm_audio.config import ConfigError, load_toml, nearest
-from mgdm_audio.samplers.presets import Preset, list_presets, load_preset
+from mgdm_audio.samplers.presets import Preset, load_preset
 
 FOLDER = Path(__file__).parent
 TASKS = FOLDER.parent / "task_settings.toml"  # preset.task = what it changes there
@@ -21,7 +21,7 @@ def list_image_presets() -> list[str]:
 
 
 def load_image_preset(name_or_path: str | Path, task: str, overrides: Sequence[str] = ()) -> Preset:
-    """The setting for images of that name, of a sampler that has none that for audio, or a file.
+    """The setting for images of that name, or a file.
 
     Where the comparison has a value of its own for a task, that is taken; ``overrides`` come after,
     as in ``load_preset``. Raises ``ConfigError`` for an unknown name, key or value.
@@ -30,7 +30,7 @@ def load_image_preset(name_or_path: str | Path, task: str, overrides: Sequence[s
     if name in list_image_presets():
         of_task = load_toml(TASKS).get(name, {}).get(task, [])
         return load_preset(FOLDER / f"{name}.toml", [*of_task, *overrides])
-    if not name.endswith(".toml") and name not in list_presets():
-        known = {*list_image_presets(), *list_presets()}
-        raise ConfigError(f"no preset '{name}', nor a .toml file{nearest(name, known)}")
+    if not name.endswith(".toml"):
+        near = nearest(name, list_image_presets())
+        raise ConfigError(f"no preset '{name}', nor a .toml file{near}")
     return load_preset(name_or_path, overrides)

@@ -1,0 +1,131 @@
+"""Tables of a suite of restored images: every task by every system, and what it cost.
+
+    python restore_bench_report.py SUITE.toml EXP --results RESULTS.md
+
+reads EXP/<task>/<system>.json, prints the tables, and puts them between the lines <!-- suite -->
+and <!-- /suite --> of RESULTS.md if it has them; the name is that of the suite's file.
+"""
+
+import argparse
+from math import sqrt
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from block import load, show
+from restore_bench import read_suite
+from script import run
+
+from mgdm_audio.errors import UserError
+
+SCORES = {  # key: head, format, 1 if more is better
+    "psnr_db": ("PSNR, dB", ".2f", 1),
+    "ssim": ("SSIM", ".3f", 1),
+    "lpips": ("LPIPS", ".3f", -1),
+}
+Records = dict[tuple[str, str], dict[str, Any]]  # (task, system) -> what was written of it
+
+
+def interval(values: list[float]) -> float:
+    """Half of the 95 % interval of their mean."""
+    return 1.96 * stdev(values) / sqrt(len(values)) if len(values) > 1 else 0.0
+
+
+def scores(record: dict[str, Any], score: str) -> list[float]:
+    """One for each image, in order of their names; empty where one has none (an infinite PSNR)."""
+    values = [row.get(score) for _, row in sorted(record["scores"].items())]
+    return [] if None in values else values
+
+
+def leaders(records: Records, task: str, systems: list[str], score: str) -> set[str]:
+    """The first, and all whose images are no worse than its by the interval of the difference."""
+    sign = SCORES[score][2]
+    found = {s: scores(records[task, s], score) for s in systems if (task, s) in records}
+    found = {s: [sign * v for v in values] for s, values in found.items() if values}
+    if not found:
+        return set()
+    first = max(found.values(), key=mean)
+    behind = {s: [a - b for a, b in zip(first, v, strict=True)] for s, v in found.items()}
+    return {s for s, d in behind.items() if mean(d) <= interval(d)}
+
+
+def score_table(records: Records, tasks: list[str], systems: list[str], score: str) -> list[str]:
+    head, form, _ = SCORES[score]
+    lines = [f"{head}:", "", f"| | {' | '.join(t.replace('_', ' ') for t in tasks)} | leads |",
+             "|---" + "|---:" * (len(tasks) + 1) + "|"]  # fmt: skip
+    leading = {task: leaders(records, task, systems, score) for task in tasks}
+    for system in systems:
+        cells = []
+        for task in tasks:
+            values = scores(records[task, system], score) if (task, system) in records else []
+            cell = f"{mean(values):{form}} ± {interval(values):{form}}" if values else "-"
+            cells.append(f"**{cell}**" if system in leading[task] else cell)
+        taken = [task for task in tasks if (task, system) in records]
+        count = sum(system in leading[task] for task in tasks)
+        lines.append(f"| {system} | {' | '.join(cells)} | {count} of {len(taken)} |")
+    return [*lines, ""]
+
+
+def cost_table(records: Records, tasks: list[str], systems: list[str]) -> list[str]:
+    lines = ["| | s / image | calls | with a gradient |", "|---|---:|---:|---:|"]
+    for system in systems:
+        own = [records[task, system] for task in tasks if (task, system) in records]
+        seconds = [r["cpu_seconds"] / len(r["scores"]) for r in own]
+        calls = [[r["denoiser_calls"][k] for r in own] for k in ("forward", "gradient")]
+        spans = [f"{min(c)}" if min(c) == max(c) else f"{min(c)} to {max(c)}" for c in calls]
+        lines.append(f"| {system} | {mean(seconds):.3f} | {' | '.join(spans)} |")
+    return [*lines, ""]
+
+
+def report(suite_file: Path, exp: Path) -> str:
+    """Raises UserError where nothing is restored, a file is damaged or rows do not compare."""
+    suite = read_suite(suite_file)
+    records: Records = {}
+    for task in suite.tasks:
+        for system in suite.systems:
+            path = exp / task / f"{system}.json"
+            if path.is_file():
+                records[task, system] = load(path)
+    if not records:
+        raise UserError(f"{exp}: holds no restored images; run the restoring stage first")
+    tasks = [t for t in suite.tasks if any(task == t for task, _ in records)]
+    systems = [s for s in suite.systems if any(system == s for _, system in records)]
+    some = next(iter(records.values()))
+    for (task, system), record in records.items():
+        if record["images"] != some["images"]:
+            raise UserError(f"{exp / task / system}.json: is of other images than the first row; "
+                            "run the restoring stage again, for all tasks and systems")  # fmt: skip
+    lines = []
+    for score in SCORES:
+        if any(scores(record, score) for record in records.values()):
+            lines += score_table(records, tasks, systems, score)
+    lines += cost_table(records, tasks, systems)
+    priors = {r["prior"]: next(iter(r["prior_sha256"].values()))[:12] for r in records.values()}
+    options = "; ".join(
+        f"{task.replace('_', ' ')} {', '.join(f'{k} = {v}' for k, v in values.items())}"
+        for task, values in suite.tasks.items() if values
+    )  # fmt: skip
+    lines.append(
+        f"{len(some['scores'])} images, one restoration each, means ± half of the 95 % interval; "
+        "bold: the first, and all whose difference from it, image by image, is within its 95 % "
+        "interval (what leads counts these). A dash: the sampler cannot take the task, or was not "
+        "asked to. Seconds are of one core; calls are those of the denoiser for an image, without "
+        f"and with a gradient. Options of tasks: {options or 'none'}. "
+        f"Priors {', '.join(f'{name} ({sha})' for name, sha in priors.items())}; "
+        f"sigma_y = {some['noise_std']:g}; seed {some['seed']}; mgdm_audio {some['version']}, "
+        f"torch {some['torch']}."
+    )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("suite", type=Path)
+    parser.add_argument("exp", type=Path)
+    parser.add_argument("--results", type=Path)
+    options = parser.parse_args()
+    show(report(options.suite, options.exp), options.results, options.suite.stem)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,207 @@
+"""The recipe that trains priors over small pictures and compares the samplers on them."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mgdm_audio.diffusion import NoiseSchedule
+from mgdm_audio.errors import UserError
+from mgdm_audio.images.io import png
+from mgdm_audio.images.priors import load_image_prior
+from mgdm_audio.images.priors.trained import save_trained
+from mgdm_audio.images.restorer import Restorer
+from tests.images.toys import tiny_unet
+
+pytest.importorskip("PIL.Image")
+
+ROOT = Path(__file__).parents[2]
+SUITE = """
+prior = "toy"
+[tasks]
+sr4 = {}
+blur = { std = 1.0 }
+phase_retrieval = {}
+[systems.pgdm]
+preset = "pgdm"
+set = ["num_steps=4"]
+[systems.dps]
+preset = "dps"
+set = ["num_steps=4"]
+at = { blur = ["num_steps=5"] }
+[systems.psld]
+preset = "psld"
+set = ["num_steps=3"]
+only = ["sr4"]
+"""
+
+
+@pytest.fixture
+def local(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A function that imports a script of recipes/local."""
+    monkeypatch.syspath_prepend(str(ROOT / "recipes" / "local"))
+    return import_module
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    (folder := tmp_path / "images").mkdir()
+    generator = torch.Generator().manual_seed(0)
+    for name in "abc":
+        x = 2 * torch.rand(1, 12, 12, generator=generator) - 1
+        (folder / f"{name}.png").write_bytes(png(x))
+    return folder
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> Path:
+    save_trained(tmp_path / "toy", tiny_unet(1), NoiseSchedule.linear(), (12, 12))
+    (path := tmp_path / "suite.toml").write_text(SUITE.replace("toy", str(tmp_path / "toy")))
+    return path
+
+
+def bench(local: Any, monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> None:
+    monkeypatch.setattr(sys, "argv", ["restore_bench.py", *map(str, arguments)])
+    local("restore_bench").main()
+
+
+def test_every_cell_is_written_once_and_tabulated(
+    local: Any, suite: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    out = tmp_path / "out"
+    bench(local, monkeypatch, suite, images, "-o", out)
+    said = capsys.readouterr().out
+    assert "phase_retrieval      pgdm             left out: PGDM needs a LinearOperator" in said
+    assert "sr4                  psld             left out: PSLD needs a latent Prior" in said
+    written = {str(path.relative_to(out)) for path in out.glob("*/*.json")}
+    assert written == {"sr4/pgdm.json", "sr4/dps.json", "blur/pgdm.json", "blur/dps.json",
+                       "phase_retrieval/dps.json"}  # fmt: skip
+    record = json.loads((out / "blur" / "dps.json").read_text())
+    assert record["options"]["num_steps"] == 5
+    assert record["task_options"] == {"std": 1.0}
+    # The scores are those of the images restored one by one.
+    opened, x = load_image_prior(tmp_path / "toy"), local("restore_bench").read_image
+    preset = local("restore_bench").load_image_preset("dps", "sr4", ["num_steps=4"])
+    alone = Restorer(opened, preset, "sr4")
+    picture = x(images / "b.png", (1, 12, 12)).x
+    want = alone.restore(alone.observe(picture, "b"), "b", original=picture).scores()
+    assert want is not None
+    found = json.loads((out / "sr4" / "dps.json").read_text())["scores"]["b"]
+    assert found["psnr_db"] == pytest.approx(want["mean"]["psnr_db"], abs=2e-3)  # rounded to 1e-3
+
+    before = (out / "sr4" / "dps.json").stat().st_mtime_ns
+    bench(local, monkeypatch, suite, images, "-o", out, "--tasks", "sr4", "--systems", "dps")
+    assert (out / "sr4" / "dps.json").stat().st_mtime_ns == before
+    (images / "c.png").unlink()
+    bench(local, monkeypatch, suite, images, "-o", out, "--tasks", "sr4", "--systems", "dps")
+    assert (out / "sr4" / "dps.json").stat().st_mtime_ns > before
+    with pytest.raises(UserError, match=r"dps.json: is of other images than the first row"):
+        local("restore_bench_report").report(suite, out)
+
+    bench(local, monkeypatch, suite, images, "-o", out)
+    text = local("restore_bench_report").report(suite, out)
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| pgdm")]
+    assert rows[0][3] == "-"  # phase retrieval
+    assert "blur std = 1.0" in text
+
+
+def test_leaders_are_the_first_and_what_cannot_be_told_from_it(local: Any) -> None:
+    module = local("restore_bench_report")
+    values = {
+        "first": [10.0, 12.0, 11.0, 13.0],
+        "level": [9.9, 12.2, 10.8, 13.0],  # its differences have mean .025 and interval .15
+        "behind": [9.0, 11.1, 10.0, 12.0],  # always about 1 less: paired, that is certain
+        "exact": [None, 1.0, 1.0, 1.0],  # an infinite PSNR has no mean
+    }
+    records = {
+        ("sr4", system): {"scores": {str(i): {"psnr_db": v} for i, v in enumerate(row)}}
+        for system, row in values.items()
+    }
+    assert module.leaders(records, "sr4", list(values), "psnr_db") == {"first", "level"}
+    # 1.96 times the standard deviation sqrt(5 / 3), over sqrt(4)
+    assert module.interval(values["first"]) == pytest.approx(0.98 * (5 / 3) ** 0.5)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("at = { blur", "at = { blurr"), "systems.dps: 'blurr' is none of the suite's tasks"),
+        (("only", "onyl"), "systems.psld: unknown key 'onyl'; did you mean only"),
+        (("[tasks]", "[task]"), "unknown key 'task'; did you mean tasks"),
+    ],
+)
+def test_a_mistake_in_a_suite_is_one_line(
+    local: Any, suite: Path, change: tuple[str, str], says: str
+) -> None:
+    suite.write_text(suite.read_text().replace(*change))
+    with pytest.raises(UserError) as caught:
+        local("restore_bench").read_suite(suite)
+    assert says in str(caught.value)
+
+
+MAKE = """
+import sys
+from pathlib import Path
+import torch
+from mgdm_audio.images.io import png
+for split in ("train", "validation", "test"):
+    (folder := Path(sys.argv[1]) / split).mkdir(parents=True, exist_ok=True)
+    for i in range(3):
+        (folder / f"{i}.png").write_bytes(png(torch.full((1, 12, 12), i / 2 - 0.5)))
+"""
+CONF = """# small-v1: nothing much.
+shape = [1, 12, 12]
+[autoencoder]
+widths = [8]
+latent_channels = 2
+[autoencoder_training]
+steps = 2
+[model]
+widths = [8]
+blocks = 1
+[augment]
+share = 1.0
+rotation = 10.0
+[schedule]
+steps = 2
+[training]
+batch = 2
+precision = "no"
+validation_sigmas = [1.0]
+"""
+
+
+@pytest.mark.skipif(
+    not shutil.which("bash") or not (Path(sys.executable).parent / "mgdm-audio").is_file(),
+    reason="needs bash and the package",
+)
+def test_one_command_trains_restores_and_reports(tmp_path: Path) -> None:
+    pytest.importorskip("accelerate")
+    (tmp_path / "make.py").write_text(MAKE)
+    (tmp_path / "small.toml").write_text(CONF)
+    (tmp_path / "suite.toml").write_text(
+        'prior = "small-v1"\ntasks = { sr4 = {} }\n'
+        'systems = { dps = { preset = "dps", set = ["num_steps=3"] } }\n'
+    )
+    (results := tmp_path / "RESULTS.md").write_text("<!-- suite -->\n<!-- /suite -->\n")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    command = ["bash", ROOT / "recipes/restore_bench.sh", "--venv", "none"]
+    command += ["--data", "make.py", "--images", "images", "--confs", "small.toml"]
+    command += ["--suite", "suite.toml", "--exp", "exp", "--results", results]
+    done = subprocess.run(
+        [*map(str, command)], capture_output=True, text=True, cwd=tmp_path,
+        env={**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    opened = load_image_prior(tmp_path / "exp/small/prior")
+    assert (opened.image_shape, opened.prior.event_shape) == ((1, 12, 12), (2, 6, 6))
+    assert "| dps |" in results.read_text()
+    assert "3 images" in results.read_text()
