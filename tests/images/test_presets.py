@@ -61,9 +61,9 @@ def test_red_diff_s_weight_is_a_quarter_of_the_share_observed() -> None:
 
 
 def test_settings_for_sound_are_none_for_images() -> None:
-    with pytest.raises(ConfigError, match="no preset 'msdm-dirac', nor a .toml file"):
+    with pytest.raises(ConfigError, match=r"no preset 'msdm-dirac', nor a .toml file"):
         load_image_preset("msdm-dirac", "sr4")
-    with pytest.raises(ConfigError, match="no preset 'mgdn', nor a .toml file; did you mean mgdm"):
+    with pytest.raises(ConfigError, match=r"no preset 'mgdn', nor a .toml file; did you mean mgdm"):
         load_image_preset("mgdn", "sr4")
     with pytest.raises(ConfigError, match=r"none.toml: cannot be read"):
         load_image_preset("none.toml", "sr4")
