@@ -32,6 +32,7 @@ from mgdm_audio.networks.unet_1d import UNet1d, UNet1dConfig
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 PRETRAINED = Path(__file__).parent / "pretrained"
 DEFAULT_PRIOR = "mini-slakh-v1"
+IMAGES = "images"  # folder in PRETRAINED
 IMAGE_MODELS = ("unet_2d",)  # model_type of priors over pictures, see images/priors/trained.py
 
 
@@ -102,12 +103,12 @@ class LoadedPrior:
 
 def list_priors() -> list[str]:
     """Names of the bundled priors over stems."""
-    return [name for name in _bundled() if not is_image_prior(PRETRAINED / name)]
+    return _names(PRETRAINED)
 
 
 def list_image_priors() -> list[str]:
     """Names of the bundled priors over pictures."""
-    return [name for name in _bundled() if is_image_prior(PRETRAINED / name)]
+    return _names(PRETRAINED / IMAGES)
 
 
 def is_image_prior(folder: Path) -> bool:
@@ -119,15 +120,15 @@ def is_image_prior(folder: Path) -> bool:
     return isinstance(config, dict) and config.get("model_type") in IMAGE_MODELS
 
 
-def _bundled() -> list[str]:
-    if not PRETRAINED.is_dir():
-        return []
-    return sorted(p.name for p in PRETRAINED.iterdir() if (p / CONFIG).is_file())
-
-
 def bundled_folder(name: str) -> Path | None:
     """The folder of the bundled prior of that name, over stems or pictures."""
-    return PRETRAINED / name if name in _bundled() else None
+    if name in list_priors():
+        return PRETRAINED / name
+    return PRETRAINED / IMAGES / name if name in list_image_priors() else None
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.parent.name for path in folder.glob(f"*/{CONFIG}"))
 
 
 def find_prior(name_or_dir: str | Path) -> Path:

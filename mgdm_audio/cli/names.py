@@ -12,17 +12,17 @@ import mgdm_audio
 
 
 class Bundled(click.ParamType):
-    """A word. What the shell offers for it: the files or folders in one of the package's folders,
+    """A word. What the shell offers for it: the files or folders of a ``pattern`` in the package,
     and where none of them fits, the user's own ``kind``, "file" or "dir"."""
 
-    def __init__(self, folder: str, pattern: str, kind: str) -> None:
+    def __init__(self, kind: str, *patterns: str) -> None:
         self.name = {"file": "name_or_toml", "dir": "name_or_dir"}[kind]
-        self.folder = Path(mgdm_audio.__file__).parent / folder
-        self.pattern, self.kind = pattern, kind
+        self.patterns, self.kind = patterns, kind
 
     def names(self) -> list[str]:
-        paths = self.folder.glob(self.pattern)
-        return sorted(path.stem if self.kind == "file" else path.parent.name for path in paths)
+        package = Path(mgdm_audio.__file__).parent
+        paths = [path for pattern in self.patterns for path in package.glob(pattern)]
+        return sorted(path.parent.name if path.stem == "config" else path.stem for path in paths)
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
@@ -31,7 +31,9 @@ class Bundled(click.ParamType):
         return items or [CompletionItem(incomplete, type=self.kind)]
 
 
-PRESET = Bundled("samplers/presets", "*.toml", "file")
-IMAGE_PRESET = Bundled("images/presets", "*.toml", "file")
-MAPPING = Bundled("audio/preparation/mappings", "*.toml", "file")
-PRIOR = Bundled("pretrained", "*/config.json", "dir")
+PRESET = Bundled("file", "samplers/presets/*.toml")
+IMAGE_PRESET = Bundled("file", "images/presets/*.toml")
+MAPPING = Bundled("file", "audio/preparation/mappings/*.toml")
+PRIOR = Bundled("dir", "pretrained/*/config.json")
+IMAGE_PRIOR = Bundled("file", "pretrained/images/*/config.json")
+ANY_PRIOR = Bundled("dir", *PRIOR.patterns, *IMAGE_PRIOR.patterns)

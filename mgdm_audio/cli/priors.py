@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mgdm_audio.cli.names import PRIOR
+from mgdm_audio.cli.names import ANY_PRIOR
 
 if TYPE_CHECKING:
     from mgdm_audio.checkpoint import PriorConfig
@@ -52,7 +52,7 @@ def list_(folder: Path | None) -> None:
 
 
 @priors.command()
-@click.argument("name", metavar="NAME_OR_DIR", type=PRIOR)
+@click.argument("name", metavar="NAME_OR_DIR", type=ANY_PRIOR)
 def show(name: str) -> None:
     """Show what a prior is; its weights are not opened, see verify.
 
@@ -93,7 +93,7 @@ def show(name: str) -> None:
 
 
 @priors.command()
-@click.argument("names", nargs=-1, metavar="[NAME_OR_DIR]...", type=PRIOR)
+@click.argument("names", nargs=-1, metavar="[NAME_OR_DIR]...", type=ANY_PRIOR)
 def verify(names: tuple[str, ...]) -> None:
     """Check priors, by default all that are bundled.
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from mgdm_audio.cli.names import IMAGE_PRESET
+from mgdm_audio.cli.names import IMAGE_PRESET, IMAGE_PRIOR
 from mgdm_audio.cli.progress import progress
 
 SCORES = {"psnr_db": "PSNR {} dB", "ssim": "SSIM {}", "lpips": "LPIPS {}"}
@@ -29,9 +29,10 @@ SCORES = {"psnr_db": "PSNR {} dB", "ssim": "SSIM {}", "lpips": "LPIPS {}"}
 @click.option(
     "--prior",
     required=True,
-    metavar="PATH",
-    help="Bundled prior (digits-v1, digits-latent-v1), folder as diffusers saves them or of this "
-    "package, or guided-diffusion checkpoint.",
+    type=IMAGE_PRIOR,
+    metavar="NAME_OR_PATH",
+    help="Bundled prior (digits-v1), folder as diffusers saves them or of this package, or "
+    "guided-diffusion checkpoint.",
 )
 @click.option("--size", type=int, metavar="N", help="N x N pixels, if not as the prior says.")
 @click.option(

@@ -82,15 +82,15 @@ def test_a_library_that_breaks_on_import_says_why(monkeypatch: pytest.MonkeyPatc
 def test_a_prior_for_images_is_shown_as_one(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    save_trained(tmp_path / "toy", tiny_unet(1), NoiseSchedule.linear(), (16, 12))
+    save_trained(tmp_path / "images" / "toy", tiny_unet(1), NoiseSchedule.linear(), (16, 12))
     monkeypatch.setattr(checkpoint, "PRETRAINED", tmp_path)
     monkeypatch.setattr(checkpoint, "list_image_priors", lambda: ["toy"])
     result = run()
     assert result.exit_code == 0, result.output
-    sha256 = hash_file(tmp_path / "toy" / checkpoint.WEIGHTS)[:12]
+    sha256 = hash_file(tmp_path / "images" / "toy" / checkpoint.WEIGHTS)[:12]
     assert line(result, "toy") == f"ok    toy           images, 1 x 16 x 12, {sha256}"
     assert "skipped" in line(result, "self-test")
-    (tmp_path / "toy" / checkpoint.WEIGHTS).write_bytes(b"")
+    (tmp_path / "images" / "toy" / checkpoint.WEIGHTS).write_bytes(b"")
     assert line(run("--no-self-test"), "toy").startswith("FAIL")
 
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from mgdm_audio import __version__
 from mgdm_audio.audio.preparation.mapping import bundled
-from mgdm_audio.checkpoint import DEFAULT_PRIOR, list_priors
+from mgdm_audio.checkpoint import DEFAULT_PRIOR, list_image_priors, list_priors
 from mgdm_audio.cli import main as module
 from mgdm_audio.cli.main import COMMANDS, main
 from mgdm_audio.errors import UserError
@@ -108,9 +108,11 @@ def test_a_shell_completes_verbs_options_and_what_is_bundled(
     assert completed(words) == offered
 
 
-@pytest.mark.parametrize("verb", ["separate --prior ", "priors show ", "serve --prior "])
+@pytest.mark.parametrize("verb", ["separate --prior ", "serve --prior "])
 def test_a_shell_completes_the_priors_that_are_listed(verb: str) -> None:
     assert completed(verb) == list_priors()
+    assert completed("restore --prior ") == list_image_priors()
+    assert completed("priors show ") == sorted([*list_priors(), *list_image_priors()])
 
 
 def test_a_shell_completes_the_presets_that_are_listed() -> None:

@@ -99,7 +99,7 @@ def test_show_says_what_it_does_not_know(prior: Path) -> None:
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
     """A folder with a prior for images in pixels and one in latents."""
-    schedule, folder = NoiseSchedule.karras(num_levels=10), tmp_path / "pictures"
+    schedule, folder = NoiseSchedule.karras(num_levels=10), tmp_path / "pictures" / "images"
     save_trained(folder / "grey", tiny_unet(1), schedule, (16, 12))
     save_trained(folder / "small", tiny_unet(2), schedule, (4, 4), tiny_autoencoder(3))
     return folder
@@ -111,7 +111,7 @@ def test_priors_for_images_are_listed_as_such(
     rows = run("list", pictures).stdout.splitlines()[1:]
     assert rows[0].startswith(f"{pictures / 'grey'}: images of 12 x 16 pixels, grey; 0.0 M")
     assert "images of 8 x 8 pixels, 3 channels, in latents; " in rows[1]
-    monkeypatch.setattr(checkpoint, "PRETRAINED", pictures)
+    monkeypatch.setattr(checkpoint, "PRETRAINED", pictures.parent)
     assert [row.split(":")[0] for row in run("list").stdout.splitlines()] == ["grey", "small"]
     assert checkpoint.list_priors() == []
 
@@ -119,7 +119,7 @@ def test_priors_for_images_are_listed_as_such(
 def test_priors_for_images_are_shown_and_verified(
     pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoint, "PRETRAINED", pictures)
+    monkeypatch.setattr(checkpoint, "PRETRAINED", pictures.parent)
     table = run("show", "small").stdout.partition("\n\n")[0]
     rows = dict(row.split(None, 1) for row in table.splitlines())
     assert (rows["images"], rows["latents"]) == ("8 x 8 pixels, 3 channels", "2 x 4 x 4")

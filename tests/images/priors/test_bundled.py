@@ -8,7 +8,7 @@ import torch
 from click.testing import CliRunner
 
 from mgdm_audio.audio.io import write
-from mgdm_audio.checkpoint import PRETRAINED, list_image_priors
+from mgdm_audio.checkpoint import bundled_folder, list_image_priors
 from mgdm_audio.cli.main import main
 from mgdm_audio.images.io import png
 from mgdm_audio.images.priors import load_image_prior
@@ -20,7 +20,8 @@ NAMES = list_image_priors()
 
 def test_together_they_are_small() -> None:
     assert "digits-v1" in NAMES
-    files = [path for name in NAMES for path in (PRETRAINED / name).rglob("*")]
+    folders = [bundled_folder(name) for name in NAMES]
+    files = [path for folder in folders if folder for path in folder.rglob("*")]
     assert sum(path.stat().st_size for path in files) < 6e6
 
 
@@ -43,9 +44,11 @@ def test_their_cards_have_a_licence_and_the_size(name: str) -> None:
     shown = CliRunner().invoke(main, ["priors", "show", name]).stdout
     assert "28 x 28 pixels, grey" in shown
     assert "Apache-2.0" in shown
+    folder = bundled_folder(name)
+    assert folder is not None
     size = re.search(r"size +(\d\.\d M parameters, \d\.\d MB)", shown)
     assert size is not None
-    assert size[1] in (PRETRAINED / name / "README.md").read_text()
+    assert size[1] in (folder / "README.md").read_text()
 
 
 @pytest.mark.parametrize("verb", ["separate", "sample"])
