@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mgdm_audio.cli.names import ANY_PRIOR
+from mgdm_audio.cli.names import ANY_PRIOR, PRIOR
 
 if TYPE_CHECKING:
     from mgdm_audio.checkpoint import PriorConfig
