@@ -15,7 +15,7 @@ from script import run
 from mgdm_audio.audio.scoring.folders import track_number
 from mgdm_audio.audio.stem_files import listed, read_record
 from mgdm_audio.checkpoint import WEIGHTS, read_config
-from mgdm_audio.digest import hash_file
+from mgdm_audio.digest import hash_file, hash_json
 from mgdm_audio.errors import UserError
 from mgdm_audio.samplers.presets import load_preset
 
@@ -43,9 +43,10 @@ def find_pending(
     files = {path.stem: path for path in sorted(mixtures.glob("[!.]*.wav"))}
     if not files:
         raise UserError(f"{mixtures}: holds no mixture; run the stages 0 to 2 first")
-    preset = load_preset(sampler)
+    preset, found = load_preset(sampler), read_config(prior)
     settings = {
-        "prior_sha256": hash_file(read_config(prior).path / WEIGHTS),
+        "prior_sha256": hash_file(found.path / WEIGHTS),
+        "prior_config_sha256": hash_json(found.config),
         "options": json.loads(json.dumps(preset.options)),  # tuples become lists, as in the record
         "noise_std": preset.noise_std,
         "draws": preset.draws,
