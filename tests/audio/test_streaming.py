@@ -38,12 +38,16 @@ def make(tiny_prior: Path) -> Make:
     return build
 
 
-@pytest.fixture
-def short_spans(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Spans of some thousand samples, so that a short file has many."""
+def shorten_spans(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To some thousand samples, so that a short file has many."""
     monkeypatch.setattr(bandwidth, "_BLOCK", 2**13)
     monkeypatch.setattr(pipeline, "_SECONDS", 1)
     monkeypatch.setattr(io, "_BLOCK", 3000)
+
+
+@pytest.fixture
+def short_spans(monkeypatch: pytest.MonkeyPatch) -> None:
+    shorten_spans(monkeypatch)
 
 
 def put(folder: Path, channels: int, time: int, rate: int, gain: float = 1.0) -> Path:
@@ -57,17 +61,16 @@ def sound(path: Path) -> Tensor:
     return torch.from_numpy(soundfile.read(path, always_2d=True)[0].T)
 
 
-@pytest.mark.usefixtures("short_spans")
 @pytest.mark.parametrize("two_stems", [None, "drums"])
 @pytest.mark.parametrize(
-    ("channels", "time", "rate", "gain", "level"),
+    ("channels", "time", "rate", "gain", "level", "join"),
     [
-        (2, 60_001, 44100, 1.0, "rms"),
-        (1, 30_000, RATE, 1.0, "none"),
-        (2, 25_000, 22051, 1e-3, "rms"),  # phases from a table
-        (1, 9_000, 8000, 4.0, "none"),
-        (1, 1, 44100, 1.0, "rms"),
-        (2, 9_000, RATE, 0.0, "rms"),
+        (2, 60_001, 44100, 1.0, "rms", "crossfade"),
+        (1, 30_000, RATE, 1.0, "none", "condition"),
+        (2, 25_000, 22051, 1e-3, "rms", "crossfade"),  # phases from a table
+        (1, 9_000, 8000, 4.0, "none", "condition"),
+        (1, 1, 44100, 1.0, "rms", "condition"),
+        (2, 9_000, RATE, 0.0, "rms", "condition"),
     ],
 )
 def test_the_samples_are_those_of_the_whole_track_at_once(
@@ -78,15 +81,19 @@ def test_the_samples_are_those_of_the_whole_track_at_once(
     rate: int,
     gain: float,
     level: str,
+    join: str,
     two_stems: str | None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     path = put(tmp_path, channels, time, rate, gain)
-    whole = make(level=level).separate_file(path, seed=3, keep_draws=True)
+    options = {"level": level, "join": join}
+    whole = make(**options).separate_file(path, seed=3, keep_draws=True)
     whole = whole if two_stems is None else whole.two_stems(two_stems)
     want = whole.save(tmp_path / "whole", "FLOAT")
     layout = Layout(tmp_path, "blocks/{stem}", "a")
-    options = {"subtype": "FLOAT", "seed": 3, "keep_draws": True, "two_stems": two_stems}
-    got = separate_to_files(make(level=level), path, layout, **options)  # type: ignore[arg-type]
+    shorten_spans(monkeypatch)
+    how = {"subtype": "FLOAT", "seed": 3, "keep_draws": True, "two_stems": two_stems}
+    got = separate_to_files(make(**options), path, layout, **how)  # type: ignore[arg-type]
     assert got == json.loads((tmp_path / "blocks" / "separation.json").read_text())
     assert got["files"].keys() == want["files"].keys()
     assert sum(name.endswith(".wav") for name in got["files"]) == 3 * len(whole.stems)
@@ -106,6 +113,8 @@ def test_the_samples_are_those_of_the_whole_track_at_once(
     for stem in whole.stems:
         a, b = (record["std"][stem] for record in uncertainty)
         assert a == pytest.approx(b, rel=0.02, abs=1e-6 * gain)  # three digits are written
+        a, b = (torch.tensor(record["std_db"][stem]) for record in uncertainty)
+        assert (a - b).abs().max() <= 1  # whole decibels
         a, b = (record["confidence_db"][stem] for record in uncertainty)
         assert a == (b if b is None else pytest.approx(b, abs=0.02))
 
@@ -139,17 +148,20 @@ class Largest(TorchDispatchMode):
 
 
 @pytest.mark.usefixtures("short_spans")
-def test_no_tensor_grows_with_the_track(make: Make, tmp_path: Path) -> None:
+@pytest.mark.parametrize("join", ["crossfade", "condition"])
+def test_no_tensor_grows_with_the_track(make: Make, tmp_path: Path, join: str) -> None:
     largest = []
     for factor in (1, 2):
         path = put(tmp_path, 1, factor * 60_000, 44100)
         with Largest() as mode:
-            separate_to_files(make(), path, Layout(tmp_path, "{stem}", "a"), keep_draws=True)
+            separate_to_files(
+                make(join=join), path, Layout(tmp_path, "{stem}", "a"), keep_draws=True
+            )
         largest.append(mode.numbers)
     assert largest[0] == largest[1]
     assert largest[0] < 4 * 60_000  # the stems of the shorter one: the measure sees such a tensor
     with Largest() as mode:
-        make().separate_file(path)
+        make(join=join).separate_file(path)
     assert mode.numbers >= 4 * 2 * 60_000
 
 

@@ -217,6 +217,15 @@ def test_separating_again_replaces_the_result_and_no_other_file(separate: Separa
     assert sorted(p.name for p in separate.out.iterdir()) == ["a", "b.txt"]
 
 
+def test_a_batch_and_a_join_are_chosen(separate: Separate) -> None:
+    path = separate.put("a.wav", song(1, 1, 3000, 22050))
+    assert separate(path, "--join", "condition", "--batch-size", "3").exit_code == 0
+    report = separate.report("a")
+    assert (report["join"], report["batch_size"]) == ("condition", 3)
+    assert separate(path, "--batch-size", "0").exit_code == 2
+    assert separate(path, "--join", "fade").exit_code == 2
+
+
 def test_the_spread_of_the_draws_is_written_beside_the_stems(separate: Separate) -> None:
     path = separate.put("a.wav", song(1, 2, 5000, 22050))
     assert separate(path, "--samples", "3").exit_code == 0

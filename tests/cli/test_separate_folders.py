@@ -89,7 +89,7 @@ def test_an_unchanged_result_is_kept(done: Done) -> None:
     [
         *("input", "a stem", "a lost stem", "uncertainty", "record", "empty record"),
         *("--seed", "--samples", "--set", "--subtype", "--sampler", "--two-stems"),
-        *("--keep-samples", "--level"),
+        *("--keep-samples", "--join", "--level"),
     ],
 )
 def test_a_change_makes_the_result_again(done: Done, change: str) -> None:
@@ -103,6 +103,7 @@ def test_a_change_makes_the_result_again(done: Done, change: str) -> None:
         "--sampler": ["wiener", "--set", "noise_max=2"],
         "--two-stems": ["bass"],
         "--keep-samples": [],
+        "--join": ["condition"],
         "--level": ["none"],
     }
     if change == "input":
