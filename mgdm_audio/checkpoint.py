@@ -31,7 +31,7 @@ from mgdm_audio.networks.unet_1d import UNet1d, UNet1dConfig
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 PRETRAINED = Path(__file__).parent / "pretrained"
-DEFAULT_PRIOR = "mini-slakh-v1"
+DEFAULT_PRIOR = "mini-slakh-v2"
 IMAGES = "images"  # folder in PRETRAINED
 IMAGE_MODELS = ("unet_2d",)  # model_type of priors over pictures, see images/priors/trained.py
 

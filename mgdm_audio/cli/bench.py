@@ -53,7 +53,7 @@ def bench(
 
     \b
     SUITE.toml:
-      prior = "mini-slakh-v1"
+      prior = "mini-slakh-v2"
       [[sets]]
       name = "test"
       reference = "stems"          # holds <track>/<stem>.wav, relative to SUITE.toml

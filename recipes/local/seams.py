@@ -59,7 +59,7 @@ def mean(values: Tensor) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("stems", type=Path)
-    parser.add_argument("--prior", default="mini-slakh-v1")
+    parser.add_argument("--prior", default="mini-slakh-v2")
     parser.add_argument("--sampler", default="default")
     parser.add_argument("--set", action="append", default=[], help="KEY=VALUE of the sampler")
     parser.add_argument("--joins", nargs="+", choices=JOINS, default=JOINS)

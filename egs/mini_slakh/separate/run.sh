@@ -9,7 +9,7 @@ exec bash "$here/../../../recipes/separate.sh" \
     --data-options "--train 0 --validation 0 --seconds 48 --stop_stage 1" \
     --split test \
     --exp "$here/exp" \
-    --prior mini-slakh-v1 \
+    --prior mini-slakh-v2 \
     --samplers default \
     --nj 2 \
     --results "$here/RESULTS.md" \

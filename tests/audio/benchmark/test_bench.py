@@ -348,7 +348,7 @@ def test_the_peak_is_of_what_lies_between() -> None:
 
 
 SUITE = """
-prior = "mini-slakh-v0"
+prior = "mini-slakh-v2"
 [[sets]]
 name = "test"
 reference = "my stems"
@@ -374,7 +374,7 @@ def test_paths_of_a_suite_are_relative_to_it(tmp_path: Path) -> None:
     assert suite.sets == (TrackSet("test", str(tmp_path / "my stems"), 4.0),)
     mine = System("mine", str(tmp_path / "mine.toml"), ("gibbs_steps=2",))
     assert suite.systems == (System("mixture"), mine)
-    assert suite.prior == "mini-slakh-v0"
+    assert suite.prior == "mini-slakh-v2"
     assert with_references(suite, {"test": "b"}).sets[0].reference == "b"
 
 
