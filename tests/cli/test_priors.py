@@ -137,7 +137,7 @@ def test_priors_for_images_are_shown_and_verified(
 def test_show_the_bundled_prior() -> None:
     """Its parameters are counted as its model card does."""
     shown = run("show", checkpoint.DEFAULT_PRIOR).stdout
-    assert "2.7 M parameters" in shown
+    assert "10.1 M parameters" in shown
     assert "Apache-2.0" in shown
     assert "A diffusion prior over the stems" in shown
 
