@@ -31,8 +31,8 @@ SCORES = {"psnr_db": "PSNR {} dB", "ssim": "SSIM {}", "lpips": "LPIPS {}"}
     required=True,
     type=IMAGE_PRIOR,
     metavar="NAME_OR_PATH",
-    help="Bundled prior (digits-v1), folder as diffusers saves them or of this package, or "
-    "guided-diffusion checkpoint.",
+    help="Bundled prior (digits-v1, digits-latent-v1), folder as diffusers saves them or of this "
+    "package, or guided-diffusion checkpoint.",
 )
 @click.option("--size", type=int, metavar="N", help="N x N pixels, if not as the prior says.")
 @click.option(
