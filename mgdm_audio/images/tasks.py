@@ -212,9 +212,7 @@ def jpeg(
     """JPEG at ``quality`` with a soft rounding, colour or grey; see ``SoftJPEG``."""
     if shape[0] not in (1, 3):
         raise ValueError(f"{shape[0]} channels: give images of 1, grey, or of 3")
-    return Idempotent(
-        _in_unit_range(SoftJPEG(quality, subsampling=subsampling, baseline=baseline))
-    )
+    return Idempotent(_in_unit_range(SoftJPEG(quality, subsampling=subsampling, baseline=baseline)))
 
 
 def phase_retrieval(shape: Shape, generator: torch.Generator) -> Operator:
