@@ -22,7 +22,7 @@ MODULES = sorted(
     path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.stem in RANK
 )
 MATHEMATICS = {"diffusion", "measurement", "samplers", "networks"}
-SHARED_BY_SAMPLERS = {"base", "adam", "langevin", "conditioning"}
+SHARED_BY_SAMPLERS = {"base", "adam", "langevin", "conditioning", "known_samples"}
 
 
 def imports(path: Path) -> set[str]:
