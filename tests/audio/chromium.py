@@ -67,13 +67,23 @@ class Page:
         return answer["result"].get("value")
 
     def wait_for(self, condition: str) -> None:
-        """Until it is true, looked at in every frame; no longer than 20 s."""
-        assert self.get(
+        """Until it is true, looked at in every frame; no longer than 20 s on a page.
+
+        A page that was just left takes the promise with it: the next one is asked anew.
+        """
+        expression = (
             "new Promise((found) => { const end = performance.now() + 20000;"
             f"(function look() {{ if ({condition}) found(true);"
             "else if (performance.now() > end) found(false);"
             "else setTimeout(look, 10); })(); })"
-        ), f"not within 20 s: {condition}; {self.errors}"
+        )
+        try:
+            held = self.get(expression)
+        except AssertionError as error:
+            if "navigated or closed" not in str(error):
+                raise
+            held = self.get(expression)
+        assert held, f"not within 20 s: {condition}; {self.errors}"
 
     def press(self, code: str, key: str, number: int, shift: bool = False) -> None:
         """A key, as if by hand: ``code`` names the key, ``number`` is its virtual key code."""
