@@ -60,21 +60,22 @@ class Schedule:
     """Learning rate over ``steps``: linear warm-up, then "cosine", or "stable" until the last
     ``decay`` steps, which fall linearly to zero (a stable run may be extended at any time).
 
-    With ``seconds`` the rate falls by whichever of steps and time is further on."""
+    With ``seconds`` the rate falls by whichever of steps and time is further on. The time is the
+    main process's, taken where the loss is looked at; a resumed run goes on with what is left."""
 
     steps: int = 10_000
     learning_rate: float = 2e-3
     warmup: int = 100
     kind: str = "cosine"
     decay: int = 1_000
-    seconds: float = 0.0  # a run ends after these if ``steps`` are not done, 0: never
+    seconds: float = 0.0  # training ends after these if ``steps`` are not done, 0: never
 
     def __post_init__(self) -> None:
         if self.kind not in ("cosine", "stable"):
             raise UserError(f"schedule.kind = {self.kind!r}: use 'cosine' or 'stable'")
 
     def at(self, step: int, elapsed: float = 0.0) -> float:
-        """The rate of a step, ``elapsed`` seconds after the run began or was resumed."""
+        """The rate of a step after ``elapsed`` seconds of training, interruptions not counted."""
         left: float = self.steps - step
         if self.seconds:
             left = min(left, self.steps * (1 - elapsed / self.seconds))
@@ -84,8 +85,8 @@ class Schedule:
             return rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (1 - left / self.steps))))
         return rate * min(1.0, left / max(self.decay, 1))
 
-    def over(self, elapsed: float) -> bool:
-        return 0 < self.seconds <= elapsed
+    def over(self, step: int, elapsed: float) -> bool:
+        return step >= self.steps or 0 < self.seconds <= elapsed
 
 
 @dataclass(frozen=True)
@@ -134,10 +135,12 @@ class Objective(nn.Module):
 
 
 class State:
-    """Parameters, their moving average, AdamW's moments and the step, in one safetensors file."""
+    """Parameters, their moving average, AdamW's moments and the step, in one safetensors file.
+
+    ``elapsed``: seconds of training so far where the schedule counts them, else 0."""
 
     def __init__(self, network: nn.Module, optimiser: torch.optim.AdamW):
-        self.network, self.optimiser, self.step = network, optimiser, 0
+        self.network, self.optimiser, self.step, self.elapsed = network, optimiser, 0, 0.0
         self.average = {name: p.detach().clone() for name, p in network.named_parameters()}
 
     def update_average(self, decay: float) -> None:
@@ -174,13 +177,15 @@ class State:
                 tensors[f"buffer.{name}"] = buffer
         partial = path.with_suffix(".partial")
         tensors = {n: t.detach().cpu().contiguous().clone() for n, t in tensors.items()}
-        save_file(tensors, partial, metadata={"step": str(self.step)})
+        progress = {"step": str(self.step), "elapsed": str(self.elapsed)}
+        save_file(tensors, partial, metadata=progress)
         os.replace(partial, path)
 
     def load(self, path: Path) -> None:
         try:
             with safe_open(path, "pt") as file:
-                self.step = int(file.metadata()["step"])
+                progress = file.metadata()
+            self.step, self.elapsed = int(progress["step"]), float(progress.get("elapsed", 0))
             tensors = load_file(path)
         except (SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
             raise UserError(
@@ -259,7 +264,7 @@ def train(
     export: Callable[[nn.Module, int], None],
     progress: Callable[[int, int, dict[str, float]], None] | None = None,
 ) -> State:
-    """Train until ``schedule.steps``, from the state in ``folder`` if it holds one.
+    """Train until the schedule is over, from the state in ``folder`` if it holds one.
 
     batches(size, generator) -> x_0 [size, sources, time]. ``export(network, step)`` is called with
     the averaged weights at each validation and at the end. ``folder`` gets log.jsonl and, where
@@ -267,6 +272,7 @@ def train(
     """
     try:
         from accelerate import Accelerator
+        from accelerate.utils import broadcast
     except ImportError:
         raise UserError("training needs accelerate: pip install 'mgdm_audio[train]'") from None
     accelerator = Accelerator(
@@ -295,7 +301,16 @@ def train(
     rank, main = accelerator.process_index, accelerator.is_main_process
     sums = torch.zeros(3, device=accelerator.device)  # denoising, likelihood, gradient's norm
     since = 0
-    begun = started = time.monotonic()
+    started = time.monotonic()
+    begun = started - state.elapsed
+
+    def elapsed() -> float:
+        """The main process's, in all of them: they take the same steps at the same rates."""
+        seconds = time.monotonic() - begun
+        if accelerator.num_processes > 1:
+            shared = torch.tensor(seconds, dtype=torch.float64, device=accelerator.device)
+            seconds = broadcast(shared).item()
+        return seconds
 
     def log(record: dict[str, Any]) -> None:
         with open(folder / LOG, "a") as file:
@@ -321,17 +336,16 @@ def train(
             if config.compile:
                 network.trunk = compiled  # type: ignore[assignment]
 
-    if main and state.step >= schedule.steps:
+    done = schedule.over(state.step, state.elapsed)
+    if main and done:
         check()  # a run that was stopped between its last save and its export
-    done = state.step >= schedule.steps
     while not done:
         generator = generator_for(config.seed, "train", state.step, rank)
         x_0 = batches(config.batch, generator).to(accelerator.device)
         sigma, given = (v.to(accelerator.device) for v in noise.draw(len(x_0), generator))
         own = generator_for(config.seed, "noise", state.step, rank, device=accelerator.device)
         eps = torch.randn(x_0.shape, generator=own, device=accelerator.device)
-        elapsed = time.monotonic() - begun
-        rate = schedule.at(state.step, elapsed)
+        rate = schedule.at(state.step, state.elapsed)
         for group in optimiser.param_groups:
             group["lr"] = rate
         with accelerator.autocast():
@@ -340,20 +354,22 @@ def train(
         accelerator.backward(denoising + likelihood)
         norm = torch.nn.utils.clip_grad_norm_(network.parameters(), config.gradient_clip)
         sums += torch.stack([denoising.detach(), likelihood.detach(), norm])
-        done = state.step + 1 >= schedule.steps or schedule.over(elapsed)
-        saving = (state.step + 1) % config.save_every == 0 or done
+        saving = (state.step + 1) % config.save_every == 0 or state.step + 1 >= schedule.steps
         looking = saving or (state.step + 1) % config.look_every == 0
         if looking and not torch.isfinite(sums).all():
             raise UserError(
                 f"step {state.step}: the gradient is not finite; lower schedule.learning_rate"
             )
+        if looking and schedule.seconds:  # the device has just been waited for
+            state.elapsed = elapsed()
+        done = schedule.over(state.step + 1, state.elapsed)
         optimiser.step()
         state.step += 1
         state.update_average(config.ema)
         since += 1
         if looking and main and progress is not None:
             progress(state.step, schedule.steps, {"loss": denoising.item(), "lr": rate})
-        if main and saving:
+        if main and (saving or done):
             state.save(folder / STATE)
             loss, likelihood_loss, _ = (sums / since).tolist()
             seconds = (time.monotonic() - started) / since

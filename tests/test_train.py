@@ -392,23 +392,95 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, value: float) -
     assert all(tensor.isfinite().all() for tensor in state.values())
 
 
+class Clock:
+    """Stands in for the time module: a step takes ``step`` seconds, by the batches drawn."""
+
+    def __init__(self, step: float) -> None:
+        self.step, self.now = step, 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    time = monotonic
+
+    def batches(self, size: int, generator: torch.Generator) -> Tensor:
+        self.now += self.step
+        return tones(size, generator)
+
+
+def test_time_ends_a_run_and_is_counted_over_its_resumptions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends = {"steps": 100, "seconds": 5.0}
+
+    def start(run: Run, stop: int | None = None) -> State:
+        clock = Clock(1.0)
+        monkeypatch.setattr("mgdm_audio.train.time", clock)
+        return run(tiny_network(0, trained=False), clock.batches, stop)
+
+    whole, broken = (Run(tmp_path / name, schedule=ends) for name in ("whole", "broken"))
+    assert start(whole).step == 5
+    with pytest.raises(KeyboardInterrupt):
+        start(broken, stop=3)  # the last second goes with its step: saved after 2
+    assert start(broken).step == 5
+    a, b = (load_file(run.folder / STATE) for run in (whole, broken))
+    assert [name for name in a if not torch.equal(a[name], b[name])] == []
+    rates = [r["lr"] for r in whole.records if "lr" in r]  # of the steps at 1, 3 and 4 seconds
+    assert rates == [whole.schedule.at(step, float(step)) for step in (1, 3, 4)]
+    # A finished run trains no further, and exports again; a longer one goes on.
+    whole.exported.clear()
+    assert start(whole).step == 5
+    assert [step for step, _ in whole.exported] == [5]
+    assert start(Run(tmp_path / "whole", schedule=ends | {"seconds": 7.0})).step == 7
+
+
+def test_time_is_looked_at_with_the_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(1.0)
+    monkeypatch.setattr("mgdm_audio.train.time", clock)
+    run = Run(tmp_path, schedule={"steps": 100, "seconds": 5.0}, look_every=4, save_every=1000)
+    assert run(tiny_network(0, trained=False), clock.batches).step == 8
+
+
+def test_a_run_killed_while_it_saves_goes_on_from_the_save_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_network(0, trained=False), stop=3)
+
+    def killed(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mgdm_audio.train.save_file", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(tiny_network(0, trained=False))
+    assert run(tiny_network(0, trained=False)).step == 7
+    assert [r["step"] for r in run.records if "loss" in r] == [2, 4, 6, 7]
+
+
 WORKER = """
 import os, sys
 from pathlib import Path
 from safetensors.torch import save_file
-from tests.test_train import Run
+import mgdm_audio.train
+from tests.test_train import Clock, Run
 from tests.toys import tiny_network
 
-network = tiny_network(0, trained=False)
-state = Run(Path(sys.argv[1]) / "run", schedule={"steps": 3})(network)
-tensors = {n: p.detach().contiguous() for n, p in network.named_parameters()}
-save_file(tensors | {f"average.{n}": v for n, v in state.average.items()},
-          Path(sys.argv[1]) / f"rank{os.environ['RANK']}.safetensors")
+rank, room = int(os.environ["RANK"]), Path(sys.argv[1])
+for name, schedule in (("steps", {"steps": 3}), ("seconds", {"steps": 100, "seconds": 3.0})):
+    clock = mgdm_audio.train.time = Clock(1.0 + 9 * rank)  # the second process's is ahead
+    network = tiny_network(0, trained=False)
+    state = Run(room / name, schedule=schedule)(network, clock.batches)
+    tensors = {n: p.detach().contiguous() for n, p in network.named_parameters()}
+    save_file(tensors | {f"average.{n}": v for n, v in state.average.items()},
+              room / f"{name}{rank}.safetensors")
 """
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")
-def test_two_processes_end_with_equal_parameters(tmp_path: Path) -> None:
+def test_two_processes_end_at_one_step_with_equal_parameters(tmp_path: Path) -> None:
     (tmp_path / "worker.py").write_text(WORKER)
     root = Path(__file__).parents[1]
     environment = os.environ | {"PYTHONPATH": str(root), "ACCELERATE_USE_CPU": "true"}
@@ -423,13 +495,14 @@ def test_two_processes_end_with_equal_parameters(tmp_path: Path) -> None:
         timeout=600,  # a deadlock should fail, not hang
     )
     assert done.returncode == 0, done.stderr
-    first, second = (load_file(tmp_path / f"rank{rank}.safetensors") for rank in (0, 1))
-    assert first.keys() == second.keys()
-    assert [name for name in first if not torch.equal(first[name], second[name])] == []
-    # They drew different examples: one process alone ends elsewhere.
     alone = tiny_network(0, trained=False)
     Run(tmp_path / "alone", schedule={"steps": 3})(alone)
-    assert not torch.equal(first["enter.weight"], dict(alone.named_parameters())["enter.weight"])
-    # And only one of them wrote.
-    records = [json.loads(s) for s in (tmp_path / "run" / LOG).read_text().splitlines()]
-    assert [r["step"] for r in records] == [2, 3]
+    for name in ("steps", "seconds"):
+        first, second = (load_file(tmp_path / f"{name}{rank}.safetensors") for rank in (0, 1))
+        assert first.keys() == second.keys()
+        assert [key for key in first if not torch.equal(first[key], second[key])] == []
+        # They drew different examples: one process alone ends elsewhere.
+        assert not torch.equal(first["enter.weight"], alone.get_parameter("enter.weight"))
+        # And only one of them wrote, when the first one's time was over.
+        records = [json.loads(s) for s in (tmp_path / name / LOG).read_text().splitlines()]
+        assert [r["step"] for r in records] == [2, 3]
