@@ -152,8 +152,18 @@ def test_without_debian_training_takes_its_substitute(local: Any, tmp_path: Path
     assert [path.name for path in soundfonts.fonts_of("train", tmp_path).tuned] == ["TimGM6mb.sf2"]
 
 
-def test_open_filters_refuses_what_is_no_soundfont(local: Any, font: Path) -> None:
-    open_filters = local("sf2_filter").open_filters
-    assert len(open_filters(font.read_bytes(), frozenset({0}))) == font.stat().st_size
-    with pytest.raises(ValueError, match="not a SoundFont"):
-        open_filters(b"RIFF", frozenset({0}))
+def test_filters_open_for_the_programs_that_the_table_names(
+    local: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sf2, soundfonts = local("sf2"), local("soundfonts")
+    closed = {8: 6000, 9: 120, 48: 30}  # cut-off, resonance, attenuation
+    sample = sf2.Sample("noise", np.ones(100, np.int16), 22050, 60)
+    font = tmp_path / "closed.sf2"
+    zones = (sf2.Zone(sample, (0, 60), generators=closed), sf2.Zone(sample, (61, 127)))
+    sf2.write(font, "closed", [sf2.Preset(f"{k}", 0, k, zones) for k in (1, 2)])
+    conf = {"fonts": {font.name: {"open_filters": [2]}}}
+    monkeypatch.setattr(soundfonts, "read_conf", lambda: conf)
+    for program, first in ((1, closed), (2, {8: 13500, 9: 0, 48: 30})):
+        (tmp_path / "one.sf2").write_bytes(soundfonts.load_preset(font, program, 0))
+        (preset,) = sf2.read(tmp_path / "one.sf2")
+        assert [zone.generators for zone in preset.zones] == [first, {}]

@@ -22,6 +22,7 @@ from typing import Any
 import gus_patch
 import recordings
 import sf2
+from sf2_format import CUTOFF, OPEN_CENTS, RESONANCE, ROOT_KEY
 
 CONF = Path(__file__).parent.parent / "conf" / "sampled.toml"
 CLASSES = {
@@ -31,7 +32,6 @@ CLASSES = {
     "drums": (0, 8, 16, 24, 25, 32, 40),
 }
 DRUM_BANK = 128
-OPEN_CENTS = 13500
 SHAPING = ("seconds", "release", "decay", "drive", "cutoff", "detune")
 
 
@@ -117,7 +117,7 @@ def _preset(path: Path, instrument: dict[str, Any]) -> list[sf2.Zone]:
         raise ValueError(f"{path}: no preset with (bank, program) {place}")
     zones = [zone for zone in found.zones if zone.sample.name not in instrument.get("skip", ())]
     if instrument.get("open_filters"):
-        opened = {sf2.FILTER_CUTOFF: OPEN_CENTS, sf2.FILTER_Q: 0}
+        opened = {CUTOFF: OPEN_CENTS, RESONANCE: 0}
         zones = [sf2.Zone(z.sample, z.keys, z.velocities, z.generators | opened) for z in zones]
     return zones
 
@@ -142,7 +142,7 @@ def _on_one_key(path: Path) -> list[sf2.Zone]:
     """The first zone of a drum patch, on the key with which its file name starts."""
     key = int(path.name[:3])
     zone = gus_patch.read(path)[0]
-    here = zone.generators | recordings.hit(key) | {sf2.ROOT_KEY: key}
+    here = zone.generators | recordings.hit(key) | {ROOT_KEY: key}
     return [sf2.Zone(zone.sample, (key, key), generators=here)]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import sf2
+from sf2_format import ATTACK, DECAY, LOOPS, RELEASE, SUSTAIN, timecents
 
 BITS_16, UNSIGNED, LOOPED, PING_PONG, REVERSED, SUSTAINED, ENVELOPE = (1 << k for k in range(7))
 RANGE_CENTIBELS = 360.0  # of an envelope's 256 levels: 6 octaves of amplitude
@@ -46,7 +47,7 @@ def read(path: Path) -> list[sf2.Zone]:
             f"{path.stem[:14]} {k}", wave, rate, key, round(100 * (key - note)), span
         )
         keys = (_key(low), max(_key(low), _key(high)))
-        generators = {sf2.SAMPLE_MODES: 1 if span else 0}
+        generators = {LOOPS: 1 if span else 0}
         if modes & ENVELOPE:
             generators |= _envelope(rates, levels, bool(modes & SUSTAINED))
         zones.append(sf2.Zone(sample, keys, generators=generators))
@@ -94,12 +95,12 @@ def _envelope(rates: bytes, levels: bytes, sustained: bool) -> dict[int, int]:
     release = seconds[3] * (levels[2] - levels[3]) / 255 + 1e-3
     dropped = max(1.0, RANGE_CENTIBELS * (levels[2] - levels[3]) / 255)
     generators = {
-        sf2.ATTACK: sf2.timecents(attack),
-        sf2.RELEASE: sf2.timecents(min(2.0, max(0.1, release * 1000 / dropped))),
+        ATTACK: timecents(attack),
+        RELEASE: timecents(min(2.0, max(0.1, release * 1000 / dropped))),
     }
     if fall > 5:
-        generators[sf2.SUSTAIN] = round(fall if sustained else 1000)
-        generators[sf2.DECAY] = sf2.timecents(max(decay, 1e-3) * 1000 / fall)
+        generators[SUSTAIN] = round(fall if sustained else 1000)
+        generators[DECAY] = timecents(max(decay, 1e-3) * 1000 / fall)
     return generators
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import sf2
 import soundfile
 import torch
+from sf2_format import CUTOFF, DECAY, EXCLUSIVE, FINE, RELEASE, ROOT_KEY, SUSTAIN, timecents
 from torchaudio.functional import resample
 
 RATE = 22050  # of the sounds written, which is that of the rendered tracks
@@ -55,11 +56,11 @@ class Shaping:
     detune: int = 0
 
     def generators(self) -> dict[int, int]:
-        changed = {sf2.RELEASE: sf2.timecents(self.release)}
+        changed = {RELEASE: timecents(self.release)}
         if self.decay is not None:
-            changed |= {sf2.DECAY: sf2.timecents(self.decay), sf2.SUSTAIN: 1000}
+            changed |= {DECAY: timecents(self.decay), SUSTAIN: 1000}
         if self.cutoff is not None:
-            changed[sf2.FILTER_CUTOFF] = round(1200 * np.log2(self.cutoff / 8.176))
+            changed[CUTOFF] = round(1200 * np.log2(self.cutoff / 8.176))
         return changed
 
 
@@ -125,7 +126,7 @@ def kit(hits: dict[int, list[Path]], seconds: float, layers: int) -> list[sf2.Zo
 
 def hit(key: int) -> dict[int, int]:
     """Generators of a drum: it sounds on after its key is released; hi-hats end each other."""
-    return {sf2.RELEASE: sf2.timecents(3.0)} | ({sf2.EXCLUSIVE: 1} if key in HATS else {})
+    return {RELEASE: timecents(3.0)} | ({EXCLUSIVE: 1} if key in HATS else {})
 
 
 def complete(kit: list[sf2.Zone]) -> list[sf2.Zone]:
@@ -138,8 +139,8 @@ def complete(kit: list[sf2.Zone]) -> list[sf2.Zone]:
             continue
         shift = 2 * (TOMS.index(key) - TOMS.index(other)) if key in TOMS else 0
         for z in by_key[other]:
-            root = z.generators.get(sf2.ROOT_KEY, z.sample.root) + key - other - shift
-            tuned = z.generators | {sf2.ROOT_KEY: min(127, max(0, root))}
+            root = z.generators.get(ROOT_KEY, z.sample.root) + key - other - shift
+            tuned = z.generators | {ROOT_KEY: min(127, max(0, root))}
             found.append(sf2.Zone(z.sample, (key, key), z.velocities, tuned))
     return found
 
@@ -185,7 +186,7 @@ def _overdrive(wave: np.ndarray, decibels: float) -> np.ndarray:
 
 
 def _added(generators: dict[int, int], cents: int) -> dict[int, int]:
-    return generators | {sf2.CENTS: generators.get(sf2.CENTS, 0) + cents}
+    return generators | {FINE: generators.get(FINE, 0) + cents}
 
 
 def _split(count: int) -> list[tuple[int, int]]:

@@ -8,15 +8,32 @@ from __future__ import annotations
 import random
 
 import sf2_preset
-from sf2_preset import KEYS, VELOCITIES, Preset, Zone, bounds, set_bounds
+from sf2_format import (
+    ATTACK,
+    ATTENUATION,
+    COARSE,
+    CUTOFF,
+    DECAY,
+    DEFAULTS,
+    FINE,
+    HOLD,
+    KEYS,
+    OPENING,
+    OPENING_DECAY,
+    OPENING_END,
+    RELEASE,
+    RESONANCE,
+    SUSTAIN,
+    VELOCITIES,
+    VIBRATO,
+    VIBRATO_DELAY,
+    VIBRATO_RATE,
+    Zone,
+    bounds,
+    set_bounds,
+)
+from sf2_preset import Preset
 
-# generators: (number, value where a zone does not set it)
-CUTOFF, RESONANCE = (8, 13500), (9, 0)  # cents; centibels
-ATTACK, HOLD, DECAY = (34, -12000), (35, -12000), (36, -12000)  # of the level; timecents
-SUSTAIN, RELEASE = (37, 0), (38, -12000)  # centibels down; timecents
-OPENING, OPENING_DECAY, OPENING_END = (11, 0), (28, -12000), (29, 0)  # cents; timecents; 0.1 %
-ATTENUATION, COARSE, FINE = (48, 0), (51, 0), (52, 0)  # centibels; semitones; cents
-VIBRATO, VIBRATO_DELAY, VIBRATO_RATE = (6, 0), (23, -12000), (24, 0)  # cents; timecents; cents
 HEARD_CB = 2.5  # midirenderer attenuates by 0.4 of what is written
 
 
@@ -47,7 +64,7 @@ def vary(font: bytes, program: int, bank: int, rng: random.Random) -> bytes:
             own = random.Random(f"{salt} {bounds(zone, KEYS)}")
             _add(zone, ATTENUATION, HEARD_CB * 10 * own.uniform(-uneven, uneven))
             if vibrates:
-                zone |= {VIBRATO[0]: depth, VIBRATO_DELAY[0]: delay, VIBRATO_RATE[0]: rate}
+                zone |= {VIBRATO: depth, VIBRATO_DELAY: delay, VIBRATO_RATE: rate}
     if rng.random() < 0.6:
         step = rng.choice((-1, 1)) * rng.randint(8, 30)
         _shift(preset.zones, VELOCITIES, step)
@@ -78,14 +95,14 @@ def _vary_envelope(zones: list[Zone], rng: random.Random) -> None:
     decay = 1200 * rng.uniform(1.8, 4.3) if rng.random() < 0.35 else None  # 3.5 to 20 s for 100 dB
     slower, release = rng.uniform(-1000, 1000), rng.uniform(-1500, 1200)
     for zone in zones:
-        zone[ATTACK[0]] = round(max(zone.get(*ATTACK), attack))
+        zone[ATTACK] = round(max(_amount(zone, ATTACK), attack))
         if decay is not None:
-            natural = zone.get(*DECAY) if zone.get(*SUSTAIN) >= 300 else decay
-            zone[HOLD[0]], zone[SUSTAIN[0]] = -12000, 1000
-            zone[DECAY[0]] = round(min(natural, decay) if natural > 0 else decay)
-        elif zone.get(*DECAY) > -6000:
+            natural = _amount(zone, DECAY) if _amount(zone, SUSTAIN) >= 300 else decay
+            zone[HOLD], zone[SUSTAIN] = -12000, 1000
+            zone[DECAY] = round(min(natural, decay) if natural > 0 else decay)
+        elif _amount(zone, DECAY) > -6000:
             _add(zone, DECAY, slower)
-        zone[RELEASE[0]] = round(min(1900, max(-4800, zone.get(*RELEASE) + release)))
+        zone[RELEASE] = round(min(1900, max(-4800, _amount(zone, RELEASE) + release)))
 
 
 def _vary_filter(zones: list[Zone], rng: random.Random, floor: int) -> None:
@@ -93,19 +110,19 @@ def _vary_filter(zones: list[Zone], rng: random.Random, floor: int) -> None:
     if rng.random() < 0.6:
         lower, resonance = rng.uniform(-4200, 800), rng.uniform(-60, 60)
         for zone in zones:
-            cutoff = zone.get(*CUTOFF)
-            zone[CUTOFF[0]] = round(min(13500, max(min(cutoff, floor), cutoff + lower)))
-            zone[RESONANCE[0]] = round(max(0, zone.get(*RESONANCE) + resonance))
+            cutoff = _amount(zone, CUTOFF)
+            zone[CUTOFF] = round(min(13500, max(min(cutoff, floor), cutoff + lower)))
+            zone[RESONANCE] = round(max(0, _amount(zone, RESONANCE) + resonance))
 
 
 def _open_when_struck(zones: list[Zone], rng: random.Random) -> None:
     """A filter that closes as the note sounds: an envelope of the cut-off."""
     wide, time, low = rng.uniform(1200, 3600), rng.uniform(-1500, 1800), rng.uniform(0, 800)
     for zone in zones:
-        if zone.get(*OPENING) == 0:
-            zone[CUTOFF[0]] = round(max(8400, zone.get(*CUTOFF) - wide - low))
-            zone[OPENING[0]], zone[OPENING_DECAY[0]] = round(wide), round(time)
-            zone[OPENING_END[0]] = 1000
+        if _amount(zone, OPENING) == 0:
+            zone[CUTOFF] = round(max(8400, _amount(zone, CUTOFF) - wide - low))
+            zone[OPENING], zone[OPENING_DECAY] = round(wide), round(time)
+            zone[OPENING_END] = 1000
 
 
 def _duller_when_soft(zones: list[Zone], wide: float) -> list[Zone]:
@@ -118,8 +135,8 @@ def _duller_when_soft(zones: list[Zone], wide: float) -> list[Zone]:
         for low, high, closed in ((0, 63, 1.0), (64, 95, 0.4), (96, 127, 0.0)):
             layer = dict(zone)
             set_bounds(layer, VELOCITIES, low, high)
-            cutoff = layer.get(*CUTOFF)
-            layer[CUTOFF[0]] = round(max(min(cutoff, 8400), min(cutoff, 12000) - closed * wide))
+            cutoff = _amount(layer, CUTOFF)
+            layer[CUTOFF] = round(max(min(cutoff, 8400), min(cutoff, 12000) - closed * wide))
             split.append(layer)
     return split
 
@@ -138,8 +155,8 @@ def _vary_drums(preset: Preset, rng: random.Random) -> None:
         _add(zone, COARSE, cents // 100)
         _add(zone, FINE, cents % 100)
         _add(zone, ATTENUATION, HEARD_CB * 10 * own.uniform(-uneven, uneven))
-        if shortens and zone in nested and zone.get(*DECAY) < -6000:
-            zone[DECAY[0]], zone[SUSTAIN[0]] = round(1200 * lengths * own.uniform(0.7, 1.3)), 1000
+        if shortens and zone in nested and _amount(zone, DECAY) < -6000:
+            zone[DECAY], zone[SUSTAIN] = round(1200 * lengths * own.uniform(0.7, 1.3)), 1000
 
 
 def _narrow(zone: Zone) -> bool:
@@ -147,5 +164,9 @@ def _narrow(zone: Zone) -> bool:
     return high - low < 6
 
 
-def _add(zone: Zone, generator: tuple[int, int], amount: float) -> None:
-    zone[generator[0]] = zone.get(*generator) + round(amount)
+def _amount(zone: Zone, generator: int) -> int:
+    return zone.get(generator, DEFAULTS.get(generator, 0))
+
+
+def _add(zone: Zone, generator: int, amount: float) -> None:
+    zone[generator] = _amount(zone, generator) + round(amount)

@@ -10,7 +10,6 @@ from typing import Any
 
 import sf2_preset
 from score import Part
-from sf2_filter import open_filters
 
 CONF = Path(__file__).parent.parent / "conf" / "soundfonts.toml"
 SPLITS = ("train", "validation", "test")
@@ -58,22 +57,20 @@ def fonts_of(split: str, folder: Path) -> Fonts:
     return Fonts(tuned, drums)
 
 
-def load(font: Path) -> bytes:
-    """The bytes of a font, with the filters opened that the renderer would leave closed."""
-    data = font.read_bytes()
-    programs = read_conf()["fonts"].get(font.name, {}).get("open_filters", [])
-    return open_filters(data, frozenset(programs)) if programs else data
-
-
 @cache
 def load_preset(font: Path, program: int, bank: int) -> bytes:
-    """A font of one preset of `font`, as the renderer would choose it for (program, bank)."""
-    return sf2_preset.write(sf2_preset.read(_load_once(font), program, bank), program, bank)
+    """A font of one preset of `font`, as the renderer would choose it for (program, bank), with the
+    filters opened that the renderer would leave closed."""
+    preset = sf2_preset.read(_read_once(font), program, bank)
+    opened = read_conf()["fonts"].get(font.name, {}).get("open_filters", [])
+    if bank == 0 and program in opened:
+        sf2_preset.open_filters(preset)
+    return sf2_preset.write(preset, program, bank)
 
 
 @cache
-def _load_once(font: Path) -> bytes:
-    return load(font)
+def _read_once(font: Path) -> bytes:
+    return font.read_bytes()
 
 
 def fit_part(part: Part, font: str) -> Part:
