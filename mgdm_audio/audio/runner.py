@@ -34,8 +34,9 @@ class Runner:
         batch_size: int | None = None,
         precision: str = "auto",
     ):
-        """``batch_size``: draws in one network call; by default 8 on a GPU and 1 on a CPU, whose
-        caches and allocator large tensors overrun.
+        """``batch_size``: draws in one network call on a GPU, by default 8. A CPU takes one at a
+        time whatever is asked: there a batch of 4 costs half as much again a draw (large tensors
+        overrun its caches), and alone a draw has the same bytes on every computer's settings.
 
         ``precision``: "float32", "bfloat16" (the network's matrices only) or "auto".
         """
@@ -44,7 +45,7 @@ class Runner:
         # An architecture may take multiples of some length only.
         self.multiple = int(getattr(loaded.network, "length_multiple", 1))
         self.hop = int(getattr(loaded.network, "hop", 0))  # samples between its frames, if any
-        self.batch_size = batch_size or (1 if self.device.type == "cpu" else 8)
+        self.batch_size = 1 if self.device.type == "cpu" else batch_size or 8
         self.prior, self.calls, self.precision = at_precision(loaded.prior, self.device, precision)
 
     @classmethod

@@ -51,8 +51,8 @@ class Separator(Runner):
         precision: str = "auto",
     ):
         """``segment``, ``overlap``: seconds. ``join``: of neighbouring segments, see ``drawing``.
-        ``batch_size``: segments x draws x channels in one network call; by default 8 on a GPU and 1
-        on a CPU, whose caches and allocator large tensors overrun.
+        ``batch_size``: segments x draws x channels in one network call on a GPU, by default 8; a
+        CPU takes one at a time, see ``Runner``.
 
         ``level``: "rms" brings a mixture to the level of those that the prior was trained on,
         "none" leaves it as it is. ``precision``: "float32", "bfloat16" (the network's matrices
@@ -83,8 +83,8 @@ class Separator(Runner):
 
         ``level``: rms by which the items are brought to the prior's level, [batch] or a number, by
         default each item's own active level; no part of it where the separator's own level is
-        "none". Every segment and draw has a seed of its own, so the result does not depend on
-        ``batch_size``; items of a batch share their random numbers.
+        "none". Every segment and draw has a seed of its own, so the draws do not depend on
+        ``batch_size`` beyond how a GPU rounds; items of a batch share their random numbers.
         """
         if mixture.ndim != 3 or mixture.shape[1] != 1 or mixture.shape[-1] < 1:
             raise UserError(f"mixture of shape {tuple(mixture.shape)}: give [batch, 1, time >= 1]")

@@ -56,8 +56,8 @@ from mgdm_audio.cli.progress import progress
     "--batch-size",
     type=click.IntRange(1),
     metavar="N",
-    help="Segments x draws x channels at a time, halved where memory runs out (default: 1 on a "
-    "CPU, 8 on a GPU).",
+    help="Segments x draws x channels at a time on a GPU, halved where memory runs out (default: "
+    "8; a CPU takes one at a time).",
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
 @click.option(

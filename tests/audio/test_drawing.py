@@ -57,8 +57,12 @@ def make(tiny_prior: Path) -> Make:
         preset = load_preset("wiener", ["num_steps=2", f"draws={draws}"])
         if sampler is not None:
             preset = Preset("stub", sampler, NOISE, draws, {})
+        batch_size = options.pop("batch_size", None)
         settings = {"device": "cpu", "precision": "float32", "join": "condition", **options}
-        return Separator(loaded, preset, **settings)
+        separator = Separator(loaded, preset, **settings)
+        if batch_size is not None:
+            separator.batch_size = batch_size  # as on a GPU
+        return separator
 
     return build
 

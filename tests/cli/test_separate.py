@@ -218,10 +218,14 @@ def test_separating_again_replaces_the_result_and_no_other_file(separate: Separa
 
 
 def test_a_batch_and_a_join_are_chosen(separate: Separate) -> None:
-    path = separate.put("a.wav", song(1, 1, 3000, 22050))
-    assert separate(path, "--join", "condition", "--batch-size", "3").exit_code == 0
+    path = separate.put("a.wav", song(1, 2, 3000, 22050))
+    options = ("--join", "condition", "--samples", "3")
+    assert separate(path, *options, "--batch-size", "3").exit_code == 0
     report = separate.report("a")
-    assert (report["join"], report["batch_size"]) == ("condition", 3)
+    assert (report["join"], report["batch_size"]) == ("condition", 1)  # it is a CPU
+    before = hashes(separate.out)
+    assert separate(path, *options, "--batch-size", "8").exit_code == 0
+    assert hashes(separate.out) == before
     assert separate(path, "--batch-size", "0").exit_code == 2
     assert separate(path, "--join", "fade").exit_code == 2
 
