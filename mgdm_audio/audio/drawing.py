@@ -158,8 +158,13 @@ class Drawing:
             if drawn is None:
                 self.runner.batch_size = max(1, len(chunk) // 2)
                 continue
-            for x, item in zip(drawn, chunk, strict=True):
+            for (x, deviation), item in zip(drawn, chunk, strict=True):
                 self._add(found[item.segment], x, item)
+                if deviation is not None:
+                    # The errors of two means of one truth are much the same: what is left of
+                    # their variances in a blend are their weights, not the squares of these.
+                    weight = self._weight(item.segment, deviation).sqrt()
+                    self._spread(item, weight * deviation, 1 / self.draws)
             first += len(chunk)
         self.done += len(indices)
         self._progress(self.done)
@@ -172,13 +177,16 @@ class Drawing:
         mean += change / (item.draw + 1)
         if item.draw:
             share = item.draw / (item.draw + 1) / (self.draws - 1)
-            weighted = change * self._weight(item.segment, change)
-            start = item.segment * (x.shape[-1] - self.overlap)
-            self.spread.add(weighted[..., : self.time - start], start, item.channel, share)
+            self._spread(item, change * self._weight(item.segment, change), share)
         if self.keep:
             segment.rows[1 + item.draw, item.channel] = x
         segment.head[item.draw, item.channel] = self._head(x)
         segment.tail[item.draw, item.channel] = self._tail(x)
+
+    def _spread(self, item: _Item, deviation: Tensor, share: float) -> None:
+        """The squares of ``deviation`` [sources, time] to the variances."""
+        start = item.segment * (deviation.shape[-1] - self.overlap)
+        self.spread.add(deviation[..., : self.time - start], start, item.channel, share)
 
     def _weight(self, index: int, like: Tensor) -> Tensor:
         """[segment], of a segment's samples in the track. Independent draws are blended: of the
@@ -210,11 +218,16 @@ class Drawing:
         y: dict[int, Tensor],
         neighbours: dict[int, _Segment],
         on_step: Callable[[Step], None],
-    ) -> list[Tensor] | None:
-        """A draw [sources, time] of each item; None where memory ran out.
-
-        Raises UserError where it did for a single item.
+    ) -> list[tuple[Tensor, Tensor | None]] | None:
+        """A draw [sources, time] of each item, and a deviation (``Step.deviation``) if there is
+        one; None where memory ran out. Raises UserError where it did for a single item.
         """
+        steps: list[Step] = []
+
+        def step(record: Step) -> None:
+            steps[:] = [record]  # the last
+            on_step(record)
+
         sources, spread = len(self.runner.stems), self.runner.hop if self.draws > 1 else 0
         time = y[items[0].segment].shape[-1]
         offsets = [spread * item.draw // self.draws for item in items]
@@ -235,7 +248,7 @@ class Drawing:
         prior = self.runner.prior.with_event_shape((sources, mixture.shape[-1]))
         generators = [generator_for(self.seed, "segment", i.segment, "draw", i.draw) for i in items]
         try:
-            x = self.runner.sample(prior, given, generator=generators, on_step=on_step)
+            x = self.runner.sample(prior, given, generator=generators, on_step=step)
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
@@ -258,7 +271,14 @@ class Drawing:
             return None
         # A sampler meets the mixture up to sigma_y at best: the rest is shared equally.
         x = x + MixtureSum(sources).pinv(likelihood.residual(x))
-        return [draw[:, n : n + time] for draw, n in zip(x, offsets, strict=True)]
+        deviations = steps[0].deviation if steps else None
+        return [
+            (
+                x[i, :, n : n + time],
+                None if deviations is None else deviations[i, :, n : n + time],
+            )
+            for i, n in enumerate(offsets)
+        ]
 
     def _known(
         self, item: _Item, neighbours: dict[int, _Segment], time: int

@@ -44,7 +44,7 @@ class Layout:
 
     @property
     def uncertainty(self) -> PurePath:
-        """How far the draws lie apart."""
+        """How uncertain the stems are."""
         return self._fill(UNCERTAINTY, ".json")
 
     def _fill(self, stem: str, suffix: str, sample: str = MEAN) -> PurePath:

@@ -1,4 +1,4 @@
-"""What the separator found for one mixture: stems, how far the draws lie apart, and a folder."""
+"""What the separator found for one mixture: stems, how uncertain they are, and a folder."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Separation(Mapping[str, Tensor]):
     ``stems``: name -> [channel, time] float32 at ``sample_rate`` Hz, as many samples as the
     mixture; they sum to ``mixture``. ``report`` is ready for JSON.
 
-    ``spread``: how far the draws lie apart over time and frequency, at the prior's rate. None with
-    a single draw.
+    ``spread``: how uncertain they are over time and frequency, at the prior's rate. None with a
+    single draw.
 
     ``draws``: [draw, stem, channel, time] where they were to be kept; each sums to ``mixture``.
     """
@@ -57,10 +57,10 @@ class Separation(Mapping[str, Tensor]):
     def confidence_db(self) -> dict[str, float | None] | None:
         """Name -> 10 log10(energy of the stem / of its ``spread``), at most 300; None if silent.
 
-        How far a stem stands out of the draws' disagreement about it. It bears on the true error
-        only as far as the draws are the posterior's. Those of the preset "default" are not: each
-        is an estimate of the mean by a single call. And a weak prior is sure of itself: with
-        either, draws agree far better than they are right.
+        The SI-SDR in dB that the posterior expects of its mean m: of a truth s = m + e, where e has
+        the energy V of the spread and is orthogonal to m, (s, m)^2 / (|s|^2 |m|^2) is
+        |m|^2 / (|m|^2 + V), hence an SI-SDR of |m|^2 / V. It is right as far as the draws and what
+        the network reports are the posterior's.
         """
         if self.spread is None:
             return None

@@ -1,4 +1,4 @@
-"""How far posterior draws lie apart, over time and frequency."""
+"""How uncertain the stems of a posterior are, over time and frequency."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ BANDS = 32  # of equal width in mel (O'Shaughnessy 1987), from 0 Hz to half the 
 
 @dataclass(frozen=True)
 class Spread:
-    """Standard deviations over draws (N - 1 in the denominator), in the stems' unit.
+    """Standard deviations of the posterior, in the stems' unit: how uncertain the stems are.
+
+    The variance is that over draws (N - 1 in the denominator). Where a draw is a conditional mean,
+    as those of the preset "default" are, what it leaves open is added (``samplers.Step``): by the
+    law of total variance the sum is the posterior's, as the prior and its network know it.
 
     ``std``: stem -> [channel, window, band]: the rms over consecutive windows of ``hop`` seconds,
     the first at 0, the last one cut short, of what lies in a band of frequencies; over bands the
     squares sum to those of the waveform. ``edges``: of the bands in Hz, one more than there are.
-
-    It is how uncertain one draw is; the error of the mean that comes from the number of draws is
-    sqrt(N) times smaller.
     """
 
     std: dict[str, Tensor]

@@ -1,4 +1,4 @@
-"""How far posterior draws lie apart, for uncertainty.json."""
+"""How uncertain the stems are, for uncertainty.json."""
 
 import math
 from collections.abc import Mapping
@@ -16,6 +16,8 @@ def confidence_db(
     power: Mapping[str, float], spread: Spread, seconds: float
 ) -> dict[str, float | None]:
     """Name -> 10 log10(power of the stem / that of its ``spread``), at most 300; None if silent.
+
+    Of a posterior mean it is the SI-SDR that the posterior expects: see ``Separation``.
 
     ``power``: mean square; ``seconds``: of the track, of whose windows the last may be a part.
     """

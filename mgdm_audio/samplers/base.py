@@ -27,6 +27,10 @@ class Step:
     t: int  # level of x_t
     x_t: Tensor  # [batch, *event]; under a latent prior a latent, as x_0 is
     x_0: Tensor  # [batch, *event], the current estimate
+    deviation: Tensor | None = None
+    """[batch, *event], of the last step where x_0 is not a draw but a conditional mean, and its
+    covariance known: a draw less the mean. Var(x_0 | y) is then that of x_0 over runs and the mean
+    of these squares (the law of total variance)."""
 
 
 OnStep = Callable[[Step], None]

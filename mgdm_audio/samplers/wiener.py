@@ -28,7 +28,7 @@ from mgdm_audio.measurement import GaussianLikelihood, MixtureSum
 from mgdm_audio.measurement.known_mixture import KnownMixture
 from mgdm_audio.rng import Generators, randn_like
 from mgdm_audio.samplers.base import OnStep, Step, initial_state, require, require_choices
-from mgdm_audio.samplers.conditioning import correction, require_linear_gaussian
+from mgdm_audio.samplers.conditioning import Doubt, correction, require_linear_gaussian
 
 
 @dataclass(frozen=True)
@@ -98,10 +98,23 @@ class WienerGuidance:
             residual = likelihood.residual(posterior.mean)
             x_0 = posterior.mean + correction(operator, posterior, residual, likelihood.noise_std)
             if on_step is not None:
-                on_step(Step(i, len(levels), t, x_t, x_0))
+                last = i + 1 == len(levels)
+                deviation = self._deviation(likelihood, posterior, generator) if last else None
+                on_step(Step(i, len(levels), t, x_t, x_0, deviation))
             if i + 1 < len(levels):
                 alpha, sigma = (
                     v[levels[i + 1]] for v in (prior.schedule.alpha, prior.schedule.sigma)
                 )
                 x_t = per_item(alpha, x_0) * x_0 + per_item(sigma, x_0) * randn_like(x_0, generator)
         return x_0
+
+    def _deviation(
+        self, likelihood: GaussianLikelihood, posterior: Doubt, generator: Generators
+    ) -> Tensor | None:
+        """A draw of x_0 given x_t and y less its mean (*): perturb and solve."""
+        if self.covariance not in ("band", "reported"):
+            return None  # "isotropic" is no measured variance, "jacobian" costs many calls
+        operator, noise_std = likelihood.operator, likelihood.noise_std
+        drawn = posterior.root(randn_like(posterior.mean, generator))
+        seen = operator(drawn) + noise_std * randn_like(likelihood.y, generator)
+        return drawn - correction(operator, posterior, seen, noise_std)

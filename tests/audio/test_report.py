@@ -385,7 +385,7 @@ def test_scores_and_confidence_are_in_the_table(tmp_path: Path) -> None:
         page = read(write_page(folder, reference))
         cells = [inside.strip() for _, inside in page.find("td", class_="number")]
         assert cells == [wanted[0], "17.0", wanted[1], "17.0", wanted[2], "–"]  # noqa: RUF001
-        assert "draws agree far better than they are right" in page.text
+        assert "the SI-SDR that the prior itself expects" in page.text
     pages = write_pages(tmp_path / "out", tmp_path / "true")
     assert [path.name for path in pages] == ["report.html", "index.html"]
     assert read(pages[0]).text == page.text

@@ -240,7 +240,10 @@ def test_the_draws_that_are_kept_sum_to_the_mixture_and_spread_as_reported(
 ) -> None:
     mixture = song(1, 2, 5 * rate // 22, rate)
     mixture[1] *= 0.1
-    result = make(draws=4, batch_size=3).posterior(mixture, rate, keep_draws=True)
+    separator = make(draws=4, batch_size=3)
+    blind = replace(separator.preset.sampler, covariance="isotropic")  # reports no deviation
+    separator.preset = replace(separator.preset, sampler=blind)
+    result = separator.posterior(mixture, rate, keep_draws=True)
     assert result.draws is not None
     assert result.spread is not None
     assert result.draws.shape == (4, 4, *mixture.shape)
@@ -293,6 +296,29 @@ def test_the_spread_is_that_of_blended_draws_where_segments_overlap(
     unit = math.sqrt(0.75) * 0.1 * scale / separator.loaded.mixture_rms
     # A standard deviation from 2205 x 39 degrees of freedom is good to 0.25 %: five of these.
     assert (stacked(result.spread.over_time)[:, 0] / unit / want - 1).abs().max() < 0.0125
+
+
+def test_what_a_draw_leaves_open_is_added_to_the_spread(make: Make) -> None:
+    """Equal draws that report white noise: its variance everywhere, and where segments overlap."""
+
+    class Means(Stub):
+        def sample(self, prior: Any, likelihood: Any, **options: Any) -> Tensor:
+            y = likelihood.y
+            noise = randn((len(y), *prior.event_shape), generator=options["generator"])
+            options["on_step"](Step(0, 1, 0, y, y, noise))
+            return torch.zeros_like(noise)
+
+    loaded = make().loaded
+    preset = Preset("means", Means(lambda y, noise: noise), 1e-4, 40, {})
+    options = {"device": "cpu", "precision": "float32", "segment": 0.6, "overlap": 0.2}
+    result = Separator(loaded, preset, **options).posterior(0.1 * torch.ones(1, RATE), RATE)
+    assert result.spread is not None
+    unit = 0.1 / loaded.mixture_rms
+    # A standard deviation from 2205 x 40 degrees of freedom is good to 0.24 %: five of these.
+    assert (stacked(result.spread.over_time)[:, 0] / unit - 1).abs().max() < 0.012
+    assert result.confidence_db is not None
+    power = float(result.stems["bass"].square().mean())  # a quarter of the mixture
+    assert result.confidence_db["bass"] == pytest.approx(10 * math.log10(power / unit**2), abs=0.1)
 
 
 def test_segments_have_random_numbers_of_their_own(make: Make) -> None:

@@ -234,6 +234,50 @@ def test_the_mean_of_many_draws_is_the_wiener_filter(network: DiagonalNetwork) -
     assert (error.abs() / deviation * draws**0.5).max() < 5 + 0.02 * draws**0.5
 
 
+@pytest.mark.parametrize("covariance", ["band", "reported"])
+def test_spread_and_deviations_make_up_the_posterior_s_variance(
+    network: DiagonalNetwork, covariance: Any
+) -> None:
+    """The law of total variance, from x_t that are draws given y."""
+    draws, noise_std, level = 20_000, 0.1, SCHEDULE.nearest(0.8)
+    y = normal(1, 1, TIME, seed=2)
+    rows, c = dense_sum((1, 1, 1)), network.covariance
+    gain = c @ rows.T @ torch.linalg.inv(rows @ c @ rows.T + noise_std**2 * torch.eye(TIME))
+    doubt = c - gain @ rows @ c
+    x = y[0, 0] @ gain.T + normal(draws, len(c), seed=4) @ torch.linalg.cholesky(doubt).T
+    z = x + SCHEDULE.noise_level[level] * normal(draws, len(c), seed=5)
+    steps: list[Step] = []
+    x_0 = WienerGuidance(1, noise_max=0.8, covariance=covariance).sample(
+        prior_of(network),
+        GaussianLikelihood(MixtureSum(SOURCES), y.expand(draws, -1, -1), noise_std),
+        generator=generator(),
+        x_T=z.view(draws, SOURCES, TIME) * SCHEDULE.sigma[-1] / SCHEDULE.noise_level[level],
+        on_step=steps.append,
+    )
+    deviation = steps[-1].deviation
+    assert deviation is not None
+    between, within = x_0.var(0).flatten(), deviation.square().mean(0).flatten()
+    # Variances of 20,000 are good to 1 %; of 24 none errs by five times that. Neither part is all.
+    assert ((between + within) / doubt.diagonal() - 1).abs().max() < 0.05
+    assert (between / doubt.diagonal()).max() < 0.9
+    assert (within / doubt.diagonal()).max() < 0.9
+
+
+def test_a_deviation_is_reported_where_the_covariance_is_known(network: DiagonalNetwork) -> None:
+    likelihood = GaussianLikelihood(MixtureSum(SOURCES), normal(2, 1, TIME, seed=2), 0.1)
+    for covariance, known in (("band", True), ("isotropic", False), ("jacobian", False)):
+        steps: list[Step] = []
+        sampler = WienerGuidance(num_steps=3, covariance=covariance)  # type: ignore[arg-type]
+        x_0 = sampler.sample(
+            prior_of(network), likelihood, generator=generator(), on_step=steps.append
+        )
+        assert [step.deviation is not None for step in steps] == [False, False, known]
+        # Whether anyone listens changes nothing.
+        assert torch.equal(
+            x_0, sampler.sample(prior_of(network), likelihood, generator=generator())
+        )
+
+
 def test_a_draw_sums_to_the_mixture(network: DiagonalNetwork) -> None:
     y = normal(3, 1, TIME, seed=2)
     likelihood = GaussianLikelihood(MixtureSum(SOURCES), y, 1e-4)

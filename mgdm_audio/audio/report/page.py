@@ -53,7 +53,7 @@ def to_html(run: Run, scores: Scores | None) -> str:
     about = [f"{len(run.stems)} stems", clock(run.seconds), f"{run.sample_rate} Hz"]
     about += [f"{key} {text_of(run.record.get(key))}" for key in ("prior", "sampler")]
     hop = f"{1000 * run.hop_seconds:.0f} ms"
-    band = f" The band around zero is the standard deviation over draws, every {hop}."
+    band = f" The band around zero is the standard deviation of the posterior, every {hop}."
     if run.std_db:
         band += f" Pink lies over a spectrogram where that is less than {DOUBT_DB} dB below the "
         band += "stem, and hides it where it reaches the stem."

@@ -1,4 +1,4 @@
-"""Pictures of a sound: its waveform, its mel spectrogram, and how far the draws lie apart."""
+"""Pictures of a sound: its waveform, its mel spectrogram, and how uncertain it is."""
 
 import math
 from collections.abc import Sequence

@@ -9,10 +9,11 @@ from mgdm_audio.audio.report.run import Run
 from mgdm_audio.audio.stem_files import FILES
 
 Scores = dict[str, Any]  # an entry of the metric si-sdri
-CAVEAT = """Confidence is the energy of a stem over that of the standard deviation of its draws: how
-far it stands out of their disagreement. It bears on the true error only as far as the draws are the
-posterior's. Those of the preset default are not: each is an estimate of the mean by a single call.
-And a weak prior is sure of itself: with either, draws agree far better than they are right."""
+CAVEAT = """Confidence is the SI-SDR that the prior itself expects of a stem: its energy over that
+of its standard deviation, which is how far the draws lie apart and, where each is an estimate of
+the mean, as with the preset default, how unsure of it the network says it is. It is as good as the
+prior knows its own errors. Draws of other samplers under a weak prior agree far better than they
+are right."""
 
 
 def score_table(run: Run, scores: Scores | None) -> str:
