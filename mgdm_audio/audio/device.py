@@ -23,7 +23,9 @@ def choose_device(name: str = "auto") -> tuple[torch.device, str]:
         torch.zeros(1, device=device).item()  # a meta device has no values
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         if name.partition(":")[0] not in KINDS:
-            raise UserError(f"device {name!r} is unknown{nearest(name, KINDS)}") from None
+            # The nearest word to "gpu" would be "cpu".
+            words = "; did you mean cuda or mps?" if name == "gpu" else nearest(name, KINDS)
+            raise UserError(f"device {name!r} is unknown{words}") from None
         raise UserError(
             f"device {name!r}: {str(error).splitlines()[0]}; use --device auto or cpu"
         ) from None

@@ -136,7 +136,7 @@ def _decode(path: Path) -> tuple[Tensor, list[str]]:
         raise UserError(f"{path}: no such file") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        reason = reason.replace(repr(str(path)), "the file")
+        reason = reason.replace(f" {str(path)!r}", "")
         raise UserError(f"{path}: cannot be read as an image ({reason})") from None
     changes: list[str] = []
     if image.mode in ("I;16", "I;16B", "I;16L", "I"):  # Pillow reads grey of 16 bits as one of them

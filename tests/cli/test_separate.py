@@ -343,6 +343,7 @@ def test_a_bad_file_does_not_stop_the_others(separate: Separate) -> None:
         ),
         (["--set", "num_steps"], "key=value"),
         (["--device", "abacus"], "device 'abacus' is unknown; known: auto, cpu, cuda, mps"),
+        (["--device", "gpu"], "device 'gpu' is unknown; did you mean cuda or mps?"),
         (["--device", "cdua"], "device 'cdua' is unknown; did you mean cuda or cpu?"),
         (["--prior", "mini-slak"], "nor such a folder; did you mean mini-slakh"),
         (["--device", "cuda:99"], "device 'cuda:99'"),

@@ -125,7 +125,10 @@ def saved(array: object) -> Callable[[Path], object]:
 
 BAD: dict[str, tuple[str, Callable[[Path], object]]] = {
     "no such file": ("a.png", lambda path: None),
-    "cannot be read as an image": ("b.png", lambda path: path.write_bytes(b"nothing")),
+    "cannot be read as an image (cannot identify image file)": (
+        "b.png",
+        lambda path: path.write_bytes(b"nothing"),
+    ),
     "an image (": ("c.png", lambda path: path.write_bytes(png(torch.zeros(3, 9, 9))[:45])),
     "holds floating point": (
         "d.tif",

@@ -95,7 +95,9 @@ def write_index(folder: str | Path) -> Path:
 
 def _tracks(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        raise UserError(f"{folder}: is {'no folder' if folder.exists() else 'missing'}; check it")
+        raise UserError(
+            f"{folder}: is {'no folder' if folder.exists() else 'missing'}; check the path"
+        )
     found = (record.parent for record in folder.rglob(RECORD))
     return sorted(t for t in found if not any(p[0] == "." for p in t.relative_to(folder).parts))
 

@@ -25,7 +25,9 @@ def find_tracks(folder: Path) -> Tracks:
     Raises UserError where there is no such track, and for a stem that is there as wav and flac.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder}: is {'no folder' if folder.exists() else 'missing'}; check it")
+        raise UserError(
+            f"{folder}: is {'no folder' if folder.exists() else 'missing'}; check the path"
+        )
     found: Tracks = {}
     for track in sorted(p for p in folder.iterdir() if p.is_dir() and p.name[0] != "."):
         if stems := find_stems(track):
