@@ -85,7 +85,7 @@ class Suite:
     device: str = "auto"
     level: str = "rms"  # to which mixtures are brought, or "none"
     precision: str = "auto"
-    batch_size: int | None = None  # draws in one network call; by default the device's
+    batch_size: int | None = None  # draws in one network call on a GPU; by default 8
 
     def __post_init__(self) -> None:
         for what in ("sets", "systems"):

@@ -141,7 +141,6 @@ def test_what_is_finished_is_not_computed_again(make: Make, tmp_path: Path) -> N
         {"seed": 1},
         {"precision": "bfloat16"},
         {"level": "none"},
-        {"batch_size": 2},
         {"seconds": 2.2},
     ],
     ids=str,
