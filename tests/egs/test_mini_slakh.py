@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+
+from tests.recipes.test_scripts import ROOT, needs_shell
 
 pytest.importorskip("midirenderer")
 
@@ -123,6 +126,33 @@ def test_a_finished_track_is_kept_and_a_removed_one_comes_back_the_same(
     render(local, folder.parent, font, "--nj", "2", count=2)
     assert {path: path.read_bytes() for path in folder.rglob("*.flac")} == before
     assert (tracks[1] / "mix.flac").stat().st_mtime_ns == kept
+
+
+def test_a_track_from_a_tape_rests_at_the_tape_s_speed(
+    local: Any, font: Path, tmp_path: Path
+) -> None:
+    seconds = ["--seconds", "30"]  # long enough for rests
+    track = next(render(local, tmp_path, font, *seconds, "--pitch", "12").glob("Track*"))
+    check = local("check")
+    mix, stems = check.read_track(track)
+    assert check.complaints(track, mix, stems, pitch=12.0) == []
+    assert any("during its rest" in c for c in check.complaints(track, mix, stems))
+
+
+@needs_shell
+@pytest.mark.parametrize("form", ["slakh", "stems"])
+def test_run_passes_its_options_on(local: Any, tmp_path: Path, form: str) -> None:
+    stub, log = tmp_path / "python", tmp_path / "calls"
+    stub.write_text(f'#!/bin/sh\necho "$@" >>"{log}"\n')
+    stub.chmod(0o755)
+    options = f"--stage 1 --train 3 --test 0 --form {form} --vary 0.6 --pitch 4 --python {stub}"
+    subprocess.run(["bash", str(ROOT / "egs/mini_slakh/data/run.sh"), *options.split()], check=True)
+    calls = [line.split() for line in log.read_text().splitlines()]
+    rendered = [local("render").parse(call[1:]) for call in calls if "render" in call[0]]
+    got = [(r.split, r.count, r.seconds, r.form, r.vary, r.pitch) for r in rendered]
+    assert got == [("train", 3, 60, form, 0.6, 4), ("validation", 12, 60, form, 0, 0)]
+    checked = [call[1] for call in calls if "check" in call[0]]
+    assert checked == (["out/train", "out/validation"] if form == "slakh" else [])
 
 
 def test_other_settings_in_the_same_folder_are_refused(

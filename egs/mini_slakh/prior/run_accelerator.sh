@@ -17,7 +17,8 @@ done
 
 mkdir -p "$out" && out=$(cd "$out" && pwd)
 fonts=../data/soundfonts
-(cd ../data && "$python" local/fetch_soundfonts.py soundfonts && "$python" local/build_fonts.py soundfonts)
+bash ../data/run.sh --stop_stage 1 --train 0 --validation 12 --test 0 --sampled true --form stems \
+    --out "$out" --nj "$nj" --python "$python"
 
 # FM synthesis and each set of recordings weigh the same. MuseScore General's guitars and basses are
 # FluidR3's: only its pianos and drums are taken.
@@ -33,10 +34,6 @@ for font in "$fonts"/{bass,drums,guitar,piano}_*.sf2; do
     name=${font##*/} && choice+=(--class-soundfont "${name%%_*}=$font")
 done
 
-render() {
-    "$python" ../data/local/render.py "$out" --form stems --soundfont-folder "$fonts" "$@"
-}
-render --split validation --count 12 --nj "$nj"
 nice -n 10 "$python" ../data/local/render.py "$out" --form stems --split train --count 12000 --nj "$nj" \
     --vary 0.6 --pitch 4 "${choice[@]}" &
 renderer=$!

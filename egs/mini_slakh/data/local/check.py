@@ -9,16 +9,18 @@ player rests.
 from __future__ import annotations
 
 import argparse
+import json
 from collections import defaultdict
 from pathlib import Path
 
 import compose
 import numpy as np
 import soundfile
+import tapes
 import yaml
 from levels import FRAME, active_rms
-from render import SAMPLE_RATE
 from score import STEMS
+from tapes import SAMPLE_RATE
 
 RING = 4.0  # seconds that a released note may take to fade
 QUIET = 0.002
@@ -36,18 +38,23 @@ def read_track(track: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     return mix.astype(np.int32), stems
 
 
-def complaints(track: Path, mix: np.ndarray, stems: dict[str, np.ndarray]) -> list[str]:
+def complaints(
+    track: Path, mix: np.ndarray, stems: dict[str, np.ndarray], pitch: float = 0.0
+) -> list[str]:
+    """`pitch` as the track was rendered with: its rests pass at its tape's speed."""
     found = []
     if set(stems) != set(STEMS):
         found.append(f"stems are {', '.join(sorted(stems))}")
     if not np.array_equal(mix, sum(stems.values())):
         found.append("the mix is not the sum of the stems")
     seconds = len(mix) / SAMPLE_RATE
-    song = compose.compose(int(track.name.removeprefix("Track")), seconds)
+    number = int(track.name.removeprefix("Track"))
+    speed = tapes.draw(number, seconds, pitch).speed
+    song = compose.compose(number, seconds * speed)
     for stem, samples in stems.items():
         if not samples.any():
             found.append(f"{stem} is silent")
-        for start, stop in song.silent[stem]:
+        for start, stop in np.array(song.silent[stem]).reshape(-1, 2) / speed:
             resting = samples[
                 round((start + RING) * SAMPLE_RATE) : round((stop - 0.1) * SAMPLE_RATE)
             ]
@@ -74,12 +81,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("folder", type=Path)
     folder: Path = parser.parse_args().folder
+    settings = json.loads(folder.with_name(f"{folder.name}.json").read_text(encoding="utf-8"))
     table: dict[tuple[str, str], list[float]] = defaultdict(list)
     broken: list[str] = []
     tracks = sorted(folder.glob("Track*"))
     for track in tracks:
         mix, stems = read_track(track)
-        broken += complaints(track, mix, stems)
+        broken += complaints(track, mix, stems, settings.get("pitch", 0.0))
         for stem, samples in stems.items():
             for name, value in measure(samples).items():
                 table[stem, name].append(value)
