@@ -15,7 +15,6 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -235,19 +234,14 @@ class _Track:
         # What the prior cannot hear, near and above its Nyquist frequency, belongs to someone.
         cutoff = PASSBAND * min(self.rate, self.sample_rate) / 2
         margin = reach(self.sample_rate)
-
-        def part_of(index: int, start: int, stop: int) -> Tensor:
-            return found.read(start, stop)[index].transpose(0, 1)
-
         for start, stop in spans(mixture.time, self.sample_rate):
             low, high = max(0, start - margin), min(stop + margin, mixture.time)
             around = mixture.read(low, high)
             inner = slice(start - low, stop - low)
+            back = resample_span(found.read, found.time, self.rate, self.sample_rate, low, high)
             shared = []
-            for i in range(parts):
-                read = partial(part_of, i)
-                back = resample_span(read, found.time, self.rate, self.sample_rate, low, high)
-                x = share_residual(around / unit, back, self.sample_rate, cutoff)[..., inner] * unit
+            for i, part in enumerate(back.transpose(1, 2)):
+                x = share_residual(around / unit, part, self.sample_rate, cutoff)[..., inner] * unit
                 if self.two_stems is not None:
                     x = pair_with_rest(x, around[:, inner], self.index)
                 extremes[i].add(x, around[:, inner])

@@ -90,6 +90,7 @@ class Separator(Runner):
             raise UserError(f"mixture of shape {tuple(mixture.shape)}: give [batch, 1, time >= 1]")
         batch, _, time_ = mixture.shape
         y = mixture.to(self.device, torch.float32)
+        _check_finite(y)
         if level is None:
             level = torch.stack([active_level(item, self.loaded.sample_rate) for item in y])
         gain = self.level_gain(torch.as_tensor(level, dtype=y.dtype, device=y.device))
@@ -153,7 +154,12 @@ class Separator(Runner):
         """samples: [channel, time] at any rate -> the stems, how they spread, and a report.
 
         ``draws`` replaces the preset's number. ``keep_draws``: each of them is in the result.
+        Raises UserError for samples of another shape, none, or some that are not finite.
         """
+        if samples.ndim != 2 or not samples.numel():
+            raise UserError(f"samples of shape {tuple(samples.shape)}: give [channel, time >= 1]")
+        samples = samples.detach().to("cpu", torch.float32)
+        _check_finite(samples)
         found = separate_blocks(
             self,
             [samples],
@@ -212,3 +218,8 @@ class Separator(Runner):
             "overlap_seconds": self.overlap / self.loaded.sample_rate,
             "join": self.join,
         }
+
+
+def _check_finite(samples: Tensor) -> None:
+    if not samples.isfinite().all():
+        raise UserError("the samples are not all finite numbers; repair them first")

@@ -475,6 +475,32 @@ def test_a_mixture_of_another_shape_is_refused(make: Make, shape: tuple[int, ...
         make().separate(torch.zeros(shape))
 
 
+@pytest.mark.parametrize("shape", [(100,), (2, 0), (0, 100), (1, 1, 100)])
+def test_samples_of_another_shape_are_refused(make: Make, shape: tuple[int, ...]) -> None:
+    with pytest.raises(UserError, match=r"give \[channel, time >= 1\]"):
+        make().separate_audio(torch.zeros(shape), RATE)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_samples_that_are_not_finite_are_refused(make: Make, value: float) -> None:
+    samples = song(1, 1, 6000, RATE)
+    samples[0, 100] = value
+    with pytest.raises(UserError, match="not all finite"):
+        make().separate_audio(samples, RATE)
+    with pytest.raises(UserError, match="not all finite"):
+        make().separate(samples[None])
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_samples_of_any_precision_are_separated_in_float32(make: Make, dtype: torch.dtype) -> None:
+    samples = song(1, 1, 6000, 44100).to(dtype)
+    want = make().separate_audio(samples.float(), 44100)
+    got = make().separate_audio(samples.requires_grad_(), 44100)
+    for stem in STEMS:
+        assert torch.equal(got[stem], want[stem])
+        assert not got[stem].requires_grad
+
+
 def test_a_gradient_sampler_works_too(tiny_prior: Path) -> None:
     overrides = ["num_steps=5", "gibbs_steps=1", "denoise_steps=2", "vi_steps=2", "min_index=1"]
     separator = Separator.from_pretrained(tiny_prior, "mgdm", overrides=overrides, device="cpu")

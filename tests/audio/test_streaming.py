@@ -165,6 +165,24 @@ def test_no_tensor_grows_with_the_track(make: Make, tmp_path: Path, join: str) -
     assert mode.numbers >= 4 * 2 * 60_000
 
 
+@pytest.mark.usefixtures("short_spans")
+def test_a_store_is_read_as_often_whatever_the_number_of_draws(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, read_spool, counts = put(tmp_path, 1, 30_000, 44100), Spool.read, []
+
+    def counted(spool: Spool, start: int, stop: int) -> Tensor:
+        counts[-1] += 1
+        return read_spool(spool, start, stop)
+
+    monkeypatch.setattr(Spool, "read", counted)
+    for draws in (1, 3):
+        counts.append(0)
+        layout = Layout(tmp_path, "{stem}", "a")
+        separate_to_files(make(), path, layout, draws=draws, keep_draws=True)
+    assert counts[0] == counts[1] > 0
+
+
 def test_a_full_disk_is_one_line_and_leaves_nothing(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
