@@ -301,7 +301,7 @@ def train(
     rank, main = accelerator.process_index, accelerator.is_main_process
     sums = torch.zeros(3, device=accelerator.device)  # denoising, likelihood, gradient's norm
     since = 0
-    started = time.monotonic()
+    started, worked = time.monotonic(), time.process_time()
     begun = started - state.elapsed
 
     def elapsed() -> float:
@@ -373,13 +373,15 @@ def train(
             state.save(folder / STATE)
             loss, likelihood_loss, _ = (sums / since).tolist()
             seconds = (time.monotonic() - started) / since
+            cpu_seconds = (time.process_time() - worked) / since
             log(
-                {"loss": round(loss, 5), "nll": round(likelihood_loss, 5)}
-                | {"lr": rate, "step_s": round(seconds, 3)}
+                {"loss": round(loss, 5), "nll": round(likelihood_loss, 5), "lr": rate}
+                | {"step_s": round(seconds, 3), "cpu_s": round(cpu_seconds, 3)}
             )
-            sums, since, started = torch.zeros_like(sums), 0, time.monotonic()
+            sums, since = torch.zeros_like(sums), 0
+            started, worked = time.monotonic(), time.process_time()
         if main and (state.step % config.validate_every == 0 or done):
             check()
-            started = time.monotonic()
+            started, worked = time.monotonic(), time.process_time()
     accelerator.wait_for_everyone()
     return state
