@@ -10,6 +10,8 @@ their neighbours decided: the outer half of each overlap enters the likelihood a
 
 draw by draw, so that every draw is one draw of the whole track. Two passes and not one from left to
 right: no early mistake is handed on, and the segments of a pass can share a batch.
+
+Joined by a cross-fade, the draws take turns at the preset's speeds, see ``speeds``.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from torch import Tensor
 
 from mgdm_audio.audio.runner import Runner, out_of_memory
 from mgdm_audio.audio.segments import fade_in, stitched
+from mgdm_audio.audio.speeds import play, play_back, ratio
 from mgdm_audio.audio.spread import SpreadMap
 from mgdm_audio.errors import PairingError, UserError
 from mgdm_audio.measurement import GaussianLikelihood, Mask, MixtureSum, Stacked
@@ -44,6 +47,8 @@ class _Segment:
     rows: Tensor  # [1 + kept, batch, sources, segment]
     head: Tensor  # [draws, batch, sources, held], which the segment before is to meet
     tail: Tensor  # and the one after
+    as_is: Tensor  # [batch, sources, segment], a draw at the track's own speed
+    drawn: list[int]  # draws so far, by channel
 
 
 @dataclass
@@ -120,8 +125,9 @@ class Drawing:
         return (margin if index else 0), segment - (margin if index + 1 < self.count else 0)
 
     def _together(self) -> int:
-        """Segments that fill a batch."""
-        return max(1, self.runner.batch_size // (self.draws * len(self.spread.energy)))
+        """Segments whose draws at one speed fill a batch."""
+        draws = -(-self.draws // len(self.runner.preset.speeds))
+        return max(1, self.runner.batch_size // (draws * len(self.spread.energy)))
 
     def _draw(self, indices: Sequence[int], neighbours: dict[int, _Segment]) -> list[_Segment]:
         """The segments ``indices``, given the ``neighbours`` that there are.
@@ -138,7 +144,9 @@ class Drawing:
             equal = (part / sources).expand(-1, sources, -1)
             rows = equal.expand(1 + self.draws * self.keep, -1, -1, -1).clone()
             ends = equal.expand(self.draws, -1, -1, -1)
-            found[index] = _Segment(rows, self._head(ends).clone(), self._tail(ends).clone())
+            head, tail, as_is = self._head(ends), self._tail(ends), rows[0]
+            drawn = [0] * len(part)
+            found[index] = _Segment(rows, head.clone(), tail.clone(), as_is.clone(), drawn)
             loud = part.square().mean((1, 2)).sqrt() > SILENCE * self.runner.loaded.mixture_rms
             rows[0, loud] = 0
             items += [
@@ -146,20 +154,22 @@ class Drawing:
                 for draw in range(self.draws)
                 for channel in loud.nonzero().flatten().tolist()
             ]
+        items.sort(key=self._speed_of)  # those of a batch are equally long, the track's own first
         first = 0
         while first < len(items):
             chunk = items[first : first + self.runner.batch_size]
+            chunk = [item for item in chunk if self._speed_of(item) == self._speed_of(chunk[0])]
 
             def step(record: Step, before: int = first, size: int = len(chunk)) -> None:
                 share = (before + size * (record.index + 1) / record.total) / len(items)
                 self._progress(self.done + share * len(indices))
 
-            drawn = self._sample(chunk, y, neighbours, step)
-            if drawn is None:
+            sampled = self._sample(chunk, y, neighbours, step)
+            if sampled is None:
                 self.runner.batch_size = max(1, len(chunk) // 2)
                 continue
-            for (x, deviation), item in zip(drawn, chunk, strict=True):
-                self._add(found[item.segment], x, item)
+            for (x, deviation), item in zip(sampled, chunk, strict=True):
+                self._add(found[item.segment], x, y[item.segment][item.channel], item)
                 if deviation is not None:
                     # The errors of two means of one truth are much the same: what is left of
                     # their variances in a blend are their weights, not the squares of these.
@@ -170,13 +180,27 @@ class Drawing:
         self._progress(self.done)
         return list(found.values())
 
-    def _add(self, segment: _Segment, x: Tensor, item: _Item) -> None:
-        """A draw [sources, time] to the sums."""
-        mean = segment.rows[0, item.channel]
+    def _speed_of(self, item: _Item) -> int:
+        """Which of the preset's speeds."""
+        return item.draw % len(self.runner.preset.speeds)
+
+    def _add(self, segment: _Segment, x: Tensor, y: Tensor, item: _Item) -> None:
+        """A draw [sources, time] of the mixture y [1, time] to the sums."""
+        speed = ratio(self.runner.preset.speeds[self._speed_of(item)])
+        if speed == 1:
+            segment.as_is[item.channel] = x
+        else:  # what the way there and back loses, the top band at least, is as in the draw as is
+            as_is = segment.as_is[item.channel]
+            kept = play_back(play(as_is, speed), speed, x.shape[-1])
+            x = x + as_is - kept
+            # The sum of the sources is the mixture's again, but for rounding: share what is left.
+            x = x + (y - x.sum(0)) / len(x)
+        mean, before = segment.rows[0, item.channel], segment.drawn[item.channel]
+        segment.drawn[item.channel] += 1
         change = x - mean  # Welford's sums: no difference of large numbers
-        mean += change / (item.draw + 1)
-        if item.draw:
-            share = item.draw / (item.draw + 1) / (self.draws - 1)
+        mean += change / (before + 1)
+        if before:
+            share = before / (before + 1) / (self.draws - 1)
             self._spread(item, change * self._weight(item.segment, change), share)
         if self.keep:
             segment.rows[1 + item.draw, item.channel] = x
@@ -229,11 +253,15 @@ class Drawing:
             on_step(record)
 
         sources, spread = len(self.runner.stems), self.runner.hop if self.draws > 1 else 0
-        time = y[items[0].segment].shape[-1]
+        speed = ratio(self.runner.preset.speeds[self._speed_of(items[0])])
+        own = y[items[0].segment].shape[-1]  # samples, at the track's own speed
+        heard = {i: play(part, speed) for i, part in y.items()} if speed != 1 else y
+        time = heard[items[0].segment].shape[-1]
         offsets = [spread * item.draw // self.draws for item in items]
-        padding = [(n, spread - n) for n in offsets]
+        fill = -time % self.runner.multiple  # 0 at the track's own speed
+        padding = [(n, spread - n + fill) for n in offsets]
         mixture = torch.stack(
-            [F.pad(y[i.segment][i.channel], p) for i, p in zip(items, padding, strict=True)]
+            [F.pad(heard[i.segment][i.channel], p) for i, p in zip(items, padding, strict=True)]
         )
         likelihood = GaussianLikelihood(MixtureSum(sources), mixture, self.runner.preset.noise_std)
         given = likelihood
@@ -272,11 +300,14 @@ class Drawing:
         # A sampler meets the mixture up to sigma_y at best: the rest is shared equally.
         x = x + MixtureSum(sources).pinv(likelihood.residual(x))
         deviations = steps[0].deviation if steps else None
+
+        def own_time(rows: Tensor, start: int) -> Tensor:
+            """The segment's samples of a row, at the track's own speed."""
+            part = rows[:, start : start + time]
+            return part if speed == 1 else play_back(part, speed, own)
+
         return [
-            (
-                x[i, :, n : n + time],
-                None if deviations is None else deviations[i, :, n : n + time],
-            )
+            (own_time(x[i], n), None if deviations is None else own_time(deviations[i], n))
             for i, n in enumerate(offsets)
         ]
 

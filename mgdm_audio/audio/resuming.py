@@ -17,6 +17,7 @@ SETTINGS = (
     "sampler",
     "options",
     "noise_std",
+    "speeds",
     "draws",
     "keep_draws",
     "seed",

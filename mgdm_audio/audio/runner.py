@@ -92,6 +92,7 @@ class Runner:
             "sampler": self.preset.name,
             "options": self.preset.options,
             "noise_std": self.preset.noise_std,
+            "speeds": list(self.preset.speeds),
             "batch_size": self.batch_size,
             "device": str(self.device),
             "device_reason": self.device_reason,

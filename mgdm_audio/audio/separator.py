@@ -50,9 +50,10 @@ class Separator(Runner):
         batch_size: int | None = None,
         precision: str = "auto",
     ):
-        """``segment``, ``overlap``: seconds. ``join``: of neighbouring segments, see ``drawing``.
-        ``batch_size``: segments x draws x channels in one network call on a GPU, by default 8; a
-        CPU takes one at a time, see ``Runner``.
+        """``segment``, ``overlap``: seconds. ``join``: of neighbouring segments, see ``drawing``;
+        with "condition" all draws hear the track at its own speed. ``batch_size``: segments x draws
+        x channels in one network call on a GPU, by default 8; a CPU takes one at a time, see
+        ``Runner``.
 
         ``level``: "rms" brings a mixture to the level of those that the prior was trained on,
         "none" leaves it as it is. ``precision``: "float32", "bfloat16" (the network's matrices
@@ -64,6 +65,8 @@ class Separator(Runner):
             raise UserError(f"overlap {overlap} s: choose at least 0 and under half of {segment} s")
         if join not in JOINS:
             raise UserError(f"join {join!r}: choose one of {', '.join(JOINS)}")
+        if join == "condition":  # a sample decided at one speed lies between samples at another
+            preset = replace(preset, speeds=(0.0,))
         super().__init__(loaded, preset, device=device, batch_size=batch_size, precision=precision)
         self.join: Join = join
         self.level = level

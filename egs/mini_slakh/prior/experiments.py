@@ -3,11 +3,12 @@
     python experiments.py OUT --data plain=STEMS --data varied=STEMS --validation STEMS/validation
 
 STEMS is a folder that the data recipe wrote with ``--form stems``; an experiment without ``data``
-in the plan takes the last one given. Each trains for as many steps as ``--seconds`` of processor time
-hold, which its first steps tell. Then its averaged weights are judged on the validation songs: by the
-denoising error over energy in dB, mean over the stems, and by the SI-SDR improvement of the preset
-``default`` on 12 s of six songs. Rows are kept in OUT and made once: the same command goes on.
-``--results FILE`` puts the table between its lines <!-- experiments --> and <!-- /experiments -->.
+in the plan takes the last one given. Each trains for as many steps as ``--seconds`` of processor
+time hold, which its first steps tell. Then its averaged weights are judged on the validation songs:
+by the denoising error over energy in dB, mean over the stems, and by the SI-SDR improvement of the
+preset ``default`` on 12 s of six songs. Rows are kept in OUT and made once: the same command goes
+on. ``--results FILE`` puts the table between its lines <!-- experiments --> and
+<!-- /experiments -->.
 """
 
 import argparse

@@ -221,6 +221,7 @@ class Bench:
             "sampler": type(preset.sampler).__name__,
             "options": preset.options,
             "noise_std": preset.noise_std,
+            "speeds": list(preset.speeds),
             "draws": preset.draws,
         }
 

@@ -24,6 +24,7 @@ class Preset:
     noise_std: float  # sigma_y given to the likelihood
     draws: int  # posterior draws averaged into one estimate
     options: dict[str, Any]
+    speeds: tuple[float, ...] = (0.0,)  # semitones; the draws of a signal in time take turns
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class _File:
     sampler: str
     noise_std: float = 1e-4
     draws: int = 1
+    speeds: tuple[float, ...] = (0.0,)
     options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -40,6 +42,8 @@ class _File:
             raise ValueError(f"unknown sampler '{self.sampler}'{nearest(self.sampler, SAMPLERS)}")
         if not 0 < self.noise_std < math.inf or self.draws < 1:
             raise ValueError("noise_std is positive and finite, draws is at least 1")
+        if not self.speeds or self.speeds[0] != 0 or not all(abs(s) <= 12 for s in self.speeds):
+            raise ValueError(f"speeds = {list(self.speeds)}: semitones, 0 first, up to 12 or -12")
 
 
 def list_presets() -> list[str]:
@@ -51,7 +55,7 @@ def load_preset(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Pres
     """The bundled preset of that name, or the preset in that ``.toml`` file.
 
     ``overrides``: ``["gibbs_steps=2", "noise_std=1e-3", "vi_steps.base=5"]``. A key that is not
-    one of the file's own (sampler, noise_std, draws, options) is an option of the sampler.
+    one of the file's own (sampler, noise_std, draws, speeds, options) is an option of the sampler.
     Raises ``ConfigError`` for an unknown name (naming the nearest), key, value or file.
     """
     path, where = _find(str(name_or_path)), str(name_or_path)
@@ -62,7 +66,7 @@ def load_preset(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Pres
     file = from_mapping(_File, apply_overrides(load_toml(path), full), where)
     sampler = from_mapping(SAMPLERS[file.sampler], file.options, f"{where}: options")
     options = dataclasses.asdict(sampler)
-    return Preset(path.stem, sampler, file.noise_std, file.draws, options)
+    return Preset(path.stem, sampler, file.noise_std, file.draws, options, file.speeds)
 
 
 def _find(name: str) -> Path:
