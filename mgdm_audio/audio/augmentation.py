@@ -86,9 +86,11 @@ def augmented(
     gain = 10 ** (decibels / 20)
     if augment.polarity:
         gain = gain * uniform(batch, sources, 1).sign()
+    chosen = torch.zeros(batch, sources, dtype=torch.bool)
     if augment.equalise > 0:
-        frequencies = torch.fft.rfftfreq(time, 1 / sample_rate, device=x.device)
         chosen = torch.rand(batch, sources, generator=generator) < augment.equalise
+    if chosen.any():  # on the generator's device: nothing is waited for
+        frequencies = torch.fft.rfftfreq(time, 1 / sample_rate, device=x.device)
         curves = equalisers(int(chosen.sum()), frequencies, augment.equalise_gain, generator)
         # By number: a device would be waited for to count a mask.
         at = chosen.flatten().nonzero()[:, 0].to(x.device)

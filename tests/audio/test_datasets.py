@@ -325,6 +325,8 @@ def test_gains_stay_within_their_bounds() -> None:
     assert torch.equal(common, common[:, :1].expand_as(common))
     assert 2.5 < (20 * common.log10()).abs().max() < 3 + 1e-4
     assert torch.equal(augmented(x, PLAIN, RATE, generator()), x)
+    rare = Augmentation(gain=0, polarity=False, equalise=1e-9, loudness=0)  # no stem is chosen
+    assert torch.equal(augmented(x, rare, RATE, generator()), x)
 
 
 def test_the_equaliser_is_a_smooth_bounded_curve() -> None:

@@ -13,7 +13,6 @@ on. ``--results FILE`` puts the table between its lines <!-- experiments --> and
 
 import argparse
 import json
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from mgdm_audio.atomic import write_bytes
 from mgdm_audio.audio.datasets import StemFolder
 from mgdm_audio.audio.scoring.metrics import si_sdr_improvement
 from mgdm_audio.audio.separator import Separator
+from mgdm_audio.cli.train import train as command
 from mgdm_audio.config import from_mapping, load_toml
 
 HERE = Path(__file__).resolve().parent
@@ -66,8 +66,7 @@ def train(config: Path, folder: Path, changes: list[str], seconds: float) -> int
 
     def call(*more: str) -> None:
         options = [part for change in (*changes, *more) for part in ("--set", change)]
-        program = [sys.executable, "-m", "mgdm_audio.cli.main", "train"]
-        subprocess.run([*program, str(config), "-o", str(folder), *options], check=True)
+        command.main([str(config), "-o", str(folder), *options], standalone_mode=False)
 
     steps = folder / "steps.txt"
     if not steps.is_file():
@@ -109,7 +108,8 @@ def perform(
         own = [*changes, f'data.stems=["{stem}"]']
         steps = train(config, folder / stem, own, seconds / len(STEMS))
         runs.append((steps, last(folder / stem, "validation")))
-    errors = {k: [run[k]["sources"][0] for _, run in runs] for k in runs[0][1]}
+    alone = [k for k in runs[0][1] if k.startswith("prior")]  # the mixture of one stem is the stem
+    errors = {k: [run[k]["sources"][0] for _, run in runs] for k in alone}
     return {"steps": sum(steps for steps, _ in runs), "errors": errors, "si_sdri": None}
 
 
