@@ -17,7 +17,7 @@ FOLDER = click.Path(path_type=Path)
     default="si-sdri",
     show_default=True,
     metavar="NAME,NAME",
-    help="Of si-sdri, si-sdr, sdr, bss and mel, see above.",
+    help="Of si-sdri, activity, si-sdr, sdr, bss and mel, see above.",
 )
 @click.option(
     "-o",
@@ -53,6 +53,8 @@ def score(
     \b
     --metrics, each in dB and all but bss averaged over tracks:
       si-sdri  SI-SDR improvement over the mixture, as above
+      activity the same where a stem sounds, and how loud the estimate of one that
+               rests is beside the mixture: si-sdri mixes the two
       si-sdr   scale-invariant SDR of the whole track
       sdr      plain SDR of the whole track
       bss      SDR, ISR, SIR, SAR of BSS Eval v4 by museval: medians over frames

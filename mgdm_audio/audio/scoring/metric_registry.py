@@ -1,5 +1,6 @@
 """The metrics by name: a new one is a function, and an entry of ``METRICS``."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -17,7 +18,13 @@ from mgdm_audio.audio.scoring.bss_eval import (
     to_museval,
 )
 from mgdm_audio.audio.scoring.mel import log_mel_l1
-from mgdm_audio.audio.scoring.metrics import sdr, si_sdr, si_sdr_improvement, why_none
+from mgdm_audio.audio.scoring.metrics import (
+    by_activity,
+    sdr,
+    si_sdr,
+    si_sdr_improvement,
+    why_none,
+)
 from mgdm_audio.audio.scoring.summary import mean_over_tracks, median_over_tracks
 from mgdm_audio.config import nearest
 from mgdm_audio.errors import UserError
@@ -76,6 +83,19 @@ def _si_sdr_improvement(
     return {"si_sdri": _row(stems, gains.mean(0).tolist()), "windows": len(gains)}
 
 
+def _by_activity(
+    estimates: Tensor, references: Tensor, sample_rate: int, stems: list[str]
+) -> Entry:
+    """Means over the windows in which a stem sounds, and over those in which it rests."""
+    entry: Entry = {"unscored": {}}
+    for column, values in zip(
+        ("sounding", "leak"), by_activity(estimates, references, sample_rate), strict=True
+    ):
+        means = values.nanmean(0).tolist()  # NaN over no window
+        entry[column] = _row(stems, [None if math.isnan(v) else v for v in means])
+    return entry
+
+
 def _whole_track(column: str, ratio: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Entry]:
     """A ratio over whole tracks, channels joined to one vector; a silent reference has none."""
 
@@ -111,6 +131,10 @@ def _bss_eval(estimates: Tensor, references: Tensor, sample_rate: int, stems: li
 
 METRICS = {
     "si-sdri": Metric({"si_sdri": "SI-SDRi, dB"}, _si_sdr_improvement),
+    "activity": Metric(
+        {"sounding": "SI-SDRi where the stem sounds, dB", "leak": "leak where it rests, dB"},
+        _by_activity,
+    ),
     "si-sdr": Metric({"si_sdr": "SI-SDR, dB"}, _whole_track("si_sdr", si_sdr)),
     "sdr": Metric({"sdr": "SDR, dB"}, _whole_track("sdr", sdr)),
     "bss": Metric(

@@ -1,6 +1,7 @@
 """Signal-to-distortion ratios, and their improvement over the mixture in windows."""
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -53,17 +54,49 @@ def si_sdr_improvement(
     two active references are skipped; silent references in a kept window are scored like others.
     No rows where no window is kept: ``why_none`` says why. Raises ValueError for unequal shapes.
     """
+    mixture = _checked(estimates, references, mixture)
+    rows = []
+    for part, _ in _kept(references, sample_rate):
+        s, e = references[..., part].flatten(1), estimates[..., part].flatten(1)
+        rows.append(si_sdr(e, s) - si_sdr(mixture[..., part].flatten(), s))
+    return torch.stack(rows) if rows else references.new_zeros(0, len(references)).double()
+
+
+def by_activity(
+    estimates: Tensor, references: Tensor, sample_rate: int, mixture: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """What ``si_sdr_improvement`` mixes: (improvement, leak) in dB, [kept window, stem], float64.
+
+    The improvement of the stems that sound in a window, NaN for those that rest; and of those that
+    rest, NaN else, the leak: the estimate's energy over the mixture's, at least -90 dB. The
+    improvement of a resting stem has no upper end, and a mean over windows is mostly its.
+    """
+    mixture = _checked(estimates, references, mixture)
+    gains, leaks = [], []
+    for part, sounds in _kept(references, sample_rate):
+        s, e = references[..., part].flatten(1).double(), estimates[..., part].flatten(1).double()
+        y = mixture[..., part].flatten().double()
+        gains.append((si_sdr(e, s) - si_sdr(y, s)).masked_fill(~sounds, torch.nan))
+        leak = 10 * (e.square().sum(-1) / y.square().sum() + 1e-9).log10()
+        leaks.append(leak.masked_fill(sounds, torch.nan))
+    if not gains:
+        return (references.new_zeros(0, len(references)).double(),) * 2
+    return torch.stack(gains), torch.stack(leaks)
+
+
+def _checked(estimates: Tensor, references: Tensor, mixture: Tensor | None) -> Tensor:
     if estimates.shape != references.shape:
         raise ValueError(f"shapes differ: {tuple(estimates.shape)}, {tuple(references.shape)}")
-    mixture = references.sum(0) if mixture is None else mixture
-    rows = []
+    return references.sum(0) if mixture is None else mixture
+
+
+def _kept(references: Tensor, sample_rate: int) -> Iterator[tuple[slice, Tensor]]:
+    """The windows with two or more active references, and which those are."""
     for part in windows(references.shape[-1], sample_rate):
         s = references[..., part].double().flatten(1)
-        if (s.norm(dim=-1) / s.shape[-1] >= ACTIVE).sum() < 2:
-            continue
-        e, y = estimates[..., part].flatten(1), mixture[..., part].flatten()
-        rows.append(si_sdr(e, s) - si_sdr(y, s))
-    return torch.stack(rows) if rows else references.new_zeros(0, len(references)).double()
+        active = s.norm(dim=-1) / s.shape[-1] >= ACTIVE
+        if active.sum() >= 2:
+            yield part, active
 
 
 def why_none(time: int, sample_rate: int) -> str:

@@ -4,7 +4,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from mgdm_audio.audio.scoring.metrics import sdr, si_sdr, si_sdr_improvement, why_none, windows
+from mgdm_audio.audio.scoring.metrics import (
+    by_activity,
+    sdr,
+    si_sdr,
+    si_sdr_improvement,
+    why_none,
+    windows,
+)
 
 RATE = 100  # a window is then 400 samples: small enough for loops over samples
 
@@ -58,6 +65,27 @@ def test_equal_to_the_protocol_loop_by_loop(time: int) -> None:
     expected = protocol(estimates.tolist(), references.tolist())
     assert result.shape == (len(expected), 4)
     assert torch.allclose(result, torch.tensor(expected, dtype=torch.float64), atol=1e-6, rtol=0)
+
+
+def test_by_activity_is_the_protocol_where_a_stem_sounds_and_its_level_where_it_rests() -> None:
+    references = 0.1 * random(3, 1200, seed=0)
+    references[0, 400:] = 0  # rests in the third and fourth of five windows, and in the last
+    estimates = references.clone()
+    estimates[0, 400:] = 0.01 * (references[1] + references[2])[400:]
+    estimates[1] *= 3  # of no effect: scale-invariant
+    gains, leaks = by_activity(estimates, references, RATE)
+    improvement = si_sdr_improvement(estimates, references, RATE)
+    rests = torch.zeros(5, 3, dtype=torch.bool)
+    rests[2:, 0] = True
+    assert torch.equal(gains.isnan(), rests)
+    assert torch.equal(leaks.isnan(), ~rests)
+    assert torch.equal(gains[~rests], improvement[~rests])
+    # A hundredth of the mixture is 40 dB below it; the floor of 1e-9 adds 1e-5 of that.
+    assert torch.allclose(leaks[rests], torch.tensor(-40.0).double(), atol=1e-4, rtol=0)
+    silent = by_activity(torch.zeros_like(references), references, RATE)[1]
+    assert torch.allclose(silent[rests], torch.tensor(-90.0).double())
+    short = by_activity(estimates[:, :200], references[:, :200], RATE)
+    assert [v.shape for v in short] == [(0, 3)] * 2
 
 
 def test_values_computed_by_hand() -> None:
