@@ -401,7 +401,7 @@ class Clock:
     def monotonic(self) -> float:
         return self.now
 
-    time = monotonic
+    time = process_time = monotonic
 
     def batches(self, size: int, generator: torch.Generator) -> Tensor:
         self.now += self.step

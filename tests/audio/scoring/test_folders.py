@@ -275,7 +275,7 @@ def test_a_killed_process_is_told() -> None:
 def test_metrics_that_cannot_be_had(folders: tuple[Path, Path]) -> None:
     with pytest.raises(UserError, match=r"metric 'sdri' is unknown; did you mean .*si-sdri"):
         score_folders(*folders, ["sdr", "sdri"])
-    with pytest.raises(UserError, match="no metrics are named; known: bss, mel"):
+    with pytest.raises(UserError, match="no metrics are named; known: activity, bss, mel"):
         score_folders(*folders, [])
     with pytest.raises(UserError, match="add it to the metrics"):
         score_folders(*folders, ["sdr"], museval=folders[0] / "museval")
