@@ -23,11 +23,14 @@ class Augmentation:
     equalise_gain: float = 6.0  # its bands, uniform in +- this
     loudness: float = 3.0  # the whole example, uniform in +- this
     pitch: float = 0.0  # semitones: each song's speed, and pitch and tempo with it, within +- this
+    rest: float = 0.0  # share of the stems that are silenced, never all of an example
     active: int = 0  # examples in which fewer stems sound are drawn again
 
     def __post_init__(self) -> None:
         if not 0 <= self.pitch <= 12:
             raise ValueError(f"pitch = {self.pitch}: give 0 to 12 semitones")
+        if not 0 <= self.rest < 1:
+            raise ValueError(f"rest = {self.rest}: give a share from 0 to below 1")
         if self.active < 0:
             raise ValueError(f"active = {self.active}: give a number of stems, 0 for any")
 
@@ -86,6 +89,9 @@ def augmented(
     gain = 10 ** (decibels / 20)
     if augment.polarity:
         gain = gain * uniform(batch, sources, 1).sign()
+    if augment.rest > 0:
+        rests = torch.rand(batch, sources, 1, generator=generator) < augment.rest
+        gain = gain * ~(rests & ~rests.all(1, keepdim=True))
     chosen = torch.zeros(batch, sources, dtype=torch.bool)
     if augment.equalise > 0:
         chosen = torch.rand(batch, sources, generator=generator) < augment.equalise

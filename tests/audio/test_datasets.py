@@ -329,6 +329,19 @@ def test_gains_stay_within_their_bounds() -> None:
     assert torch.equal(augmented(x, rare, RATE, generator()), x)
 
 
+def test_stems_rest_but_never_all_of_an_example() -> None:
+    x = torch.ones(2000, 3, 2)
+    change = Augmentation(gain=0, polarity=False, equalise=0, loudness=0, rest=0.6)
+    y = augmented(x, change, RATE, generator())
+    assert set(y.unique().tolist()) == {0.0, 1.0}
+    sounds = y[..., 0].sum(1)
+    assert sounds.min() > 0
+    # Each rests with .6 - .6^3, for three at once do not: within four standard errors of 2000.
+    assert float(1 - y.mean()) == pytest.approx(0.6 - 0.6**3, abs=4 * 0.5 / 2000**0.5)
+    with pytest.raises(ValueError, match=r"rest = 1\.0: give a share from 0 to below 1"):
+        Augmentation(rest=1.0)
+
+
 def test_the_equaliser_is_a_smooth_bounded_curve() -> None:
     frequencies = torch.fft.rfftfreq(4096, 1 / 22050)
     curves = equalisers(200, frequencies, 6.0, generator())
