@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -52,14 +52,6 @@ def stems(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for stem, wave in zip(STEMS, song(1, 4, 5 * RATE // 2, RATE), strict=True):
         write(track / f"{stem}.wav", wave[None] / 4, RATE)
     return track.parent
-
-
-@pytest.fixture(autouse=True)
-def signals() -> Iterator[None]:
-    """A shell starts what it puts into the background with SIGINT ignored, these tests too."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 Arguments = Callable[[Path, Path, Path], list[str | Path]]
