@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 HOP = 0.1  # seconds, the length of a window
+WINDOWS = 36_000  # at most, those of an hour: of a longer track they are longer
 BANDS = 32  # of equal width in mel (O'Shaughnessy 1987), from 0 Hz to half the rate
 
 
@@ -40,7 +41,8 @@ class SpreadMap:
     """Sums of energies of a track's deviations, [batch, sources, window, band]."""
 
     def __init__(self, batch: int, sources: int, time: int, sample_rate: int) -> None:
-        self.time, self.length, self.rate = time, round(HOP * sample_rate), sample_rate
+        self.time, self.rate = time, sample_rate
+        self.length = max(round(HOP * sample_rate), -(-time // WINDOWS))
         self.hop = self.length / sample_rate
         self.edges = band_edges(sample_rate)
         self.energy = torch.zeros(batch, sources, -(-time // self.length), BANDS)

@@ -108,9 +108,9 @@ def separate(
     lowered by a common gain where PCM would clip (a line then says so).  <track> is the file's
     name; for the sound files below a folder, their path in it.  A track that fails stops no other.
 
-    uncertainty.json holds, per stem, tenth of a second and band of frequencies, the standard
-    deviation of the posterior, and per stem a confidence: the SI-SDR in dB that the prior itself
-    expects (null with a single draw).
+    uncertainty.json holds, per stem, tenth of a second (more in tracks over an hour) and band of
+    frequencies, the standard deviation of the posterior, and per stem a confidence: the SI-SDR in
+    dB that the prior itself expects (null with a single draw).
 
     \b
     mgdm-audio separate song.mp3 -o stems

@@ -3,7 +3,7 @@
     python recipes/local/track_memory.py --prior DIR --seconds 60 600
 
 Prints the length in seconds, the peak resident set in MiB and the ratio to the first length. Stereo
-at 44.1 kHz, the sampler ``wiener`` with one draw of one step, whose own memory is small.
+at 44.1 kHz, the sampler ``wiener`` with two draws of one step, whose own memory is small.
 """
 
 import argparse
@@ -30,7 +30,7 @@ def peak_mib(prior: str, seconds: int) -> float:
         with soundfile.SoundFile(folder / "noise.wav", "w", RATE, 2, "PCM_16") as file:
             for _ in range(seconds):
                 file.write((0.1 * torch.randn(RATE, 2, generator=generator)).numpy())
-        options = ["num_steps=1", "draws=1"]
+        options = ["num_steps=1", "draws=2"]
         separator = Separator.from_pretrained(prior, "wiener", overrides=options, device="cpu")
         separate_to_files(separator, folder / "noise.wav", Layout(folder / "out", "{stem}", ""))
     unit = 1024 if sys.platform == "darwin" else 1  # macOS counts bytes, Linux KiB

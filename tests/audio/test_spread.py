@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from mgdm_audio.audio.spread import BANDS, Spread, SpreadMap, band_edges, band_power
+from mgdm_audio.audio.spread import BANDS, HOP, WINDOWS, Spread, SpreadMap, band_edges, band_power
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -49,3 +49,15 @@ def test_deviations_add_up_wherever_they_begin(starts: list[int]) -> None:
     want = [0.5 * part.square().mean(-1).sqrt() for part in x.split(40, -1)]
     found = Spread({"a": std[1]}, spread.hop, spread.edges).over_time["a"]
     torch.testing.assert_close(found, torch.stack(want, -1), rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("hours", [0.5, 1, 2.25])
+def test_a_long_track_has_no_more_windows_than_one_of_an_hour(hours: float) -> None:
+    rate, time = 400, round(hours * 3600 * 400)
+    spread = SpreadMap(1, 1, time, rate)
+    assert spread.hop == pytest.approx(HOP * max(1, hours))
+    assert spread.energy.shape[2] == min(WINDOWS, time // 40)
+    x, start = noise(1, 1000), time - 1000
+    spread.add(x, start, 0, 1.0)
+    energy = spread.std().double().square().sum() * spread.length  # each window is a whole one
+    assert float(energy) == pytest.approx(float(x.double().square().sum()), rel=1e-5)
