@@ -325,17 +325,17 @@ def columns(path: str) -> tuple[list[int], list[int]]:
     return there, back[::-1]
 
 
-def test_doubt_is_drawn_where_the_draws_disagree() -> None:
+def test_doubt_is_drawn_where_the_deviation_nears_the_stem() -> None:
     # Tones of 0.2 have -17 dB, each in a band of its own; a window each.
     edges = [0.0, 1000.0, 2000.0, 3000.0]
     samples = tone(500) + tone(1500)
-    equal, level = 10 * math.log10(0.02), [0.0, -15.0, -21.0, -40.0]
+    equal, level = 10 * math.log10(0.02), [7.0, 3.0, -3.0, -7.0]
     std_db = torch.tensor([[equal + x, -120.0, -90.0] for x in level])
     found = doubt(samples[:, : 4 * 800], RATE, std_db, 0.1, edges).flip(0)
     assert found.shape == (80, 4)
     centres = mel_centres(RATE)
-    assert (found[centres < 1000] == torch.tensor([255, 64, 0, 0])).all()
-    # Nothing where the draws agree, below the pictures' floor, or above the last band.
+    assert (found[centres < 1000] == torch.tensor([255, 191, 64, 0])).all()
+    # Nothing where there is little, below the pictures' floor, or above the last band.
     assert found[centres >= 1000].count_nonzero() == 0
 
 

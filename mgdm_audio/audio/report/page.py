@@ -56,7 +56,7 @@ def to_html(run: Run, scores: Scores | None) -> str:
     band = f" The band around zero is the standard deviation of the posterior, every {hop}."
     if run.std_db:
         band += f" Pink lies over a spectrogram where that is less than {DOUBT_DB} dB below the "
-        band += "stem, and hides it where it reaches the stem."
+        band += f"stem, and hides it where it is {DOUBT_DB} dB above."
     return Template(resource("page.html")).substitute(
         policy=content_security_policy(style, script),
         name=text_of(run.name),

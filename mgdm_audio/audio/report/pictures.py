@@ -13,7 +13,7 @@ from mgdm_audio.audio.spread import band_power
 COLUMNS = 1600  # of a picture, at most
 FLOOR_DB = 10 * math.log10(FLOOR)
 HALF = 100  # half a waveform's height: full scale
-DOUBT_DB = 20
+DOUBT_DB = 6
 
 
 def waveform(samples: Tensor) -> str:
@@ -55,13 +55,13 @@ def doubt(
     """How uncertain [channel, time] is over time and the bands of ``mel_levels``.
 
     std_db: [window, band], of windows of ``hop`` seconds and bands that ``edges`` (Hz) bound -> 0
-    where it lies 20 dB or more below the stem, or at the pictures' floor, to 255 where it reaches
-    the stem; uint8 [band, column], high bands at the top, 0 above the last edge.
+    where it lies ``DOUBT_DB`` or more below the stem, or at the pictures' floor, to 255 where it
+    lies as far above; uint8 [band, column], high bands at the top, 0 above the last edge.
     """
     length = round(hop * sample_rate)
     power = band_power(samples, length, edges, sample_rate).mean(0)[: len(std_db)] / length
     ratio = std_db[: len(power)] - 10 * power.clamp(min=1e-12).log10()
-    share = (1 + ratio / DOUBT_DB).clamp(0, 1) * (std_db[: len(power)] > FLOOR_DB)
+    share = ((1 + ratio / DOUBT_DB) / 2).clamp(0, 1) * (std_db[: len(power)] > FLOOR_DB)
     centres = mel_centres(sample_rate)
     band = torch.bucketize(centres, torch.tensor(edges[1:-1], dtype=torch.float64), right=True)
     rows = share.T[band] * (centres < edges[-1])[:, None]
