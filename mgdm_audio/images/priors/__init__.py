@@ -11,7 +11,7 @@ from mgdm_audio.checkpoint import CONFIG, bundled_folder, list_image_priors
 from mgdm_audio.config import nearest
 from mgdm_audio.errors import UserError
 from mgdm_audio.images.priors.adm import load_adm
-from mgdm_audio.images.priors.image_prior import ImagePrior
+from mgdm_audio.images.priors.image_prior import ImagePrior, require_size
 from mgdm_audio.images.priors.pipelines import is_pipeline, load_pipeline
 from mgdm_audio.images.priors.trained import load_trained
 
@@ -29,8 +29,8 @@ def load_image_prior(
     """Open a bundled prior for images by its name, or one on disk, which says in which format.
 
     ``size``: edge of a square picture in pixels, where it is not to be the one of training; a
-    latent prior's must be a multiple of its autoencoder's factor. Raises UserError, in one line,
-    for anything that is no such prior.
+    multiple of what autoencoder and network halve it to. Raises UserError, in one line, for
+    another, and for anything that is no such prior.
     """
     name = str(path)
     path = bundled_folder(name) or Path(path)
@@ -50,8 +50,7 @@ def load_image_prior(
 
 def _resized(opened: ImagePrior, size: int) -> ImagePrior:
     factor = opened.image_shape[1] // opened.prior.event_shape[1]
-    if size < 1 or size % factor:
-        raise UserError(f"{opened.name}: size {size}: give a multiple of {factor} pixels")
+    require_size(opened.name, size, factor * opened.multiple)
     event_shape = (opened.prior.event_shape[0], size // factor, size // factor)
     return replace(
         opened,

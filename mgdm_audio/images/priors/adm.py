@@ -28,6 +28,7 @@ from mgdm_audio.images.priors.image_prior import (
     ImagePrior,
     at_its_own_steps,
     ready,
+    require_size,
 )
 
 HEAD = 64  # channels of an attention head
@@ -45,8 +46,8 @@ def load_adm(
     """The prior in a ``.pt`` or ``.safetensors`` file of guided-diffusion.
 
     ``image_size``: edge in pixels, by default the one that goes with the network's channels. A
-    ``.pt`` file is read as plain tensors only. Raises UserError, in one line, for any other file
-    and for a network that needs a class label.
+    ``.pt`` file is read as plain tensors only. Raises UserError, in one line, for any other file,
+    for a network that needs a class label and for a size that it cannot halve at every level.
     """
     try:
         from diffusers import UNet2DModel
@@ -67,9 +68,10 @@ def load_adm(
     ready(network, device)
     channels = int(config["in_channels"])
     multiples = tuple(c // config["block_out_channels"][0] for c in config["block_out_channels"])
-    size = image_size or SIZES.get(multiples)
+    size = SIZES.get(multiples) if image_size is None else image_size
     if size is None:
         raise UserError(f"{path}: does not say the size of its images; give it by --size")
+    require_size(str(path), size, 2 ** (len(multiples) - 1))
 
     def eps(x: Tensor, step: Tensor) -> Tensor:
         output: Tensor = network(x, step).sample

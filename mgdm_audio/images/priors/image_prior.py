@@ -37,6 +37,7 @@ class ImagePrior:
     name: str
     image_shape: Shape  # of a picture, also where what is diffused is a latent
     sha256: Mapping[str, str]  # file of weights, relative to where it was opened -> its hash
+    multiple: int = 1  # of what is diffused: what its sides must be, for the network to halve them
 
 
 def at_its_own_steps(network: Network, prediction: str, schedule: NoiseSchedule) -> Denoiser:
@@ -49,6 +50,12 @@ def at_its_own_steps(network: Network, prediction: str, schedule: NoiseSchedule)
     if prediction not in ADAPTERS:
         raise ValueError(f"prediction_type {prediction!r}; known: {', '.join(ADAPTERS)}")
     return ADAPTERS[prediction](network, schedule.noise_level[1:])
+
+
+def require_size(name: str, size: int, multiple: int) -> None:
+    """UserError unless a square picture of ``size`` pixels has a side that ``multiple`` divides."""
+    if size < 1 or size % multiple:
+        raise UserError(f"{name}: size {size}: give a multiple of {multiple} pixels")
 
 
 def ready(network: NetworkT, device: torch.device | str) -> NetworkT:

@@ -70,6 +70,7 @@ def load_pipeline(folder: Path, device: torch.device | str = "cpu") -> ImagePrio
         folder.resolve().name,
         image_shape or event_shape,
         hashes(folder, list(dict.fromkeys(weights))),
+        _multiple(unet),
     )
 
 
@@ -124,6 +125,13 @@ def _size(unet: Any, place: Path) -> tuple[int, int]:
     if not isinstance(sizes, list | tuple) or len(sizes) != 2:
         raise UserError(f"{place / CONFIG}: sample_size {size!r}: give height and width in pixels")
     return int(sizes[0]), int(sizes[1])
+
+
+def _multiple(unet: Any) -> int:
+    """What divides the sides the network takes; a text-conditioned one takes any."""
+    if unet.config.get("cross_attention_dim") is not None:
+        return 1
+    return int(2 ** (len(unet.config["block_out_channels"]) - 1))
 
 
 def _codec(

@@ -141,6 +141,13 @@ def test_heads_that_do_not_divide_the_channels_are_named(network: ADM, tmp_path:
     refused(tmp_path / "a.pt", "does not say the size of its images", head=HEAD, image_size=None)
 
 
+@pytest.mark.parametrize("size", [-8, 0, 9])
+def test_a_size_that_cannot_be_halved_is_refused(network: ADM, tmp_path: Path, size: int) -> None:
+    torch.save(network.state_dict(), tmp_path / "a.pt")
+    says = f"size {size}: give a multiple of 2 pixels"
+    refused(tmp_path / "a.pt", says, image_size=size, head=HEAD)
+
+
 class Stranger:
     """What unpickling would run."""
 

@@ -262,8 +262,18 @@ def test_another_size_may_be_asked_for(tmp_path: Path) -> None:
     opened: ImagePrior = load_image_prior(folder, size=8)
     assert (opened.prior.event_shape, opened.image_shape) == ((4, 4, 4), (3, 8, 8))
     assert step(opened.prior, draw(1, 4, 4, 4), 9).shape == (1, 4, 4, 4)
+    for size in (6, 9):  # the autoencoder halves it, and the network what is left
+        with pytest.raises(UserError, match=f"size {size}: give a multiple of 4 pixels"):
+            load_image_prior(folder, size=size)
+
+
+def test_a_network_for_texts_takes_any_latent(tmp_path: Path) -> None:
+    sdxl(tmp_path)
+    (tmp_path / "model_index.json").write_text('{"force_zeros_for_empty_prompt": true}')
+    opened = load_image_prior(tmp_path, size=6)
+    assert step(opened.prior, draw(1, 4, 3, 3), 9).shape == (1, 4, 3, 3)
     with pytest.raises(UserError, match="size 9: give a multiple of 2 pixels"):
-        load_image_prior(folder, size=9)
+        load_image_prior(tmp_path, size=9)
 
 
 def test_what_is_no_prior_is_told_the_formats(tmp_path: Path) -> None:
