@@ -150,5 +150,5 @@ def _convert_dataclass(cls: Any, value: Any, where: str) -> Any:
 def _describe(hint: Any) -> str:
     names = {float: "a number", int: "a whole number", str: "a string", bool: "true or false"}
     if typing.get_origin(hint) is Callable:
-        return "a function"
+        return "a function; give one, from Python"
     return names.get(hint) or str(hint).replace("typing.", "")

@@ -1,1 +1,1 @@
-"""Pictures: what is observed of them."""
+"""Pictures: files, what is observed of them, priors, and their restoration."""

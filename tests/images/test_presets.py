@@ -1,6 +1,7 @@
 """Settings for images: they load, and the values of a task reach the sampler."""
 
 import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -48,6 +49,16 @@ def test_a_task_has_its_own_values_and_the_user_the_last_word(task: str, step_si
     assert load_image_preset("dps", task).options["step_size"] == step_size
     assert load_image_preset("dps", task, ["step_size=7"]).options["step_size"] == 7
     assert load_image_preset("dps", task, ["noise_std=0.2"]).noise_std == 0.2
+
+
+def test_speeds_are_of_signals_in_time(tmp_path: Path) -> None:
+    assert load_image_preset("dps", "sr4", ["speeds=[0]"]) == load_image_preset("dps", "sr4")
+    says = r"speeds = \[0.0, 3.0\]: images have none; leave it out"
+    with pytest.raises(ConfigError, match=f"^dps: {says}"):
+        load_image_preset("dps", "sr4", ["speeds=[0, 3]"])
+    (path := tmp_path / "mine.toml").write_text('sampler = "dps"\nspeeds = [0, 3]\n')
+    with pytest.raises(ConfigError, match=f"mine.toml: {says}"):
+        load_image_preset(path, "sr4")
 
 
 def test_red_diff_s_weight_is_a_quarter_of_the_share_observed() -> None:

@@ -24,13 +24,18 @@ def load_image_preset(name_or_path: str | Path, task: str, overrides: Sequence[s
     """The setting for images of that name, or a file.
 
     Where the comparison has a value of its own for a task, that is taken; ``overrides`` come after,
-    as in ``load_preset``. Raises ``ConfigError`` for an unknown name, key or value.
+    as in ``load_preset``. Raises ``ConfigError`` for an unknown name, key or value, and for speeds,
+    which a signal in time has.
     """
     name = str(name_or_path)
     if name in list_image_presets():
         of_task = load_toml(TASKS).get(name, {}).get(task, [])
-        return load_preset(FOLDER / f"{name}.toml", [*of_task, *overrides])
-    if not name.endswith(".toml"):
+        preset = load_preset(FOLDER / f"{name}.toml", [*of_task, *overrides])
+    elif name.endswith(".toml"):
+        preset = load_preset(name_or_path, overrides)
+    else:
         near = nearest(name, list_image_presets())
         raise ConfigError(f"no preset '{name}', nor a .toml file{near}")
-    return load_preset(name_or_path, overrides)
+    if preset.speeds != (0,):
+        raise ConfigError(f"{name}: speeds = {list(preset.speeds)}: images have none; leave it out")
+    return preset
