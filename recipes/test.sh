@@ -17,6 +17,13 @@ if ! python -c 'import sys, importlib.util as u; sys.exit(not u.find_spec("audio
         echo "audio-diffusion-pytorch cannot be had: its parity test is skipped"
 fi
 
+# Operators, networks and scores are compared with these libraries' own; without them, those tests
+# are skipped.
+if ! python -c 'import sys, importlib.util as u; sys.exit(not (u.find_spec("deepinv") and u.find_spec("skimage")))'; then
+    python -m pip install --quiet --retries 1 deepinv scikit-image ||
+        echo "deepinv and scikit-image cannot be had: the comparisons with them are skipped"
+fi
+
 cd "$root"
 ruff check
 mypy mgdm_audio
