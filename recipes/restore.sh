@@ -27,7 +27,7 @@ stop_stage=2         # last stage
 
 if at_stage 0 "prior and images"; then
     [[ -n $prior ]] || fail "give --prior, weights for images"
-    [[ -e $prior ]] || fail "$prior: no such prior"
+    [[ -e $prior || -d $root/mgdm_audio/pretrained/images/$prior ]] || fail "$prior: no such prior"
     [[ -n $images ]] || fail "give --images, a folder of images"
     [[ -d $images ]] || fail "$images: no such folder"
 fi

@@ -44,6 +44,7 @@ def test_instances_need_only_images_and_weights(path: Path, tmp_path: Path) -> N
         ([], "give --prior, weights for images"),
         (["--prior", "none.pt"], "none.pt: no such prior"),
         (["--prior", tmp_path], "give --images, a folder of images"),
+        (["--prior", "digits-v1"], "give --images, a folder of images"),
         (["--prior", tmp_path, "--images", "none"], "none: no such folder"),
     ):
         result = bash(path, "--venv", tmp_path / "venv", *given)
