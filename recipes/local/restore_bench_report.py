@@ -70,11 +70,17 @@ def cost_table(records: Records, tasks: list[str], systems: list[str]) -> list[s
     lines = ["| | s / image | calls | with a gradient |", "|---|---:|---:|---:|"]
     for system in systems:
         own = [records[task, system] for task in tasks if (task, system) in records]
-        seconds = [r["cpu_seconds"] / len(r["scores"]) for r in own]
-        calls = [[r["denoiser_calls"][k] for r in own] for k in ("forward", "gradient")]
-        spans = [f"{min(c)}" if min(c) == max(c) else f"{min(c)} to {max(c)}" for c in calls]
-        lines.append(f"| {system} | {mean(seconds):.3f} | {' | '.join(spans)} |")
+        # Tasks differ from system to system, so that means over them would not compare.
+        cells = [span([r["cpu_seconds"] / len(r["scores"]) for r in own], ".3f")]
+        cells += [span([r["denoiser_calls"][k] for r in own]) for k in ("forward", "gradient")]
+        lines.append(f"| {system} | {' | '.join(cells)} |")
     return [*lines, ""]
+
+
+def span(values: list[float], form: str = "d") -> str:
+    """From the least to the largest, or what all are."""
+    least, largest = format(min(values), form), format(max(values), form)
+    return least if least == largest else f"{least} to {largest}"
 
 
 def report(suite_file: Path, exp: Path) -> str:
@@ -109,8 +115,9 @@ def report(suite_file: Path, exp: Path) -> str:
         f"{len(some['scores'])} images, one restoration each, means ± half of the 95 % interval; "
         "bold: the first, and all whose difference from it, image by image, is within its 95 % "
         "interval (what leads counts these). A dash: the sampler cannot take the task, or was not "
-        "asked to. Seconds are of one core; calls are those of the denoiser for an image, without "
-        f"and with a gradient. Options of tasks: {options or 'none'}. "
+        "asked to. Seconds are of one core, from the quickest task to the slowest; calls are those "
+        "of the denoiser for an image, without and with a gradient. "
+        f"Options of tasks: {options or 'none'}. "
         f"Priors {', '.join(f'{name} ({sha})' for name, sha in priors.items())}; "
         f"sigma_y = {some['noise_std']:g}; seed {some['seed']}; mgdm_audio {some['version']}, "
         f"torch {some['torch']}."

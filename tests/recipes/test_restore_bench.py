@@ -130,6 +130,16 @@ def test_leaders_are_the_first_and_what_cannot_be_told_from_it(local: Any) -> No
     assert module.interval(values["first"]) == pytest.approx(0.98 * (5 / 3) ** 0.5)
 
 
+def test_costs_that_differ_from_task_to_task_are_not_averaged(local: Any) -> None:
+    def record(cpu_seconds: float, gradient: int) -> dict[str, Any]:
+        calls = {"forward": 39, "gradient": gradient}
+        return {"scores": {"a": {}, "b": {}}, "cpu_seconds": cpu_seconds, "denoiser_calls": calls}
+
+    records = {("sr4", "dps"): record(9.4, 9), ("blur", "dps"): record(0.08, 11)}
+    lines = local("restore_bench_report").cost_table(records, ["sr4", "blur", "jpeg"], ["dps"])
+    assert lines[2] == "| dps | 0.040 to 4.700 | 39 | 9 to 11 |"
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [

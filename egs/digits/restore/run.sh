@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Train the bundled priors over handwritten digits, in pixels and in latents, restore a hundred test
-# digits from every measurement by every sampler, and tabulate PSNR, SSIM and cost. Half an hour of
-# one core trains, another restores; with the bundled weights, without training:
+# digits from every measurement by every sampler, and tabulate PSNR, SSIM and cost. It trains within
+# half an hour of one core and restores within an hour; with the bundled weights, without training:
 #     bash egs/digits/restore/run.sh --prior bundled
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
