@@ -86,6 +86,13 @@ def restore(
     task's own shape; random masks and kernels are those of --seed.
 
     \b
+    Tasks:
+      inpainting_center  inpainting_middle  random_95  random_99
+      outpainting_half  outpainting_top  outpainting_bottom  outpainting_expand
+      sr4  sr16  colorization  denoising  high_dynamic_range  jpeg  phase_retrieval
+      blur  blur_svd  motion_blur  nonuniform_blur; from Python also nonlinear_blur
+
+    \b
     mgdm-audio restore face.png --task sr4 --prior ffhq.pt -o out
     mgdm-audio restore small.png --observation --task sr4 --prior ffhq.pt -o out --samples 4
     """

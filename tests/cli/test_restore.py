@@ -14,6 +14,7 @@ from mgdm_audio.checkpoint import CONFIG, WEIGHTS
 from mgdm_audio.cli.main import main
 from mgdm_audio.diffusion import NoiseSchedule
 from mgdm_audio.images.priors.trained import save_trained
+from mgdm_audio.images.tasks import TASKS
 from tests.images.toys import tiny_autoencoder, tiny_unet
 
 Image = pytest.importorskip("PIL.Image")
@@ -67,6 +68,12 @@ def complaint(result: Result, code: int = 1) -> str:
     assert all(line.startswith(("error: ", "device: ")) for line in lines), result.stderr
     assert result.stdout == ""
     return errors[0]
+
+
+def test_its_help_names_every_task() -> None:
+    shown = CliRunner().invoke(main, ["restore", "--help"]).stdout
+    listed = shown.split("Tasks:")[1].split("mgdm-audio")[0].replace("; from Python also", "")
+    assert sorted(listed.split()) == sorted(TASKS)
 
 
 def test_it_writes_the_images_and_how_they_were_made(restore: Restore) -> None:

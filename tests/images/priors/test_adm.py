@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from mgdm_audio.diffusion import NoiseSchedule
 from mgdm_audio.errors import UserError
 from mgdm_audio.images.priors import load_image_prior
-from mgdm_audio.images.priors.adm import load_adm
+from mgdm_audio.images.priors.adm import SIZES, load_adm
+from mgdm_audio.images.priors.adm_layers import rename, unet_config
 
-pytest.importorskip("diffusers")
+diffusers = pytest.importorskip("diffusers")
+deepinv = pytest.importorskip("deepinv")
 diffunet = pytest.importorskip("deepinv.models.diffunet")
 
 HEAD, WIDTH, MULTIPLES, BLOCKS = 16, 32, (1, 2), 2  # two heads at level 1, which attends
@@ -104,6 +106,23 @@ def test_it_denoises_as_the_original_network_does(
         got = opened.prior.predict_x0(x_t, n + 1)
         # float32 through some twenty layers; at step 999 the estimate is 160 times the noise's.
         assert (got - want).abs().max() < 2e-5 * want.abs().max(), n
+
+
+@pytest.mark.parametrize(
+    ("large", "millions"), [(False, 94), (True, 553)], ids=["ffhq", "imagenet"]
+)
+def test_the_published_networks_fit(large: bool, millions: int) -> None:
+    with torch.device("meta"):  # shapes alone
+        published = deepinv.models.DiffUNet(large_model=large, pretrained=None)
+        tensors = dict(published.named_parameters())
+        config = unet_config(tensors, 64)
+        ours = diffusers.UNet2DModel(**config)
+    renamed = rename(tensors, config["layers_per_block"], 64)
+    shapes = {name: tensor.shape for name, tensor in ours.state_dict().items()}
+    assert {name: tensor.shape for name, tensor in renamed.items()} == shapes
+    assert round(sum(tensor.numel() for tensor in renamed.values()) / 1e6) == millions
+    channels = config["block_out_channels"]
+    assert SIZES[tuple(width // channels[0] for width in channels)] == 256
 
 
 def test_its_schedule_is_ddpm_s(network: ADM, tmp_path: Path) -> None:
