@@ -102,6 +102,7 @@ def train(config: Path, output: Path, overrides: tuple[str, ...], init: str | No
         return StemFolder(data.train, data.stems, data.sample_rate, data.train_split, skip)
 
     rank = os.environ.get("LOCAL_RANK", "0")  # torchrun's: each process has its own device
+    first = os.environ.get("RANK", "0") == "0"  # the one that reports
     device = f"cuda:{rank}" if torch.cuda.is_available() else "cpu"
     songs = ResidentStems(open_folder, device) if data.resident else open_folder()
     drawn = 0
@@ -145,7 +146,8 @@ def train(config: Path, output: Path, overrides: tuple[str, ...], init: str | No
     def export(net: torch.nn.Module, step: int) -> None:
         save_prior(output / "prior", net, shape, "tf_unet", details | {"step": step})
 
-    bar = tqdm(total=schedule.steps, unit="step", disable=not sys.stderr.isatty(), smoothing=0.02)
+    shown = first and sys.stderr.isatty()
+    bar = tqdm(total=schedule.steps, unit="step", disable=not shown, smoothing=0.02)
 
     def progress(step: int, total: int, values: dict[str, float]) -> None:
         bar.n = step
@@ -164,4 +166,5 @@ def train(config: Path, output: Path, overrides: tuple[str, ...], init: str | No
         progress=progress,
     )
     bar.close()
-    click.echo(f"step {state.step}: the prior is in {output / 'prior'}")
+    if first:
+        click.echo(f"step {state.step}: the prior is in {output / 'prior'}")

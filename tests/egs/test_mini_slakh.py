@@ -197,3 +197,10 @@ def test_filters_open_for_the_programs_that_the_table_names(
         (tmp_path / "one.sf2").write_bytes(soundfonts.load_preset(font, program, 0))
         (preset,) = sf2.read(tmp_path / "one.sf2")
         assert [zone.generators for zone in preset.zones] == [first, {}]
+
+
+def test_a_font_that_is_none_is_one_line(local: Any, tmp_path: Path) -> None:
+    (tmp_path / "piano.sf2").write_bytes(b"RIFF\0\0\0\0WAVE")
+    with pytest.raises(SystemExit, match=r"^error: .*piano\.sf2: not a SoundFont 2 file; give"):
+        render(local, tmp_path / "out", tmp_path / "piano.sf2")
+    assert not (tmp_path / "out").exists()

@@ -186,6 +186,9 @@ def main(arguments: list[str] | None = None) -> None:
     for font in (*fonts.tuned, *fonts.drums, *(font for _, font in fonts.extra)):
         if not font.is_file():
             raise SystemExit(f"error: no SoundFont {font}")
+        with open(font, "rb") as file:
+            if file.read(12)[8:] != b"sfbk":
+                raise SystemExit(f"error: {font}: not a SoundFont 2 file; give another")
     folder = options.out / options.split
     folder.mkdir(parents=True, exist_ok=True)
     names = {"fonts": [f.name for f in fonts.tuned], "drum_fonts": [f.name for f in fonts.drums]}
