@@ -26,6 +26,7 @@ from torch import Tensor
 from mgdm_audio.config import convert, nearest
 from mgdm_audio.errors import UserError
 from mgdm_audio.images.kernels import gaussian_kernel, motion_kernel
+from mgdm_audio.images.program import load_program
 from mgdm_audio.measurement.filtering import (
     Blur,
     Downsampling,
@@ -184,16 +185,24 @@ def nonuniform_blur(
 
 
 def nonlinear_blur(
-    shape: Shape, generator: torch.Generator, *, network: Callable[[Tensor, Tensor], Tensor]
+    shape: Shape, generator: torch.Generator, *, network: str | Callable[[Tensor, Tensor], Tensor]
 ) -> Operator:
     """The paper's non-uniform blur: a learned one, of the encoded kernel space of Tran et al.
 
     ``network(image in [0, 1], code) -> image in [0, 1]``, to be had from the authors of "Explore
     image deblurring via encoded blur kernel space" (arXiv 2104.00317); this package has neither
-    its code nor its weights. The code is ``1.2 N(0, I)`` of ``[batch, 512, 2, 2]``, drawn once and
-    the same for all images, so that ``y`` and every gradient see one operator.
+    its code nor its weights. Or the name of a file to which ``torch.export.save`` wrote it,
+
+        one = torch.export.Dim("batch")
+        program = torch.export.export(network, (image, code), dynamic_shapes=({0: one}, {0: one}))
+
+    with ``image: [2, *shape]`` and ``code: [2, 512, 2, 2]``. The code here is ``1.2 N(0, I)`` of
+    ``[batch, 512, 2, 2]``, drawn once and the same for all images, so that ``y`` and every gradient
+    see one operator.
     """
     code = 1.2 * randn((1, 512, 2, 2), generator=generator)
+    if isinstance(network, str):
+        network = load_program(network)
 
     def blurred(x: Tensor) -> Tensor:
         return network(x, code.to(x).expand(len(x), -1, -1, -1))

@@ -164,7 +164,8 @@ def test_the_report_says_how() -> None:
         ("dps", "sr5", (), {}, "image task 'sr5' is unknown; did you mean sr"),
         ("dps", "blur", (), {"sd": 3}, "option 'sd'"),
         ("dps", "blur", (), {"std": "wide"}, "image task 'blur': std: 'wide' is not a number"),
-        ("dps", "nonlinear_blur", (), {"network": "mine"}, "'mine' is not a function; give one"),
+        ("dps", "nonlinear_blur", (), {"network": "mine"}, "mine: no such file; give what torch"),
+        ("dps", "nonlinear_blur", (), {"network": __file__}, "not an exported program ("),
     ],
 )
 def test_what_cannot_be_is_named_in_one_line(

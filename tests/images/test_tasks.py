@@ -1,6 +1,7 @@
 """Every task by name; what the operators compute is tested with the measurement package."""
 
 import inspect
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -214,6 +215,35 @@ def test_a_learned_blur_sees_unit_range_and_one_code() -> None:
     assert torch.equal(first[0], first[1])
     # 2048 draws: their standard deviation is known to 1.6 %, here within five times that.
     assert float(second.std()) == pytest.approx(1.2, rel=0.08)
+
+
+class Shading(torch.nn.Module):
+    """Stands in for the learned blur: what it does depends on image, code and weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = torch.nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, x: Tensor, code: Tensor) -> Tensor:
+        return self.convolution(x) * code.mean((1, 2, 3), keepdim=True)
+
+
+def test_a_learned_blur_comes_from_a_file(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network, batch = Shading(), torch.export.Dim("batch")
+    arguments = (torch.rand(2, *SHAPE), torch.rand(2, 512, 2, 2))
+    program = torch.export.export(network, arguments, dynamic_shapes=({0: batch}, {0: batch}))
+    torch.export.save(program, tmp_path / "blur.pt2")
+    x = image(3, *SHAPE).float()
+    results = []
+    for one in (network, str(tmp_path / "blur.pt2")):
+        seen = x.clone().requires_grad_()
+        y = build("nonlinear_blur", network=one)(seen)
+        (gradient,) = torch.autograd.grad(y.square().sum(), seen)
+        results.append((y.detach(), gradient))
+    for found, expected in zip(*results, strict=True):
+        assert expected.abs().max() > 0
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)  # float32
 
 
 @pytest.mark.parametrize("value", ["x", True, [1, 2], {"a": 1}, 1.5, -3, float("nan"), 10**30])
