@@ -90,8 +90,8 @@ def restore(
       inpainting_center  inpainting_middle  random_95  random_99
       outpainting_half  outpainting_top  outpainting_bottom  outpainting_expand
       sr4  sr16  colorization  denoising  high_dynamic_range  jpeg  phase_retrieval
-      blur  blur_svd  motion_blur  nonuniform_blur
-      nonlinear_blur (--task-option network=FILE.pt2, of torch.export)
+      blur  blur_svd  motion_blur  nonuniform_blur  nonlinear_blur
+    The last needs --task-option network=FILE.pt2, a network that torch.export.save wrote.
 
     \b
     mgdm-audio restore face.png --task sr4 --prior ffhq.pt -o out
