@@ -11,6 +11,16 @@ STEMS = ("bass", "drums", "guitar", "piano")
 TINY = TFUNetConfig(
     bins=64, channels=(16, 32), blocks=(1, 2), embedding=16, mixing=4, mixing_hidden=16
 )
+TINY_TOML = """
+[model]
+bins = 64
+channels = [16, 32]
+blocks = [1, 2]
+embedding = 16
+mixing = 4
+mixing_hidden = 16
+"""
+"""The same as the section of a training configuration."""
 
 
 def tiny_network(seed: int, trained: bool = True, config: TFUNetConfig = TINY) -> TFUNet:

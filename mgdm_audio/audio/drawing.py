@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Literal
 
 import torch
@@ -154,11 +155,11 @@ class Drawing:
                 for draw in range(self.draws)
                 for channel in loud.nonzero().flatten().tolist()
             ]
-        items.sort(key=self._speed_of)  # those of a batch are equally long, the track's own first
+        items.sort(key=self._turn)  # those of a batch are equally long, the track's own first
         first = 0
         while first < len(items):
             chunk = items[first : first + self.runner.batch_size]
-            chunk = [item for item in chunk if self._speed_of(item) == self._speed_of(chunk[0])]
+            chunk = [item for item in chunk if self._turn(item) == self._turn(chunk[0])]
 
             def step(record: Step, before: int = first, size: int = len(chunk)) -> None:
                 share = (before + size * (record.index + 1) / record.total) / len(items)
@@ -180,13 +181,16 @@ class Drawing:
         self._progress(self.done)
         return list(found.values())
 
-    def _speed_of(self, item: _Item) -> int:
-        """Which of the preset's speeds."""
+    def _turn(self, item: _Item) -> int:
+        """Which of the preset's speeds is an item's."""
         return item.draw % len(self.runner.preset.speeds)
+
+    def _speed(self, item: _Item) -> Fraction:
+        return ratio(self.runner.preset.speeds[self._turn(item)])
 
     def _add(self, segment: _Segment, x: Tensor, y: Tensor, item: _Item) -> None:
         """A draw [sources, time] of the mixture y [1, time] to the sums."""
-        speed = ratio(self.runner.preset.speeds[self._speed_of(item)])
+        speed = self._speed(item)
         if speed == 1:
             segment.as_is[item.channel] = x
         else:  # what the way there and back loses, the top band at least, is as in the draw as is
@@ -253,7 +257,7 @@ class Drawing:
             on_step(record)
 
         sources, spread = len(self.runner.stems), self.runner.hop if self.draws > 1 else 0
-        speed = ratio(self.runner.preset.speeds[self._speed_of(items[0])])
+        speed = self._speed(items[0])
         own = y[items[0].segment].shape[-1]  # samples, at the track's own speed
         heard = {i: play(part, speed) for i, part in y.items()} if speed != 1 else y
         time = heard[items[0].segment].shape[-1]

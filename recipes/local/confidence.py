@@ -9,14 +9,13 @@ table: the means of both in dB, the mean absolute difference, and Pearson's corr
 it what the confidence would be by the spread of the draws alone.
 """
 
-import argparse
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from script import run
+from script import run, separation_parser
 from torch import Tensor
 
 from mgdm_audio.audio.io import read
@@ -74,14 +73,8 @@ def line(name: str, found: Sequence[Row]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("stems", type=Path)
-    parser.add_argument("--prior", default="mini-slakh-v2")
-    parser.add_argument("--sampler", default="default")
-    parser.add_argument("--set", action="append", default=[], help="KEY=VALUE of the sampler")
+    parser = separation_parser((__doc__ or "").split("\n")[0])
     parser.add_argument("--seconds", type=float, default=20.0, help="of each track")
-    parser.add_argument("--tracks", type=int, help="only the first so many")
-    parser.add_argument("--device", default="auto")
     options = parser.parse_args()
     separator = Separator.from_pretrained(
         options.prior, options.sampler, overrides=options.set, device=options.device

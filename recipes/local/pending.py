@@ -47,8 +47,7 @@ def find_pending(
     settings = {
         "prior_sha256": hash_file(found.path / WEIGHTS),
         "prior_config_sha256": hash_json(found.config),
-        "options": json.loads(json.dumps(preset.options)),  # tuples become lists, as in the record
-        "noise_std": preset.noise_std,
+        **json.loads(json.dumps(preset.settings)),  # tuples become lists, as in the record
         "draws": preset.draws,
         "level": level,
     }

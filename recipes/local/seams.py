@@ -10,12 +10,10 @@ their means in dB, with 95 % intervals over the places, each the mean of its ste
 separation what the joins have above it, place by place; and the mean SI-SDR improvement.
 """
 
-import argparse
 import math
-from pathlib import Path
 
 import torch
-from script import run
+from script import run, separation_parser
 from torch import Tensor
 
 from mgdm_audio.audio.io import read
@@ -57,16 +55,10 @@ def mean(values: Tensor) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("stems", type=Path)
-    parser.add_argument("--prior", default="mini-slakh-v2")
-    parser.add_argument("--sampler", default="default")
-    parser.add_argument("--set", action="append", default=[], help="KEY=VALUE of the sampler")
+    parser = separation_parser((__doc__ or "").split("\n")[0])
     parser.add_argument("--joins", nargs="+", choices=JOINS, default=JOINS)
     parser.add_argument("--segment", type=float, default=12.0, help="seconds")
     parser.add_argument("--overlap", type=float, default=1.0, help="seconds")
-    parser.add_argument("--tracks", type=int, help="only the first so many")
-    parser.add_argument("--device", default="auto")
     options = parser.parse_args()
     print("| join | SI-SDRi | window | step in | at joins | at random cuts | joins over no joins |")
     print("|---|---:|---:|---|---:|---:|---:|")

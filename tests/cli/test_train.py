@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from mgdm_audio.checkpoint import load_prior
 from mgdm_audio.cli.main import main
 from mgdm_audio.train import BOARD, LOG, STATE
-from tests.toys import STEMS, TINY, song, tiny_network
+from tests.toys import STEMS, TINY, TINY_TOML, song, tiny_network
 
 pytest.importorskip("accelerate")
 
@@ -24,14 +24,6 @@ validation = "{root}/validation"
 segment = 512
 validation_segments = 2
 augment = {{ gain = 1.0 }}
-
-[model]
-bins = 64
-channels = [16, 32]
-blocks = [1, 2]
-embedding = 16
-mixing = 4
-mixing_hidden = 16
 
 [schedule]
 steps = 3
@@ -57,7 +49,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for k, samples in enumerate(song(i, 4, 2000, 22050)):
             soundfile.write(tmp_path / name / f"{STEMS[k]}.wav", samples.numpy(), 22050, "PCM_16")
     path = tmp_path / "tiny.toml"
-    path.write_text(CONFIG.format(root=tmp_path))
+    path.write_text(CONFIG.format(root=tmp_path) + TINY_TOML)
     return path
 
 

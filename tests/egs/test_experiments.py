@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import soundfile
 
-from tests.toys import STEMS, song
+from tests.toys import STEMS, TINY_TOML, song
 
 pytest.importorskip("accelerate")
 
@@ -21,14 +21,6 @@ BASE = """
 train = "train"
 segment = 512
 validation_segments = 2
-
-[model]
-bins = 64
-channels = [16, 32]
-blocks = [1, 2]
-embedding = 16
-mixing = 4
-mixing_hidden = 16
 
 [schedule]
 kind = "stable"
@@ -72,7 +64,7 @@ def test_each_has_its_seconds_and_a_row_that_is_made_once(
         (tmp_path / folder).mkdir(parents=True)
         for name, samples in zip(STEMS, song(i, 4, 13 * RATE, RATE), strict=True):
             soundfile.write(tmp_path / folder / f"{name}.wav", samples.numpy(), RATE, "PCM_16")
-    (tmp_path / "base.toml").write_text(BASE)
+    (tmp_path / "base.toml").write_text(BASE + TINY_TOML)
     (tmp_path / "plan.toml").write_text(PLAN)
     results = tmp_path / "RESULTS.md"
     results.write_text("before\n<!-- experiments -->\n<!-- /experiments -->\nafter\n")

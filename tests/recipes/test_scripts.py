@@ -15,6 +15,7 @@ import torch
 
 from mgdm_audio.audio.benchmark.suite import load_suite
 from mgdm_audio.audio.io import read, write
+from mgdm_audio.audio.separator import Separator
 from mgdm_audio.samplers.presets import load_preset
 from tests.toys import STEMS, song
 
@@ -104,6 +105,26 @@ def test_an_estimate_is_done_if_it_is_newer_and_made_alike(local: Any, tmp_path:
     assert is_done(tmp_path, mixture, settings)
     record.write_text("{")
     assert not is_done(tmp_path, mixture, settings)
+
+
+def test_estimates_at_other_speeds_are_pending(
+    local: Any, tiny_prior: Path, tmp_path: Path
+) -> None:
+    (mixtures := tmp_path / "mixtures").mkdir()
+    write(mixtures / "Track00007.wav", song(7, 1, 2000, RATE), RATE)
+
+    def separate(*overrides: str) -> dict[str, Path]:
+        """With the default so changed; what is still to be done with the default as it is."""
+        options = {"overrides": overrides, "device": "cpu"}
+        separator = Separator.from_pretrained(tiny_prior, "default", **options)
+        found = separator.separate_file(mixtures / "Track00007.wav", seed=7)
+        found.save(tmp_path / "estimates" / "Track00007")
+        place = (mixtures, tmp_path / "estimates", str(tiny_prior), "default", "rms")
+        pending: dict[str, Path] = local("pending").find_pending(*place)
+        return pending
+
+    assert list(separate("speeds=[0, 5, -5]")) == ["Track00007"]
+    assert not separate()
 
 
 def test_only_the_block_of_that_name_is_renewed(local: Any, tmp_path: Path) -> None:

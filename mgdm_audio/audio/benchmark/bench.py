@@ -219,9 +219,7 @@ class Bench:
         preset = self.presets[row.system.name]
         return settings | {
             "sampler": type(preset.sampler).__name__,
-            "options": preset.options,
-            "noise_std": preset.noise_std,
-            "speeds": list(preset.speeds),
+            **preset.settings,
             "draws": preset.draws,
         }
 

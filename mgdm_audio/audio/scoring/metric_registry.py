@@ -87,7 +87,7 @@ def _by_activity(
     estimates: Tensor, references: Tensor, sample_rate: int, stems: list[str]
 ) -> Entry:
     """Means over the windows in which a stem sounds, and over those in which it rests."""
-    entry: Entry = {"unscored": {}}
+    entry: Entry = {}
     for column, values in zip(
         ("sounding", "leak"), by_activity(estimates, references, sample_rate), strict=True
     ):

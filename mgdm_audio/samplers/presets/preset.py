@@ -26,6 +26,12 @@ class Preset:
     options: dict[str, Any]
     speeds: tuple[float, ...] = (0.0,)  # semitones; the draws of a signal in time take turns
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides a draw, for the record."""
+        speeds = list(self.speeds)
+        return {"options": self.options, "noise_std": self.noise_std, "speeds": speeds}
+
 
 @dataclass(frozen=True)
 class _File:
