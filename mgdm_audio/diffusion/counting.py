@@ -12,9 +12,10 @@ from mgdm_audio.diffusion.prior import Prior
 
 def counted(prior: Prior) -> tuple[Prior, CallCounter]:
     """The same prior and the counter that its calls go through."""
-    if isinstance(prior.denoiser, MixtureDenoiser):
-        counter = CallCounter(prior.denoiser.network)
+    if isinstance(known := prior.denoiser, MixtureDenoiser):
+        counter = CallCounter(known.network)
         network = cast(MixtureNetwork, counter)  # it passes on what it does not count
-        return replace(prior, denoiser=MixtureDenoiser(network, prior.denoiser.mixture)), counter
+        denoiser = MixtureDenoiser(network, known.mixture, known.calibration)
+        return replace(prior, denoiser=denoiser), counter
     counter = CallCounter(prior.denoiser)
     return replace(prior, denoiser=counter), counter

@@ -74,7 +74,8 @@ def test_given_shows_the_network_the_mixture() -> None:
 
 
 def test_counting_sees_every_call_and_changes_none() -> None:
-    prior = Prior(MixtureDenoiser(tiny_network(0)), SCHEDULE, (4, 200))
+    factors = Calibration(torch.tensor([0.1]), torch.linspace(0.2, 3, 8).view(2, 1, 4))
+    prior = Prior(MixtureDenoiser(tiny_network(0), calibration=factors), SCHEDULE, (4, 200))
     same, calls = counted(prior)
     x, y, sigma = normal(2, 4, 200), normal(2, 1, 200, seed=1), torch.tensor(0.1)
     assert isinstance(same.denoiser, MixtureDenoiser)
