@@ -8,7 +8,14 @@ import torch
 from torch import Tensor
 
 from mgdm_audio.diffusion.denoiser import Denoiser
+from mgdm_audio.diffusion.posterior import (
+    Covariance,
+    JacobianPosterior,
+    Posterior,
+    posterior_of,
+)
 from mgdm_audio.diffusion.prior import Prior
+from mgdm_audio.errors import PairingError
 
 
 class JointDenoiser:
@@ -25,6 +32,37 @@ class JointDenoiser:
         """``[batch, sources, time]`` to the same, at ``sigma: []`` or ``[batch]``."""
         blocks = zip(self.denoisers, x.split(self.sizes, dim=1), strict=True)
         return torch.cat([denoiser(block, sigma) for denoiser, block in blocks], dim=1)
+
+    def posterior(
+        self, x: Tensor, sigma: Tensor, covariance: Covariance
+    ) -> Posterior | JacobianPosterior:
+        """``p(x_0 | x)``: means and variances of the blocks side by side.
+
+        Raises ``PairingError`` for "band" or "reported" unless all know their variances in one and
+        the same transform of each source.
+        """
+        if covariance in ("isotropic", "jacobian"):
+            return posterior_of(self, x, sigma, covariance)
+        split = zip(self.denoisers, x.split(self.sizes, dim=1), strict=True)
+        blocks = [posterior_of(denoiser, block, sigma, covariance) for denoiser, block in split]
+        known = [b for b in blocks if isinstance(b, Posterior) and b.separable]
+        if len(known) < len(blocks) or len({_transform(block) for block in known}) > 1:
+            raise PairingError(
+                f"covariance={covariance!r} needs joined priors that report it in one transform; "
+                "use covariance=isotropic"
+            )
+        size = torch.broadcast_shapes(*(block.variance[:, :1].shape for block in known))
+        variance = [
+            block.variance.expand(size[0], n, *size[2:])
+            for block, n in zip(known, self.sizes, strict=True)
+        ]
+        mean = torch.cat([block.mean for block in known], 1)
+        return Posterior(mean, torch.cat(variance, 1), known[0].transform)
+
+
+def _transform(block: Posterior) -> tuple[type, int]:
+    """What tells a transform from another: its kind and its number of bins."""
+    return type(block.transform), block.variance.shape[-1]
 
 
 def join(priors: Sequence[Prior]) -> Prior:

@@ -1,6 +1,6 @@
 """Independent priors as one: the joined denoiser is exact where the sources are independent."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from mgdm_audio.diffusion import GaussianDenoiser, NoiseSchedule, Prior, join
+from mgdm_audio.diffusion.posterior import Posterior, posterior_of
+from mgdm_audio.errors import PairingError
 
 SCHEDULE, TIME = NoiseSchedule.karras(), 5
 
@@ -59,6 +61,58 @@ def test_for_gaussian_sources_it_is_the_denoiser_of_the_block_diagonal(
     got = join(priors).denoiser(x, torch.tensor(sigma, dtype=torch.float64))
     # The covariance has a condition of 1e3 or so.
     torch.testing.assert_close(got.flatten(1), want, rtol=0, atol=1e-10)
+
+
+@dataclass(frozen=True)
+class Bands:
+    """A denoiser that reports a variance per source and bin of an orthonormal transform."""
+
+    variance: Tensor  # [sources, 1, bins]
+    basis: Tensor  # [bins, bins]
+
+    def analysis(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (-1, self.basis.shape[0])) @ self.basis
+
+    def synthesis(self, coefficients: Tensor, time: int) -> Tensor:
+        return (coefficients @ self.basis.T).flatten(-2)
+
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+        return x / 2
+
+    def posterior(self, x: Tensor, sigma: Tensor, covariance: str) -> Posterior:
+        return Posterior(self(x, sigma), self.variance[None], self)
+
+
+def bands(seed: int, sources: int, bins: int = 4) -> Prior:
+    variance = normal(sources, 1, bins, seed=seed).square()
+    basis = torch.linalg.qr(normal(bins, bins)).Q
+    return Prior(Bands(variance, basis), SCHEDULE, (sources, 8))
+
+
+def test_what_the_blocks_report_stands_side_by_side() -> None:
+    priors = [bands(1, 1), bands(2, 2)]
+    x, sigma = normal(5, 3, 8), torch.tensor(0.3)
+    joined = posterior_of(join(priors).denoiser, x, sigma, "reported")
+    assert isinstance(joined, Posterior)
+    assert joined.separable
+    for prior, block in zip(priors, (slice(0, 1), slice(1, 3)), strict=True):
+        own = posterior_of(prior.denoiser, x[:, block], sigma, "reported")
+        assert torch.equal(joined.mean[:, block], own.mean)
+        # The same products of four terms; a matrix product may add them in another order.
+        torch.testing.assert_close(
+            joined.covary(x)[:, block], own.covary(x[:, block]), rtol=1e-14, atol=1e-14
+        )
+
+
+@pytest.mark.parametrize("other", [bands(2, 1, bins=8), single(2)])
+def test_without_one_transform_there_is_no_joint_report(other: Prior) -> None:
+    x = normal(1, 2, 8)
+    if other.event_shape[-1] != 8:
+        x = x[..., :TIME]
+    first = bands(1, 1) if x.shape[-1] == 8 else single(1)
+    joined = join([first, replace(other, event_shape=first.event_shape)])
+    with pytest.raises(PairingError, match="in one transform"):
+        posterior_of(joined.denoiser, x, torch.tensor(0.3), "reported")
 
 
 def test_an_equal_schedule_need_not_be_the_same_object() -> None:

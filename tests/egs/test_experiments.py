@@ -78,9 +78,12 @@ def test_each_has_its_seconds_and_a_row_that_is_made_once(
     probe = next(r["cpu_s"] for r in log if r["step"] == script.PROBE)
     assert row["steps"] == max(script.PROBE + 1, round(0.3 / probe)) == log[-1]["step"]
     assert set(row["errors"]) == {"prior@0.1", "given@0.1"}
-    assert len(row["si_sdri"]) == len(STEMS)
+    assert {preset: len(row["si_sdri"][preset]) for preset in ("default", "wiener")} == {
+        "default": len(STEMS),
+        "wiener": len(STEMS),
+    }
     row = json.loads((by_stem / "row.json").read_text())
-    assert row["si_sdri"] is None
+    assert set(row["si_sdri"]) == {"wiener"}  # a stem's network has never seen a mixture
     assert set(row["errors"]) == {"prior@0.1"}
     assert len(row["errors"]["prior@0.1"]) == len(STEMS)
     page = results.read_text()

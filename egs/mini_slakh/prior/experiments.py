@@ -5,16 +5,18 @@
 STEMS is a folder that the data recipe wrote with ``--form stems``; an experiment without ``data``
 in the plan takes the last one given. Each trains for as many steps as ``--seconds`` of processor
 time hold, which its first steps tell. Then its averaged weights are judged on the validation songs:
-by the denoising error over energy in dB, mean over the stems, and by the SI-SDR improvement of the
-preset ``default`` on 12 s of six songs. Rows are kept in OUT and made once: the same command goes
-on. ``--results FILE`` puts the table between its lines <!-- experiments --> and
+by the denoising error over energy in dB, mean over the stems, and by the SI-SDR improvement on 12 s
+of six songs: of the preset ``default``, if the network has seen mixtures in training, and of one
+draw of the preset ``wiener``, which uses the prior alone. Rows are kept in OUT and made once: the
+same command goes on. ``--results FILE`` puts the table between its lines <!-- experiments --> and
 <!-- /experiments -->.
 """
 
 import argparse
 import json
+import math
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +25,12 @@ import torch
 from mgdm_audio.atomic import write_bytes
 from mgdm_audio.audio.datasets import StemFolder
 from mgdm_audio.audio.scoring.metrics import si_sdr_improvement
-from mgdm_audio.audio.separator import Separator
+from mgdm_audio.audio.separator import DEFAULT_SAMPLER, Separator
+from mgdm_audio.checkpoint import LoadedPrior, load_prior
 from mgdm_audio.cli.train import train as command
 from mgdm_audio.config import from_mapping, load_toml
+from mgdm_audio.diffusion import join
+from mgdm_audio.samplers.presets import load_preset
 
 HERE = Path(__file__).resolve().parent
 sys.path.append(str(HERE.parents[2] / "recipes/local"))
@@ -34,6 +39,7 @@ from script import run  # noqa: E402
 
 STEMS = ("bass", "drums", "guitar", "piano")
 RATE = 22050  # Hz
+ALONE = "wiener"  # the preset that never shows the mixture to the network
 PROBE = 12  # steps, of which the second half is timed
 SHOWN = ("prior@0.05", "prior@0.1", "prior@0.2", "prior@0.5", "given@0.1", "given@1", "given@20")
 
@@ -77,32 +83,35 @@ def train(config: Path, folder: Path, changes: list[str], seconds: float) -> int
     return count
 
 
-def separated(prior: Path, songs: torch.Tensor) -> list[float]:
+def separated(prior: LoadedPrior, songs: torch.Tensor, preset: str) -> list[float]:
     """SI-SDR improvement of each stem in dB, mean over windows of songs [songs, stems, time]."""
-    separator = Separator.from_pretrained(str(prior), device="cpu")
+    separator = Separator(prior, load_preset(preset), device="cpu")
     rows = []
     for i, references in enumerate(songs):
-        stems = separator.separate(references.sum(0)[None, None], seed=i)
+        draws = 1 if preset == ALONE else None
+        stems = separator.separate(references.sum(0)[None, None], seed=i, draws=draws)
         estimates = torch.stack([stems[name][0] for name in STEMS])
         rows.append(si_sdr_improvement(estimates, references, RATE))
     mean: list[float] = torch.cat(rows).mean(0).tolist()
     return mean
 
 
+def joined(priors: list[LoadedPrior]) -> LoadedPrior:
+    """Priors over a stem each as one over all of them: independent sources."""
+    level = math.hypot(*(prior.mixture_rms for prior in priors))
+    prior = join([prior.prior for prior in priors])
+    return replace(priors[0], prior=prior, stems=STEMS, mixture_rms=level)
+
+
 def perform(
-    experiment: Experiment,
-    config: Path,
-    common: list[str],
-    folder: Path,
-    seconds: float,
-    songs: torch.Tensor,
+    experiment: Experiment, config: Path, common: list[str], folder: Path, seconds: float
 ) -> dict[str, Any]:
-    """Its row: steps, denoising errors by level and stem in dB, SI-SDR improvements by stem."""
+    """Its row: steps, and denoising errors by level and stem in dB."""
     changes = [*common, *experiment.set]
-    if not experiment.by_stem:  # alone, a stem's network never sees a mixture: nothing to separate
+    if not experiment.by_stem:
         steps = train(config, folder, changes, seconds)
         errors = {k: v["sources"] for k, v in last(folder, "validation").items()}
-        return {"steps": steps, "errors": errors, "si_sdri": separated(folder / "prior", songs)}
+        return {"steps": steps, "errors": errors}
     runs = []
     for stem in STEMS:
         own = [*changes, f'data.stems=["{stem}"]']
@@ -110,23 +119,35 @@ def perform(
         runs.append((steps, last(folder / stem, "validation")))
     alone = [k for k in runs[0][1] if k.startswith("prior")]  # the mixture of one stem is the stem
     errors = {k: [run[k]["sources"][0] for _, run in runs] for k in alone}
-    return {"steps": sum(steps for steps, _ in runs), "errors": errors, "si_sdri": None}
+    return {"steps": sum(steps for steps, _ in runs), "errors": errors}
+
+
+def separate(
+    experiment: Experiment, common: list[str], folder: Path, songs: torch.Tensor
+) -> dict[str, Any]:
+    """The rest of its row: SI-SDR improvements by stem in dB, of the presets that apply."""
+    if experiment.by_stem:  # alone, a stem's network never sees a mixture
+        prior = joined([load_prior(folder / stem / "prior") for stem in STEMS])
+        return {"si_sdri": {ALONE: separated(prior, songs, ALONE)}}
+    given = "noise.given=0" not in [*common, *experiment.set]
+    prior = load_prior(folder / "prior")
+    presets = (DEFAULT_SAMPLER, ALONE) if given else (ALONE,)
+    return {"si_sdri": {preset: separated(prior, songs, preset) for preset in presets}}
 
 
 def table(rows: list[tuple[str, dict[str, Any]]]) -> str:
     heads = [f"{kind} {level}" for kind, level in (key.split("@") for key in SHOWN)]
+    presets = [DEFAULT_SAMPLER, ALONE]
     lines = [
-        "| | steps | " + " | ".join(heads) + " | SI-SDRi |",
-        "|---|---:" + "|---:" * (len(SHOWN) + 1) + "|",
+        "| | steps | " + " | ".join([*heads, *presets]) + " |",
+        "|---|---:" + "|---:" * (len(SHOWN) + len(presets)) + "|",
     ]
     for name, row in rows:
-        cells = [name, str(row["steps"])]
-        for key in SHOWN:
-            errors = row["errors"].get(key)
-            cells.append("-" if errors is None else f"{sum(errors) / len(errors):.2f}")
-        gained = row["si_sdri"]
-        cells.append("-" if gained is None else f"{sum(gained) / len(gained):.2f}")
-        lines.append("| " + " | ".join(cells) + " |")
+        seen = DEFAULT_SAMPLER in row["si_sdri"]
+        found = [row["errors"].get(key) if seen or "prior" in key else None for key in SHOWN]
+        found += [row["si_sdri"].get(preset) for preset in presets]
+        cells = ["-" if each is None else f"{sum(each) / len(each):.2f}" for each in found]
+        lines.append("| " + " | ".join([name, str(row["steps"]), *cells]) + " |")
     return "\n".join(lines)
 
 
@@ -160,7 +181,8 @@ def main() -> None:
                 f'data.validation="{arguments.validation}"',
                 *plan.set,
             ]
-            row = perform(experiment, config, common, folder, arguments.seconds, songs)
+            row = perform(experiment, config, common, folder, arguments.seconds)
+            row |= separate(experiment, common, folder, songs)
             write_bytes(done, json.dumps(row, indent=1).encode())
         rows.append((experiment.name, json.loads(done.read_text())))
         print(table(rows[-1:]), flush=True)
