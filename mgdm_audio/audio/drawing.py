@@ -27,7 +27,7 @@ from torch import Tensor
 
 from mgdm_audio.audio.runner import Runner, out_of_memory
 from mgdm_audio.audio.segments import fade_in, stitched
-from mgdm_audio.audio.speeds import play, play_back, ratio
+from mgdm_audio.audio.speeds import play, play_back, ratio, take_over
 from mgdm_audio.audio.spread import SpreadMap
 from mgdm_audio.errors import PairingError, UserError
 from mgdm_audio.measurement import GaussianLikelihood, Mask, MixtureSum, Stacked
@@ -189,14 +189,12 @@ class Drawing:
         return ratio(self.runner.preset.speeds[self._turn(item)])
 
     def _add(self, segment: _Segment, x: Tensor, y: Tensor, item: _Item) -> None:
-        """A draw [sources, time] of the mixture y [1, time] to the sums."""
+        """A draw [sources, time] of the mixture y [1, time], as it was played, to the sums."""
         speed = self._speed(item)
         if speed == 1:
             segment.as_is[item.channel] = x
-        else:  # what the way there and back loses, the top band at least, is as in the draw as is
-            as_is = segment.as_is[item.channel]
-            kept = play_back(play(as_is, speed), speed, x.shape[-1])
-            x = x + as_is - kept
+        else:
+            x = take_over(segment.as_is[item.channel], x, speed)
             # The sum of the sources is the mixture's again, but for rounding: share what is left.
             x = x + (y - x.sum(0)) / len(x)
         mean, before = segment.rows[0, item.channel], segment.drawn[item.channel]
@@ -247,8 +245,9 @@ class Drawing:
         neighbours: dict[int, _Segment],
         on_step: Callable[[Step], None],
     ) -> list[tuple[Tensor, Tensor | None]] | None:
-        """A draw [sources, time] of each item, and a deviation (``Step.deviation``) if there is
-        one; None where memory ran out. Raises UserError where it did for a single item.
+        """A draw of each item as it was played, [sources, any], and a deviation at the track's own
+        speed (``Step.deviation``) if there is one; None where memory ran out. Raises UserError
+        where it did for a single item.
         """
         steps: list[Step] = []
 
@@ -305,14 +304,13 @@ class Drawing:
         x = x + MixtureSum(sources).pinv(likelihood.residual(x))
         deviations = steps[0].deviation if steps else None
 
-        def own_time(rows: Tensor, start: int) -> Tensor:
-            """The segment's samples of a row, at the track's own speed."""
-            part = rows[:, start : start + time]
-            return part if speed == 1 else play_back(part, speed, own)
+        def at_own_speed(deviation: Tensor) -> Tensor:
+            return deviation if speed == 1 else play_back(deviation, speed, own)
 
+        spans = [slice(n, n + time) for n in offsets]
         return [
-            (own_time(x[i], n), None if deviations is None else own_time(deviations[i], n))
-            for i, n in enumerate(offsets)
+            (x[i, :, span], None if deviations is None else at_own_speed(deviations[i, :, span]))
+            for i, span in enumerate(spans)
         ]
 
     def _known(

@@ -38,3 +38,13 @@ def play_back(x: Tensor, speed: Fraction, time: int) -> Tensor:
     """
     played = math.ceil(time / speed)
     return resample_back(x[..., :played], speed.denominator, speed.numerator, time)
+
+
+def take_over(as_is: Tensor, played: Tensor, speed: Fraction) -> Tensor:
+    """``as_is``, with what its playing keeps replaced by an estimate of what was played.
+
+    as_is: [..., time]; played: [..., at least ceil(time / speed)], see ``play_back``. What the way
+    there and back loses, the top band at least, is as in ``as_is``.
+    """
+    kept = play(as_is, speed)
+    return as_is + play_back(played[..., : kept.shape[-1]] - kept, speed, as_is.shape[-1])
