@@ -2,6 +2,7 @@
 
 import io
 import os
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from mgdm_audio.errors import UserError
 _BLOCK = 1 << 18  # frames read at a time
 _RATES = range(100, 1_000_001)  # Hz; outside, the header is damaged
 _FORMATS = {".wav": "WAV", ".flac": "FLAC"}
+_UNKNOWN = 0x7FFF0000  # bytes; who writes WAV into a pipe promises so much and more
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,8 @@ def _decode(path: Path, descriptor: int) -> Iterator[tuple[np.ndarray, int, str]
         with soundfile.SoundFile(descriptor, closefd=False) as file:
             checked = file.format == "FLAC"  # its checksums tell damage, which FFmpeg would conceal
             rate, promised = file.samplerate, file.frames / file.samplerate
+            if file.format in ("WAV", "WAVEX"):  # where libsndfile promises what is there
+                promised *= _excess(path)
             # By blocks: a damaged header may promise more frames than there is memory.
             while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
                 frames += len(block)
@@ -99,6 +103,23 @@ def _decode(path: Path, descriptor: int) -> Iterator[tuple[np.ndarray, int, str]
         yield from decode(path, refusal)
     else:
         check_whole(path, frames / rate, promised)
+
+
+def _excess(path: Path) -> float:
+    """The bytes of sound that a WAV file's header promises over those there are, at least 1.
+
+    1 where the length is left open.
+    """
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        file.seek(12)  # "RIFF", a length, "WAVE"; then chunks
+        while len(head := file.read(8)) == 8:
+            kind, length = struct.unpack("<4sI", head)
+            there = size - file.tell()
+            if kind == b"data":
+                return max(1.0, length / there) if there > 0 and length < _UNKNOWN else 1.0
+            file.seek(length + length % 2, os.SEEK_CUR)
+    return 1.0
 
 
 def _check_finite(path: Path, samples: Tensor, before: int = 0) -> None:

@@ -168,6 +168,9 @@ def bad_file(kind: str, folder: Path) -> Path:
         case "inf":
             samples[7, 0] = -np.inf
             soundfile.write(path, samples, RATE, "FLOAT")
+        case "cut wav":
+            soundfile.write(path, tone().T.numpy(), RATE)
+            cut(path, 0.4)
         case "cut flac":
             soundfile.write(path, tone().T.numpy(), RATE, format="FLAC")
             cut(path, 0.4)
@@ -206,6 +209,7 @@ def bad_file(kind: str, folder: Path) -> Path:
         ("no samples", "holds no samples"),
         ("nan", "sample 123 of channel 1 is nan"),
         ("inf", "sample 7 of channel 0 is -inf"),
+        ("cut wav", r"cut short, 1\.2 of 3\.0 s"),
         ("cut flac", "damaged after|cut short"),  # libsndfile's versions differ
         ("flac with a wrong byte", r"damaged after 0\.0 s"),
         ("cut mp3", r"cut short, 1\.\d of 3\.0 s"),
@@ -220,6 +224,19 @@ def test_bad_input_is_one_clear_line(tmp_path: Path, kind: str, says: str) -> No
         read(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("promised", [2**31 - 2**16, 2**32 - 1])
+def test_a_wav_whose_length_was_left_open_is_read_as_far_as_it_goes(
+    tmp_path: Path, promised: int
+) -> None:
+    path = tmp_path / "piped.wav"
+    soundfile.write(path, tone().T.numpy(), RATE)
+    data = bytearray(path.read_bytes())
+    assert data[36:40] == b"data"
+    data[40:44] = promised.to_bytes(4, "little")
+    path.write_bytes(data)
+    assert read(path).samples.shape == tone().shape
 
 
 def test_an_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
