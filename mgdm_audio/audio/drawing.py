@@ -63,14 +63,15 @@ class _Item:
 
 @dataclass
 class Drawing:
-    """The draws of one track: iterate over ``pieces``, then read ``spread``."""
+    """The draws of one track: iterate over ``pieces``, then read ``spread`` if there is one."""
 
     runner: Runner
     cut_at: Callable[[int], Tensor]  # [batch, 1, segment] of the mixture at the prior's level
     count: int  # of segments
     time: int  # samples of the track
     overlap: int  # of neighbouring segments, samples
-    spread: SpreadMap  # of [batch, sources]
+    batch: int  # channels
+    spread: SpreadMap | None  # of [batch, sources]; None: nobody asks how sure the mean is
     join: Join
     seed: int
     draws: int
@@ -128,7 +129,7 @@ class Drawing:
     def _together(self) -> int:
         """Segments whose draws at one speed fill a batch."""
         draws = -(-self.draws // len(self.runner.preset.speeds))
-        return max(1, self.runner.batch_size // (draws * len(self.spread.energy)))
+        return max(1, self.runner.batch_size // (draws * self.batch))
 
     def _draw(self, indices: Sequence[int], neighbours: dict[int, _Segment]) -> list[_Segment]:
         """The segments ``indices``, given the ``neighbours`` that there are.
@@ -211,6 +212,8 @@ class Drawing:
 
     def _spread(self, item: _Item, deviation: Tensor, share: float) -> None:
         """The squares of ``deviation`` [sources, time] to the variances."""
+        if self.spread is None:
+            return
         start = item.segment * (deviation.shape[-1] - self.overlap)
         self.spread.add(deviation[..., : self.time - start], start, item.channel, share)
 
@@ -278,8 +281,9 @@ class Drawing:
             given = GaussianLikelihood(operator, observed, self.runner.preset.noise_std)
         prior = self.runner.prior.with_event_shape((sources, mixture.shape[-1]))
         generators = [generator_for(self.seed, "segment", i.segment, "draw", i.draw) for i in items]
+        watch = None if self.on_progress is None and self.spread is None else step
         try:
-            x = self.runner.sample(prior, given, generator=generators, on_step=step)
+            x = self.runner.sample(prior, given, generator=generators, on_step=watch)
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise

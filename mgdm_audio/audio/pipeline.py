@@ -208,6 +208,7 @@ class _Track:
             len(begin),
             length,
             overlap,
+            channels,
             spread,
             join=separator.join,
             seed=seed,

@@ -79,7 +79,7 @@ def _half_width(old: int, new: int) -> int:
     return math.ceil(_WIDTH * old / (min(old, new) * _ROLLOFF))
 
 
-@lru_cache(maxsize=4)  # the mixture, each stem and the next file need the same two
+@lru_cache(maxsize=8)  # there and back: of the file's rate, and of two speeds
 def _torchaudio(old: int, new: int, dtype: torch.dtype, device: torch.device) -> torch.nn.Module:
     from torchaudio.transforms import Resample
 

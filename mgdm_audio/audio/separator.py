@@ -16,7 +16,6 @@ from mgdm_audio.audio.pipeline import Held, separate_blocks
 from mgdm_audio.audio.runner import Runner
 from mgdm_audio.audio.segments import cut
 from mgdm_audio.audio.separation import Separation
-from mgdm_audio.audio.spread import SpreadMap
 from mgdm_audio.checkpoint import LoadedPrior
 from mgdm_audio.digest import hash_file
 from mgdm_audio.errors import UserError
@@ -106,7 +105,8 @@ class Separator(Runner):
             len(segments),
             time_,
             overlap,
-            SpreadMap(batch, len(self.stems), time_, self.loaded.sample_rate),
+            batch,
+            None,
             join=self.join,
             seed=seed,
             draws=draws or self.preset.draws,
