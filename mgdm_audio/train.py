@@ -1,29 +1,27 @@
 """Denoising score matching with an exponential moving average, on accelerate.
 
 Every random draw of step n on process r is a function of (seed, n, r), so a run that is killed and
-restarted goes through the same parameters as one that is not, and no reader state is kept.
+restarted goes through the same parameters as one that is not, and no reader state is kept. Two
+settings depend on the clock, and such a run is not repeated exactly: ``schedule.seconds``, by which
+the rate falls with time, and the command line's ``data.refresh``, which looks for new songs.
 """
 
 import json
 import math
-import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mgdm_audio.errors import UserError
 from mgdm_audio.rng import generator_for, randn
+from mgdm_audio.training_state import STATE, State
 
-STATE = "state.safetensors"
 LOG, BOARD = "log.jsonl", "tensorboard"
 
 
@@ -97,7 +95,7 @@ class Training:
     batch: int = 6  # segments a step and process
     ema: float = 0.999
     weight_decay: float = 0.01
-    gradient_clip: float = 1.0
+    gradient_clip: float = 1.0  # norm, of each of gradient_groups by itself
     precision: str = "bf16"  # or "no"; bf16 doubles the speed where the processor has it
     compile: bool = False  # the trunk by torch.compile: for accelerators
     look_every: int = 1  # steps between looks at the loss: each waits for the device
@@ -134,87 +132,15 @@ class Objective(nn.Module):
         return denoising.mean(), likelihood.mean()
 
 
-class State:
-    """Parameters, their moving average, AdamW's moments and the step, in one safetensors file.
+def gradient_groups(network: nn.Module) -> dict[str, list[nn.Parameter]]:
+    """The parameters by group, each of which has its gradient clipped by itself.
 
-    ``elapsed``: seconds of training so far where the schedule counts them, else 0."""
-
-    def __init__(self, network: nn.Module, optimiser: torch.optim.AdamW):
-        self.network, self.optimiser, self.step, self.elapsed = network, optimiser, 0, 0.0
-        self.average = {name: p.detach().clone() for name, p in network.named_parameters()}
-
-    def update_average(self, decay: float) -> None:
-        # The first steps count little: the average forgets its random start as fast as it can.
-        decay = min(decay, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            parameters = [p.detach() for p in self.network.parameters()]
-            torch._foreach_lerp_(list(self.average.values()), parameters, 1 - decay)
-
-    @contextmanager
-    def averaged(self) -> Iterator[None]:
-        """The network holds the averaged parameters inside the block."""
-        kept = {n: p.detach().clone() for n, p in self.network.named_parameters()}
-        self._load(self.average)
-        try:
-            yield
-        finally:
-            self._load(kept)
-
-    @torch.no_grad()
-    def _load(self, values: dict[str, Tensor]) -> None:
-        for name, parameter in self.network.named_parameters():
-            parameter.copy_(values[name])
-
-    def save(self, path: Path) -> None:
-        tensors = {f"average.{n}": v for n, v in self.average.items()}
-        for name, parameter in self.network.named_parameters():
-            tensors[f"parameter.{name}"] = parameter.detach()
-            for key, value in self.optimiser.state.get(parameter, {}).items():
-                tensors[f"adamw.{key}.{name}"] = value
-        persistent = self.network.state_dict()
-        for name, buffer in self.network.named_buffers():
-            if name in persistent:
-                tensors[f"buffer.{name}"] = buffer
-        partial = path.with_suffix(".partial")
-        tensors = {n: t.detach().cpu().contiguous().clone() for n, t in tensors.items()}
-        progress = {"step": str(self.step), "elapsed": str(self.elapsed)}
-        save_file(tensors, partial, metadata=progress)
-        os.replace(partial, path)
-
-    def load(self, path: Path) -> None:
-        try:
-            with safe_open(path, "pt") as file:
-                progress = file.metadata()
-            self.step, self.elapsed = int(progress["step"]), float(progress.get("elapsed", 0))
-            tensors = load_file(path)
-        except (SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
-            raise UserError(
-                f"{path}: no training state ({str(error).splitlines()[0]}); "
-                "remove it to train from the start"
-            ) from None
-        own = {f"parameter.{n}": v.shape for n, v in self.average.items()}
-        saved = {n: v.shape for n, v in tensors.items() if n.startswith("parameter.")}
-        if odd := sorted(n for n in own | saved if own.get(n) != saved.get(n)):
-            raise UserError(
-                f"{path}: was written by a network of another shape ({odd[0]!r} differs); "
-                "restore the old [model] section or train in another folder"
-            )
-        self._load({n: tensors[f"parameter.{n}"] for n in self.average})
-        self.average = {n: tensors[f"average.{n}"].to(v.device) for n, v in self.average.items()}
-        for name, parameter in self.network.named_parameters():
-            moments = {
-                key: tensors[f"adamw.{key}.{name}"]
-                for key in ("step", "exp_avg", "exp_avg_sq")
-                if f"adamw.{key}.{name}" in tensors
-            }
-            if moments:
-                self.optimiser.state[parameter] = {
-                    k: v if k == "step" else v.to(parameter.device) for k, v in moments.items()
-                }
-        with torch.no_grad():
-            for name, buffer in self.network.named_buffers():
-                if f"buffer.{name}" in tensors:
-                    buffer.copy_(tensors[f"buffer.{name}"])
+    A network may name submodules that train on a loss of their own, as ``heads``: how large their
+    gradient is shall not change the step of the rest, the group "body".
+    """
+    heads = {n: list(network.get_submodule(n).parameters()) for n in getattr(network, "heads", ())}
+    apart = {id(p) for group in heads.values() for p in group}
+    return {"body": [p for p in network.parameters() if id(p) not in apart], **heads}
 
 
 @torch.no_grad()
@@ -222,10 +148,11 @@ def validate(network: nn.Module, x_0: Tensor, sigmas: tuple[float, ...]) -> dict
     """Denoising error over signal energy in dB, per sigma and source, without and with the mixture.
 
     x_0: [examples, sources, time]. Or pictures [examples, channels, height, width], by channel:
-    they have no mixture. The noise is the same at every call.
+    they have no mixture, and that of one source is the source. The noise is the same at every call.
     """
     result: dict[str, Any] = {}
-    for mode in ("prior", "given") if x_0.ndim == 3 else ("prior",):
+    mixed = x_0.ndim == 3 and x_0.shape[1] > 1
+    for mode in ("prior", "given") if mixed else ("prior",):
         for sigma in sigmas:
             error, energy = x_0.new_zeros(x_0.shape[1]), x_0.new_zeros(x_0.shape[1])
             for i in range(0, len(x_0), 4):
@@ -263,12 +190,14 @@ def train(
     *,
     export: Callable[[nn.Module, int], None],
     progress: Callable[[int, int, dict[str, float]], None] | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> State:
     """Train until the schedule is over, from the state in ``folder`` if it holds one.
 
     batches(size, generator) -> x_0 [size, sources, time]. ``export(network, step)`` is called with
-    the averaged weights at each validation and at the end. ``folder`` gets log.jsonl and, where
-    tensorboard is installed, the same numbers for it. Raises UserError on a non-finite loss.
+    the averaged weights at each save, each validation and the end. ``settings``: JSON values to
+    keep in the state. ``folder`` gets log.jsonl and, where tensorboard is installed, the same
+    numbers for it. Raises UserError on a non-finite loss.
     """
     try:
         from accelerate import Accelerator
@@ -287,7 +216,7 @@ def train(
         betas=(0.9, 0.99),
         weight_decay=config.weight_decay,
     )
-    state = State(network, optimiser)
+    state = State(network, optimiser, settings)
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / STATE).is_file():
         state.load(folder / STATE)
@@ -299,7 +228,9 @@ def train(
         network.trunk = compiled  # type: ignore[assignment]
     objective = accelerator.prepare(Objective(network))
     rank, main = accelerator.process_index, accelerator.is_main_process
-    sums = torch.zeros(3, device=accelerator.device)  # denoising, likelihood, gradient's norm
+    groups = gradient_groups(network)
+    # Denoising, likelihood, and each group's norm of the gradient.
+    sums = torch.zeros(2 + len(groups), device=accelerator.device)
     since = 0
     started, worked = time.monotonic(), time.process_time()
     begun = started - state.elapsed
@@ -319,18 +250,13 @@ def train(
             )
         accelerator.log(scalars(record), state.step)
 
-    def check() -> None:
+    def publish(validating: bool) -> None:
         with state.averaged(), accelerator.autocast():
             network.eval()
             network.__dict__.pop("trunk", None)  # other shapes: they would be compiled anew
-            if validation is not None:
-                log(
-                    {
-                        "validation": validate(
-                            network, validation.to(accelerator.device), config.validation_sigmas
-                        )
-                    }
-                )
+            if validating and validation is not None:
+                x_0 = validation.to(accelerator.device)
+                log({"validation": validate(network, x_0, config.validation_sigmas)})
             export(network, state.step)
             network.train()
             if config.compile:
@@ -338,7 +264,7 @@ def train(
 
     done = schedule.over(state.step, state.elapsed)
     if main and done:
-        check()  # a run that was stopped between its last save and its export
+        publish(True)  # a run that was stopped between its last save and its export
     while not done:
         generator = generator_for(config.seed, "train", state.step, rank)
         x_0 = batches(config.batch, generator).to(accelerator.device)
@@ -352,8 +278,8 @@ def train(
             denoising, likelihood = objective(x_0, sigma, eps, given)
         optimiser.zero_grad(set_to_none=True)
         accelerator.backward(denoising + likelihood)
-        norm = torch.nn.utils.clip_grad_norm_(network.parameters(), config.gradient_clip)
-        sums += torch.stack([denoising.detach(), likelihood.detach(), norm])
+        norms = [nn.utils.clip_grad_norm_(g, config.gradient_clip) for g in groups.values()]
+        sums += torch.stack([denoising.detach(), likelihood.detach(), *norms])
         saving = (state.step + 1) % config.save_every == 0 or state.step + 1 >= schedule.steps
         looking = saving or (state.step + 1) % config.look_every == 0
         if looking and not torch.isfinite(sums).all():
@@ -371,17 +297,20 @@ def train(
             progress(state.step, schedule.steps, {"loss": denoising.item(), "lr": rate})
         if main and (saving or done):
             state.save(folder / STATE)
-            loss, likelihood_loss, _ = (sums / since).tolist()
+            loss, likelihood_loss, *norms_before = (sums / since).tolist()
+            gradient = {n: round(v, 5) for n, v in zip(groups, norms_before, strict=True)}
             seconds = (time.monotonic() - started) / since
             cpu_seconds = (time.process_time() - worked) / since
             log(
                 {"loss": round(loss, 5), "nll": round(likelihood_loss, 5), "lr": rate}
+                | {"gradient": gradient}
                 | {"step_s": round(seconds, 3), "cpu_s": round(cpu_seconds, 3)}
             )
             sums, since = torch.zeros_like(sums), 0
             started, worked = time.monotonic(), time.process_time()
-        if main and (state.step % config.validate_every == 0 or done):
-            check()
+        validating = state.step % config.validate_every == 0 or done
+        if main and (saving or validating):
+            publish(validating)
             started, worked = time.monotonic(), time.process_time()
     accelerator.wait_for_everyone()
     return state

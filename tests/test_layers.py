@@ -13,7 +13,7 @@ LAYERS = [
     {"rng", "config", "broadcast", "atomic", "digest", "sharding"},
     {"diffusion", "measurement"},
     {"samplers", "networks"},
-    {"checkpoint"},
+    {"checkpoint", "training_state"},
     {"audio", "images", "train", "conversion"},
     {"cli"},
 ]

@@ -12,21 +12,22 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mgdm_audio.errors import UserError
+from mgdm_audio.networks.tf_unet import TFUNet
 from mgdm_audio.train import (
     BOARD,
     LOG,
-    STATE,
     NoiseLevels,
     Schedule,
-    State,
     Training,
+    gradient_groups,
     train,
     validate,
 )
+from mgdm_audio.training_state import STATE, State, differences, read_settings
 from tests.toys import TINY, tiny_network
 
 pytest.importorskip("accelerate")
@@ -74,6 +75,7 @@ class Run:
         batches: Callable[[int, torch.Generator], Tensor] = tones,
         stop: int | None = None,
         validation: Tensor | None = None,
+        settings: dict[str, Any] | None = None,
     ) -> State:
         def export(net: nn.Module, step: int) -> None:
             self.exported.append((step, next(net.parameters()).clone()))
@@ -93,6 +95,7 @@ class Run:
             self.settings,
             export=export,
             progress=progress,
+            settings=settings,
         )
 
     @property
@@ -121,7 +124,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(tmp_path: Path, stops: tuple[int
         assert any(name.startswith(kind) for name in a), kind
     assert [name for name in a if not torch.equal(a[name], b[name])] == []
     assert torch.equal(a["adamw.step.enter.weight"], torch.tensor(7.0))
-    assert [step for step, _ in whole.exported] == [3, 6, 7]
+    assert [step for step, _ in whole.exported] == [2, 3, 4, 6, 7]  # saved or validated
     assert torch.equal(whole.exported[-1][1], broken.exported[-1][1])
 
 
@@ -202,6 +205,56 @@ def test_what_is_exported_is_the_moving_average(tmp_path: Path) -> None:
     assert step == 30
     assert (exported - average).abs().max() < 1e-6  # float32 interpolations of values near 0.3
     assert (exported - parameter()).abs().max() > 1e-3
+
+
+class Loud(TFUNet):
+    """The likelihood of its variances counts ``weight`` times."""
+
+    weight = 1.0
+
+    def loss(
+        self, x_0: Tensor, sigma: Tensor, noise: Tensor, given: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        denoising, likelihood = super().loss(x_0, sigma, noise, given)
+        return denoising, self.weight * likelihood
+
+
+def test_the_likelihood_of_the_variances_leaves_the_mean_alone(tmp_path: Path) -> None:
+    # Three steps: AdamW's first has the size of the rate whatever the gradient is.
+    states, gradients = [], []
+    for weight in (1.0, 1000.0):
+        network = Loud(TINY)
+        network.load_state_dict(tiny_network(0).state_dict())
+        network.weight = weight
+        run = Run(tmp_path / str(weight), schedule={"steps": 3}, gradient_clip=0.01, save_every=3)
+        run(network)
+        states.append(load_file(run.folder / STATE))
+        gradients.append(run.records[0]["gradient"])
+    names = [name for name, _ in network.named_parameters()]
+    changed = [n for n in names if not torch.equal(*(s[f"parameter.{n}"] for s in states))]
+    assert changed
+    assert all(name.startswith("log_variance.") for name in changed)
+    # The norms before they are clipped are in the log.
+    assert [set(g) for g in gradients] == [{"body", "log_variance"}] * 2
+    assert gradients[0]["body"] == gradients[1]["body"] > 0.01
+    assert gradients[1]["log_variance"] > 100 * gradients[0]["log_variance"] > 0
+
+
+def test_a_gradient_is_clipped_to_its_norm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, float]] = []
+
+    def step(self: torch.optim.AdamW) -> None:
+        groups = gradient_groups(network).items()
+        norms = {n: torch.cat([p.grad.flatten() for p in g]).norm() for n, g in groups}  # type: ignore[union-attr]
+        seen.append({n: float(norm) for n, norm in norms.items()})
+
+    network = tiny_network(0)
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    Run(tmp_path, schedule={"steps": 1}, gradient_clip=0.01)(network)
+    # clip_grad_norm_ divides by the norm plus 1e-6.
+    assert seen == [
+        {"body": pytest.approx(0.01, rel=1e-4), "log_variance": pytest.approx(0.01, rel=1e-4)}
+    ]
 
 
 def test_the_average_is_borrowed_and_given_back() -> None:
@@ -286,6 +339,11 @@ def test_validation_measures_error_over_signal() -> None:
     assert len(mixtures) * 2 == len(network.mixtures)
 
 
+def test_one_source_has_no_mixture() -> None:
+    x_0 = tones(2, torch.Generator().manual_seed(0))[:, :1]
+    assert set(validate(Constant(0.0), x_0, (0.1,))) == {"prior@0.1"}
+
+
 def test_cosine_has_its_values() -> None:
     schedule = Schedule(steps=1000, learning_rate=2.0, warmup=10, kind="cosine")
     assert schedule.at(0) == pytest.approx(0.2)  # warm-up: (step + 1) / 10
@@ -364,6 +422,30 @@ def test_a_state_of_another_shape_is_refused(tmp_path: Path, change: dict[str, A
     assert str(tmp_path / STATE) in str(caught.value)
     assert "\n" not in str(caught.value)
     assert (tmp_path / STATE).read_bytes() == before
+
+
+def test_settings_are_kept_in_the_state(tmp_path: Path) -> None:
+    run = Run(tmp_path, schedule={"steps": 2})
+    settings = {"stems": ["bass"], "noise": {"given": 0.5}}
+    run(tiny_network(0, trained=False), settings=settings)
+    assert read_settings(tmp_path / STATE) == settings
+    assert read_settings(tmp_path / "none") == {}
+    # A state of before they were kept is as good.
+    tensors = {name: tensor.clone() for name, tensor in load_file(tmp_path / STATE).items()}
+    save_file(tensors, tmp_path / STATE, {"step": "2"})
+    assert read_settings(tmp_path / STATE) == {}
+    assert run(tiny_network(1, trained=False)).step == 2
+
+
+def test_differences_are_named_and_what_is_new_is_none() -> None:
+    old = {"a": 1, "b": {"c": [1, 2], "d": True, "e": 0.5}}
+    new = {"a": 1, "b": {"c": (1, 3), "d": True, "e": 0.5, "f": 0}, "g": 1}
+    assert differences(old, new) == {"b.c": "[1, 2] -> [1, 3]"}
+    assert differences(old, {"a": 2}) == {
+        "a": "1 -> 2",
+        "b": '{"c": [1, 2], "d": true, "e": 0.5} -> null',
+    }
+    assert differences({}, new) == {}
 
 
 @pytest.mark.parametrize("keep", [0, 5, 1000, -1])
@@ -453,7 +535,7 @@ def test_a_run_killed_while_it_saves_goes_on_from_the_save_before(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("mgdm_audio.train.save_file", killed)
+        patch.setattr("mgdm_audio.training_state.save_file", killed)
         with pytest.raises(KeyboardInterrupt):
             run(tiny_network(0, trained=False))
     assert run(tiny_network(0, trained=False)).step == 7

@@ -2,14 +2,17 @@
 
 import os
 import sys
-from collections.abc import Collection
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import click
 
 from mgdm_audio.cli.names import PRIOR
+from mgdm_audio.errors import UserError
+
+FIXED = ("model.", "data.stems", "data.sample_rate")  # settings that a run keeps
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,25 @@ class TrainConfig:
     prior_schedule: dict[str, Any] = field(default_factory=lambda: {"kind": "karras"})
 
 
+def other_settings(
+    whose: str, old: Mapping[str, Any], new: Mapping[str, Any], otherwise: str
+) -> str:
+    """What of the settings differs from those of ``whose`` weights, in words; "" if nothing does.
+
+    Raises UserError where these weights cannot go on so; ``otherwise`` says what can be done.
+    """
+    from mgdm_audio.training_state import differences
+
+    found = differences(old, new)
+    for key, change in found.items():
+        if key.startswith(FIXED):
+            raise UserError(
+                f"{whose}: was trained with another {key} ({change}); "
+                f"set it as it was, or {otherwise}"
+            )
+    return ", ".join(f"{key} {change}" for key, change in found.items())
+
+
 @click.command()
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Run folder.")
@@ -56,14 +78,16 @@ class TrainConfig:
     metavar="KEY=VALUE",
     help="Change a key, e.g. schedule.steps=200.",
 )
-@click.option("--init", type=PRIOR, help="Start from this prior's weights.")
+@click.option("--init", type=PRIOR, help="Prior to start from: its weights and its level.")
 def train(config: Path, output: Path, overrides: tuple[str, ...], init: str | None) -> None:
     """Train a prior by denoising score matching.
 
     The run folder holds log.jsonl, the state to resume from, and prior/, a prior directory with the
-    averaged weights so far, usable at once:  mgdm-audio separate SONG --prior RUN/prior -o OUT.
-    The same command resumes a stopped run.  Many devices:  torchrun --nproc-per-node 4 -m
-    mgdm_audio.cli.main train CONFIG -o RUN.
+    averaged weights of the last save, usable at once:  mgdm-audio separate SONG --prior RUN/prior
+    -o OUT.  Many devices:  torchrun --nproc-per-node 4 -m mgdm_audio.cli.main train CONFIG -o RUN.
+
+    The same command resumes a stopped run. Its schedule may be another then: a "stable" one ends
+    soon with  --set schedule.steps=N,  N the last step in log.jsonl plus schedule.decay.
 
     \b
     mgdm-audio train conf.toml -o RUN
@@ -75,14 +99,14 @@ def train(config: Path, output: Path, overrides: tuple[str, ...], init: str | No
     from mgdm_audio.audio.augmentation import Augmentation
     from mgdm_audio.audio.datasets import StemFolder
     from mgdm_audio.audio.resident import ResidentStems
-    from mgdm_audio.checkpoint import load_prior, save_prior
+    from mgdm_audio.checkpoint import load_prior, read_config, save_prior
     from mgdm_audio.config import ConfigError, apply_overrides, from_mapping, load_toml
     from mgdm_audio.diffusion.schedule import NoiseSchedule
-    from mgdm_audio.errors import UserError
     from mgdm_audio.networks.tf_unet import TFUNet, TFUNetConfig
     from mgdm_audio.rng import generator_for
     from mgdm_audio.train import NoiseLevels, Schedule, Training
     from mgdm_audio.train import train as run
+    from mgdm_audio.training_state import STATE, read_settings
 
     where = str(config)
     parsed = from_mapping(TrainConfig, apply_overrides(load_toml(config), list(overrides)), where)
@@ -97,6 +121,22 @@ def train(config: Path, output: Path, overrides: tuple[str, ...], init: str | No
         levels = NoiseSchedule.from_config(parsed.prior_schedule)
     except ValueError as error:
         raise ConfigError(f"{where}: prior_schedule: {error}") from None
+    if data.segment % shape.bins:
+        raise UserError(f"{where}: data.segment = {data.segment}: give a multiple of {shape.bins}")
+    if len(data.stems) == 1 and noise.given > 0:
+        raise UserError(
+            f"{where}: noise.given = {noise.given:g}: the mixture of one stem is that stem; "
+            "give --set noise.given=0"
+        )
+    settings: dict[str, Any] = {
+        "model": asdict(shape),
+        "data": asdict(data) | {"augment": asdict(augment)},
+        "noise": asdict(noise),
+        "training": asdict(training),
+    }
+    before = read_settings(output / STATE)
+    level = before.pop("mixture_rms", None)
+    changed = other_settings(str(output / STATE), before, settings, "train in another folder")
 
     def open_folder(skip: Collection[str] = ()) -> StemFolder:
         return StemFolder(data.train, data.stems, data.sample_rate, data.train_split, skip)
@@ -119,33 +159,38 @@ def train(config: Path, output: Path, overrides: tuple[str, ...], init: str | No
             songs.refresh()
         return songs.batch(size, data.segment, augment, generator)
 
-    if data.segment % shape.bins:
-        raise UserError(f"{where}: data.segment = {data.segment}: give a multiple of {shape.bins}")
     with torch.random.fork_rng():  # initial weights come from torch's global state, left as it was
         torch.manual_seed(training.seed)
         network = TFUNet(shape)
-    sample = torch.cat(
-        [batches(8, generator_for(training.seed, "statistics", i)).cpu() for i in range(40)]
-    )
-    network.measure(sample)
-    level = float(sample.sum(1).square().mean().sqrt())
     if init is not None:
-        start = load_prior(init).network
-        if not isinstance(start, TFUNet) or start.config != shape:
-            raise UserError(f"--init {init}: its [model] and stems differ from those of {where}")
-        network.load_state_dict(start.state_dict())
+        start = load_prior(init)
+        theirs = {
+            "model": asdict(read_config(init).shape),
+            "data": {"stems": start.stems, "sample_rate": start.sample_rate},
+        }
+        other_settings(f"--init {init}", theirs, settings, "start from another prior")
+        network.load_state_dict(start.network.state_dict())
+        level = level or start.mixture_rms
+    if level is None:
+        sample = torch.cat(
+            [batches(8, generator_for(training.seed, "statistics", i)).cpu() for i in range(40)]
+        )
+        network.measure(sample)
+        level = round(float(sample.sum(1).square().mean().sqrt()), 5)
 
     details = {
         "schedule": levels.to_config(),
         "stems": list(data.stems),
         "sample_rate": data.sample_rate,
-        "mixture_rms": round(level, 5),
+        "mixture_rms": level,
         "segment": 2**18,
     }
 
     def export(net: torch.nn.Module, step: int) -> None:
         save_prior(output / "prior", net, shape, "tf_unet", details | {"step": step})
 
+    if changed and first:
+        click.echo(f"{output}: goes on with other settings: {changed}", err=True)
     shown = first and sys.stderr.isatty()
     bar = tqdm(total=schedule.steps, unit="step", disable=not shown, smoothing=0.02)
 
@@ -164,6 +209,7 @@ def train(config: Path, output: Path, overrides: tuple[str, ...], init: str | No
         training,
         export=export,
         progress=progress,
+        settings=settings | {"mixture_rms": level},
     )
     bar.close()
     if first:

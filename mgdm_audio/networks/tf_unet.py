@@ -211,6 +211,7 @@ def log_level(coefficient: Tensor, quadrature: Tensor) -> Tensor:
 class TFUNet(nn.Module):
     """See the module's docstring. ``scale``: [sources, bins], the prior's s_k, linear amplitude."""
 
+    heads = ("log_variance",)  # trains on the likelihood alone, the rest on the denoising error
     scale: Tensor
 
     def __init__(self, config: TFUNetConfig, scale: Tensor | None = None):

@@ -8,11 +8,12 @@ import pytest
 import soundfile
 import torch
 from click.testing import CliRunner, Result
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from mgdm_audio.checkpoint import load_prior
 from mgdm_audio.cli.main import main
-from mgdm_audio.train import BOARD, LOG, STATE
+from mgdm_audio.train import BOARD, LOG
+from mgdm_audio.training_state import STATE
 from tests.toys import STEMS, TINY, TINY_TOML, song, tiny_network
 
 pytest.importorskip("accelerate")
@@ -105,8 +106,67 @@ def test_the_same_command_resumes(config: Path) -> None:
     assert [r["step"] for r in records(config)] == [1, 1, 2, 2]
     assert load_prior(config.parent / "run" / "prior").config["step"] == 2
     line = complaint(train(config, "--set", "model.mixing=8"))
-    assert "another shape" in line
-    assert "[model]" in line
+    assert f"{STATE}: was trained with another model.mixing (4 -> 8)" in line
+
+
+def test_a_resumed_run_ends_where_an_unbroken_one_does(config: Path) -> None:
+    # The rate is the same until the last step whatever their number is.
+    for steps in (2, 4):
+        result = train(config, "--set", f"schedule.steps={steps}", "--set", "schedule.decay=0")
+        assert (result.exit_code, result.stderr) == (0, "")
+    run = config.parent / "run"
+    run.rename(broken := config.parent / "broken")
+    assert train(config, "--set", "schedule.steps=4", "--set", "schedule.decay=0").exit_code == 0
+    states = [load_file(folder / STATE) for folder in (broken, run)]
+    assert states[0].keys() == states[1].keys()
+    assert [n for n in states[0] if not torch.equal(states[0][n], states[1][n])] == []
+    for name in ("model.safetensors", "config.json"):
+        assert (broken / "prior" / name).read_bytes() == (run / "prior" / name).read_bytes()
+
+
+def test_a_run_goes_on_with_other_settings_and_says_so(config: Path) -> None:
+    assert train(config, "--set", "schedule.steps=1").exit_code == 0
+    run = config.parent / "run"
+    level = load_prior(run / "prior").mixture_rms
+    # Of louder data: the level stays that of the scale, which is the old data's too.
+    loud = ("data.augment={gain = 12.0}", "training.seed=3", "noise.given=0.25", "schedule.steps=2")
+    result = train(config, *(word for change in loud for word in ("--set", change)))
+    assert result.exit_code == 0
+    (line,) = result.stderr.splitlines()
+    assert line == (
+        f"{run}: goes on with other settings: data.augment.gain 1.0 -> 12.0, "
+        "noise.given 0.5 -> 0.25, training.seed 0 -> 3"
+    )
+    assert load_prior(run / "prior").mixture_rms == level
+
+
+@pytest.mark.parametrize(
+    ("override", "why"),
+    [
+        ('data.stems=["drums", "bass", "guitar", "piano"]', 'data.stems (["bass", "drums"'),
+        ("data.sample_rate=44100", "data.sample_rate (22050 -> 44100)"),
+        ("model.bin_weight=1", "model.bin_weight (0.5 -> 1.0)"),  # of no tensor's shape
+    ],
+)
+def test_a_run_keeps_its_stems_and_network(config: Path, override: str, why: str) -> None:
+    assert train(config, "--set", "schedule.steps=1").exit_code == 0
+    state = config.parent / "run" / STATE
+    before = state.read_bytes()
+    line = complaint(train(config, "--set", "schedule.steps=2", "--set", override))
+    assert f"{state}: was trained with another {why}" in line
+    assert state.read_bytes() == before
+
+
+def test_a_state_from_before_settings_were_kept_goes_on(config: Path) -> None:
+    assert train(config, "--set", "schedule.steps=1").exit_code == 0
+    state = config.parent / "run" / STATE
+    save_file({n: t.clone() for n, t in load_file(state).items()}, state, {"step": "1"})
+    level = load_prior(config.parent / "run" / "prior").mixture_rms
+    result = train(config, "--set", "schedule.steps=2")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert load_prior(config.parent / "run" / "prior").mixture_rms == level
+    line = complaint(train(config, "--set", "model.bin_weight=1"))
+    assert "bin_weight (0.5 -> 1.0)" in line
 
 
 def test_it_starts_from_the_weights_it_is_given(config: Path, tiny_prior: Path) -> None:
@@ -118,6 +178,8 @@ def test_it_starts_from_the_weights_it_is_given(config: Path, tiny_prior: Path) 
     for name, value in want.items():
         assert (got[name] - value).abs().max() < 1e-6, name  # averages of equals, in float32
     assert torch.equal(got["scale"], want["scale"])
+    # Its level goes with its scale: not the data's, which is above 0.1.
+    assert load_prior(config.parent / "run" / "prior").mixture_rms == 0.08
 
 
 def test_prepared_data_are_trained_on_by_split(config: Path) -> None:
@@ -140,10 +202,27 @@ def test_prepared_data_are_trained_on_by_split(config: Path) -> None:
 
 
 def test_weights_of_another_shape_are_refused(config: Path, tiny_prior: Path) -> None:
-    line = complaint(train(config, "--init", tiny_prior, "--set", "model.mixing=8"))
-    assert str(tiny_prior) in line
-    assert "[model]" in line
     assert "no prior named" in complaint(train(config, "--init", "no-such-prior"))
+    for change, why in (
+        ("model.mixing=8", "model.mixing (4 -> 8)"),
+        ('data.stems=["drums", "bass", "guitar", "piano"]', 'data.stems (["bass", "drums"'),
+    ):
+        line = complaint(train(config, "--init", tiny_prior, "--set", change))
+        assert f"--init {tiny_prior}: was trained with another {why}" in line
+    for path in config.parent.glob("*/*/*.wav"):
+        soundfile.write(path, soundfile.read(path)[0], 16000, "PCM_16")
+    line = complaint(train(config, "--init", tiny_prior, "--set", "data.sample_rate=16000"))
+    assert "data.sample_rate (22050 -> 16000)" in line
+
+
+def test_one_stem_has_no_mixture_to_be_shown(config: Path) -> None:
+    one = ("--set", 'data.stems=["bass"]')
+    line = complaint(train(config, *one))
+    assert "noise.given = 0.5: the mixture of one stem is that stem" in line
+    assert line.endswith("give --set noise.given=0")
+    assert not (config.parent / "run").exists()
+    assert train(config, *one, "--set", "noise.given=0").exit_code == 0
+    assert records(config)[-1]["validation"].keys() == {"prior@0.1"}
 
 
 def test_stems_are_those_of_the_config(config: Path) -> None:
