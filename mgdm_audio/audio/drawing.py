@@ -19,14 +19,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mgdm_audio.audio.joins import Join, Meeting
 from mgdm_audio.audio.runner import Runner, out_of_memory
-from mgdm_audio.audio.segments import fade_in, stitched
+from mgdm_audio.audio.segments import stitched
 from mgdm_audio.audio.speeds import play, play_back, ratio, take_over
 from mgdm_audio.audio.spread import SpreadMap
 from mgdm_audio.errors import PairingError, UserError
@@ -34,7 +34,6 @@ from mgdm_audio.measurement import GaussianLikelihood, Mask, MixtureSum, Stacked
 from mgdm_audio.rng import generator_for
 from mgdm_audio.samplers import Step
 
-Join = Literal["crossfade", "condition"]
 SILENCE = 1e-4  # of the prior's level: a quieter segment is shared equally, no network is asked
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
@@ -80,8 +79,7 @@ class Drawing:
     done: int = field(default=0, init=False)  # segments
 
     def __post_init__(self) -> None:
-        # Samples that a segment is told at each join.
-        self.held = self.overlap // 2 if self.join == "condition" else 0
+        self.meeting = Meeting(self.count, self.overlap, self.join)
 
     def pieces(self) -> Iterator[Tensor]:
         """[1 + draws that are kept, batch, sources, any], one after the other: the whole track."""
@@ -91,7 +89,7 @@ class Drawing:
             return
         end = 0
         for index, drawn in enumerate(self._between()):
-            first, last = self._bounds(index, drawn.rows.shape[-1])
+            first, last = self.meeting.bounds(index, drawn.rows.shape[-1])
             piece = drawn.rows[..., first:last][..., : self.time - end]
             end += piece.shape[-1]
             yield piece
@@ -120,12 +118,6 @@ class Drawing:
             evens = {group[-1]: evens[group[-1]]}
             index = group[-1] + 2
 
-    def _bounds(self, index: int, segment: int) -> tuple[int, int]:
-        """Of the samples that a segment decides."""
-        outer, inner = self.overlap - self.held, self.held
-        margin = inner if index % 2 else outer
-        return (margin if index else 0), segment - (margin if index + 1 < self.count else 0)
-
     def _together(self) -> int:
         """Segments whose draws at one speed fill a batch."""
         draws = -(-self.draws // len(self.runner.preset.speeds))
@@ -146,7 +138,7 @@ class Drawing:
             equal = (part / sources).expand(-1, sources, -1)
             rows = equal.expand(1 + self.draws * self.keep, -1, -1, -1).clone()
             ends = equal.expand(self.draws, -1, -1, -1)
-            head, tail, as_is = self._head(ends), self._tail(ends), rows[0]
+            head, tail, as_is = self.meeting.head(ends), self.meeting.tail(ends), rows[0]
             drawn = [0] * len(part)
             found[index] = _Segment(rows, head.clone(), tail.clone(), as_is.clone(), drawn)
             loud = part.square().mean((1, 2)).sqrt() > SILENCE * self.runner.loaded.mixture_rms
@@ -175,7 +167,7 @@ class Drawing:
                 if deviation is not None:
                     # The errors of two means of one truth are much the same: what is left of
                     # their variances in a blend are their weights, not the squares of these.
-                    weight = self._weight(item.segment, deviation).sqrt()
+                    weight = self.meeting.weight(item.segment, deviation).sqrt()
                     self._spread(item, weight * deviation, 1 / self.draws)
             first += len(chunk)
         self.done += len(indices)
@@ -204,11 +196,11 @@ class Drawing:
         mean += change / (before + 1)
         if before:
             share = before / (before + 1) / (self.draws - 1)
-            self._spread(item, change * self._weight(item.segment, change), share)
+            self._spread(item, change * self.meeting.weight(item.segment, change), share)
         if self.keep:
             segment.rows[1 + item.draw, item.channel] = x
-        segment.head[item.draw, item.channel] = self._head(x)
-        segment.tail[item.draw, item.channel] = self._tail(x)
+        segment.head[item.draw, item.channel] = self.meeting.head(x)
+        segment.tail[item.draw, item.channel] = self.meeting.tail(x)
 
     def _spread(self, item: _Item, deviation: Tensor, share: float) -> None:
         """The squares of ``deviation`` [sources, time] to the variances."""
@@ -216,30 +208,6 @@ class Drawing:
             return
         start = item.segment * (deviation.shape[-1] - self.overlap)
         self.spread.add(deviation[..., : self.time - start], start, item.channel, share)
-
-    def _weight(self, index: int, like: Tensor) -> Tensor:
-        """[segment], of a segment's samples in the track. Independent draws are blended: of the
-        variance of each its square is left."""
-        weight = like.new_ones(like.shape[-1])
-        if self.join == "crossfade":
-            fade = fade_in(self.overlap, like)
-            if index > 0:
-                weight[: self.overlap] *= fade
-            if index + 1 < self.count:
-                weight[len(weight) - self.overlap :] *= fade.flip(-1)
-            return weight
-        first, last = self._bounds(index, len(weight))
-        weight[:first], weight[last:] = 0, 0
-        return weight
-
-    def _head(self, x: Tensor) -> Tensor:
-        """What a neighbour before is to meet: its own last ``held`` samples."""
-        return x[..., self.overlap - self.held : self.overlap]
-
-    def _tail(self, x: Tensor) -> Tensor:
-        """What a neighbour after is to meet: its own first ``held`` samples."""
-        start = x.shape[-1] - self.overlap
-        return x[..., start : start + self.held]
 
     def _sample(
         self,
@@ -271,10 +239,11 @@ class Drawing:
         )
         likelihood = GaussianLikelihood(MixtureSum(sources), mixture, self.runner.preset.noise_std)
         given = likelihood
-        if neighbours and self.held:
+        if neighbours and self.meeting.held:
+            told = [self._told(item, neighbours, time) for item in items]
             known, mask = (
                 torch.stack([F.pad(x, p) for x, p in zip(parts, padding, strict=True)])
-                for parts in zip(*(self._known(i, neighbours, time) for i in items), strict=True)
+                for parts in zip(*told, strict=True)
             )
             operator = Stacked([MixtureSum(sources), Mask(mask)], [1, sources])
             observed = torch.cat([mixture, known], 1)
@@ -317,20 +286,16 @@ class Drawing:
             for i, span in enumerate(spans)
         ]
 
-    def _known(
+    def _told(
         self, item: _Item, neighbours: dict[int, _Segment], time: int
     ) -> tuple[Tensor, Tensor]:
-        """What the neighbours decided, [sources, time], 0 elsewhere; and where, [1, time]."""
-        ends = next(iter(neighbours.values())).tail
-        known = ends.new_zeros(ends.shape[2], time)
-        mask = torch.zeros(1, time, dtype=torch.bool, device=known.device)
-        if (before := neighbours.get(item.segment - 1)) is not None:
-            known[:, : self.held] = before.tail[item.draw, item.channel]
-            mask[:, : self.held] = True
-        if (after := neighbours.get(item.segment + 1)) is not None:
-            known[:, time - self.held :] = after.head[item.draw, item.channel]
-            mask[:, time - self.held :] = True
-        return known, mask
+        """What a draw's neighbours decided and where, see ``Meeting.known``."""
+        before, after = (neighbours.get(item.segment + side) for side in (-1, 1))
+        return self.meeting.known(
+            None if before is None else before.tail[item.draw, item.channel],
+            None if after is None else after.head[item.draw, item.channel],
+            time,
+        )
 
     def _progress(self, segments: float) -> None:
         if self.on_progress is not None:

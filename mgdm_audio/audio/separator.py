@@ -9,8 +9,9 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from mgdm_audio.audio.drawing import Drawing, Join, Progress
+from mgdm_audio.audio.drawing import Drawing, Progress
 from mgdm_audio.audio.io import read
+from mgdm_audio.audio.joins import Join
 from mgdm_audio.audio.level import active_level
 from mgdm_audio.audio.pipeline import Held, separate_blocks
 from mgdm_audio.audio.runner import Runner
