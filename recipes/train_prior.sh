@@ -1,15 +1,19 @@
 #!/usr/bin/env bash
-# Train a prior on folders of stems. The prior is in EXP/prior, from the first validation on.
+# Train a prior on folders of stems. The prior is in EXP/prior, from the first save on.
 #
 # Stages: 0 make the data; 1 stem folders; 2 train; 3 report. Each goes on where it stopped, and
 # does nothing when it is done. The tracks come from a data recipe, or from --stems, a folder with
 # train/<track>/<stem>.wav and validation/<track>/<stem>.wav.
+#
+# A run whose schedule.kind is "stable" may be brought to its end at any time: stop it, and start it
+# again with --set schedule.steps=N, where N is the last step in EXP/log.jsonl plus schedule.decay.
 set -euo pipefail
 
 data=                # data recipe: a folder with a run.sh
 data_options=        # options of its run.sh
 stems=               # folder with stems in train/ and validation/ to use instead
 conf=                # the training run's TOML file
+init=                # prior to start from: the name of a bundled one, or a folder
 set=                 # changes to it: "KEY=VALUE ...", e.g. "schedule.steps=200 training.batch=2"
 exp=exp              # folder of the training run
 launcher="python -m" # on four devices: "torchrun --nproc-per-node 4 -m"
@@ -42,6 +46,7 @@ if at_stage 2 "train"; then
     for change in $set; do
         run+=(--set "$change")
     done
+    [[ -z $init ]] || run+=(--init "$init")
     wanted=$(printf '%s\n' "${run[@]}" && cat "$conf")
     if [[ ! -f $exp/finished || $(cat "$exp/finished") != "$wanted" ]]; then
         $launcher mgdm_audio.cli.main train "$conf" -o "$exp" "${run[@]}"

@@ -2,16 +2,17 @@
 
     python training_report.py EXP --results RESULTS.md
 
-reads the last validation in EXP/log.jsonl, prints it, and puts it between the lines
-<!-- validation --> and <!-- /validation --> of RESULTS.md if it has them.
+reads the last validation in EXP/log.jsonl and the stems' names in EXP/prior, prints a table, and
+puts it between the lines <!-- validation --> and <!-- /validation --> of RESULTS.md if it has them.
 """
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from block import show
+from block import load, show
 from script import run
 
 from mgdm_audio.errors import UserError
@@ -32,21 +33,22 @@ def last_validation(log: Path) -> dict[str, Any]:
     raise UserError(f"{log}: holds no validation; train first, with a validation folder")
 
 
-def table(record: dict[str, Any]) -> str:
-    """Rows for the network's two uses, all sources and each; a column for each noise level."""
+def table(record: dict[str, Any], stems: Sequence[str]) -> str:
+    """Rows for the network's uses, all stems and each; a column for each noise level."""
     values = record["validation"]
     sigmas = list(dict.fromkeys(key.partition("@")[2] for key in values))
     lines = ["| the network sees | " + " | ".join(f"sigma = {s}" for s in sigmas) + " |"]
     lines.append("|---" + "|---:" * len(sigmas) + "|")
     for mode, label in MODES.items():
+        if not any(key.startswith(mode) for key in values):
+            continue  # of one stem there is no mixture
         found = [values[f"{mode}@{s}"] for s in sigmas]
         rows = {label: [f["all"] for f in found]}
-        for k in range(len(found[0]["sources"])):
-            rows[f"{label}, source {k + 1}"] = [f["sources"][k] for f in found]
+        for k, stem in enumerate(stems):
+            rows[f"{label}: {stem}"] = [f["sources"][k] for f in found]
         for name, errors in rows.items():
             lines.append(f"| {name} | " + " | ".join(f"{e:.2f}" for e in errors) + " |")
-    note = "Sources in the order of the configuration's stems. "
-    note += f"Denoising error over signal energy in dB, at step {record['step']}."
+    note = f"Denoising error over signal energy in dB, at step {record['step']}."
     return "\n".join(lines) + f"\n\n{note}\n"
 
 
@@ -55,7 +57,8 @@ def main() -> None:
     parser.add_argument("exp", type=Path)
     parser.add_argument("--results", type=Path)
     options = parser.parse_args()
-    text = table(last_validation(options.exp / "log.jsonl"))
+    record = last_validation(options.exp / "log.jsonl")
+    text = table(record, load(options.exp / "prior/config.json", "train first")["stems"])
     show(text, options.results, "validation")
 
 

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from click.testing import CliRunner
 
+from mgdm_audio.cli.main import main
 from tests.recipes.test_scripts import ROOT, needs_shell
 
 pytest.importorskip("midirenderer")
@@ -23,6 +25,11 @@ def render(local: Any, out: Path, font: Path, *more: str, count: int = 1) -> Pat
     arguments = [str(out), "--split", "validation", "--seconds", str(SECONDS)]
     local("render").main([*arguments, "--soundfont", str(font), "--count", str(count), *more])
     return out / "validation"
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.relative_to(folder): path.read_bytes() for path in files}
 
 
 @pytest.fixture(scope="module")
@@ -120,12 +127,24 @@ def test_a_finished_track_is_kept_and_a_removed_one_comes_back_the_same(
     local: Any, font: Path, tracks: list[Path]
 ) -> None:
     folder = tracks[0].parent
-    before = {path: path.read_bytes() for path in folder.rglob("*.flac")}
+    before = contents(folder)
+    assert len(before) == 2 * 7  # the mix, its stems, metadata.yaml and all_src.mid
     kept = (tracks[1] / "mix.flac").stat().st_mtime_ns
     import_module("shutil").rmtree(tracks[0])
     render(local, folder.parent, font, "--nj", "2", count=2)
-    assert {path: path.read_bytes() for path in folder.rglob("*.flac")} == before
+    assert contents(folder) == before
     assert (tracks[1] / "mix.flac").stat().st_mtime_ns == kept
+
+
+def test_preparing_twice_makes_the_same_bytes(tracks: list[Path], tmp_path: Path) -> None:
+    made = []
+    for name, jobs in (("one", "1"), ("two", "2")):
+        words = ["prepare", "slakh", str(tracks[0].parents[1]), "-o", str(tmp_path / name)]
+        result = CliRunner().invoke(main, [*words, "--splits", "validation", "--nj", jobs])
+        assert result.exit_code == 0, result.output
+        made.append(contents(tmp_path / name))
+    assert made[0] == made[1]
+    assert made[0][Path("manifest.jsonl")].count(b"\n") == 2
 
 
 def test_a_track_from_a_tape_rests_at_the_tape_s_speed(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS = sorted([*ROOT.glob("recipes/*.sh"), *ROOT.glob("egs/*/*/run.sh"), ROOT / ".ci/run"])
+SCRIPTS = sorted([*ROOT.glob("recipes/*.sh"), *ROOT.glob("egs/*/*/run*.sh"), ROOT / ".ci/run"])
 CHOICES = sorted(p for p in ROOT.glob("egs/*/*/run.sh") if p.parent.name not in ("data", "restore"))
 RECIPES = [
     ROOT / "recipes" / f"{name}.sh"

@@ -146,9 +146,12 @@ def test_the_validation_table_is_of_the_last_validation(local: Any, tmp_path: Pa
     values = {f"{mode}@{s}": error for mode in ("prior", "given") for s in ("0.1", "1")}
     lines = [{"step": 1, "validation": {}}, {"step": 2, "validation": values}, {"step": 3}]
     (log := tmp_path / "log.jsonl").write_text("\n".join(map(json.dumps, lines)) + '\n{"st')
-    text = report.table(report.last_validation(log))
-    assert [text.count(value) for value in ("-3.25", "-1.50", "-4.75")] == [4, 4, 4]
+    text = report.table(report.last_validation(log), ["low", "high"])
+    assert "| x alone | -3.25 | -3.25 |\n| x alone: low | -1.50 | -1.50 |\n" in text
+    assert "| x and the mixture: high | -4.75 | -4.75 |" in text
     assert "step 2" in text
+    alone = {"step": 1, "validation": {"prior@1": {"all": -2.0, "sources": [-2.0]}}}
+    assert "mixture" not in report.table(alone, ["bass"])
 
 
 SLAKH = ROOT / "egs/slakh2100"

@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # Train a prior like mini-slakh-v2: eight minutes of an H100 with 16 processor cores, which go on
 # rendering new songs meanwhile. Options: --nj N (rendering processes), --seconds S (of training), --out DIR,
-# --set "KEY=VALUE ..." (changes to conf/tf_unet_large.toml). The prior is in OUT/run/prior.
+# --init PRIOR (to start from: the name of a bundled one, or a folder), --set "KEY=VALUE ..." (changes
+# to conf/tf_unet_large.toml). The prior is in OUT/run/prior. Folders are relative to this one.
 set -euo pipefail
 cd "$(dirname "$0")"
 
-nj=14 seconds=470 out=exp/accelerator set='' python=${PYTHON:-python}
+nj=14 seconds=470 out=exp/accelerator init='' set='' python=${PYTHON:-python}
 while (($#)); do
     case $1 in
-        --nj | --seconds | --out | --set | --python) ;;
+        --nj | --seconds | --out | --init | --set | --python) ;;
         *) echo "error: unknown option $1 (see $0)" >&2 && exit 2 ;;
     esac
     (($# >= 2)) || { echo "error: $1 needs a value" >&2; exit 2; }
@@ -45,4 +46,5 @@ done
 
 changes=(--set "data.train=$out/train" --set "data.validation=$out/validation" --set "schedule.seconds=$seconds")
 for change in $set; do changes+=(--set "$change"); done
+if [[ -n $init ]]; then changes+=(--init "$init"); fi
 "$python" -m mgdm_audio.cli.main train conf/tf_unet_large.toml -o "$out/run" "${changes[@]}"
