@@ -11,13 +11,13 @@ each level. The score of the noisy posterior is approximated in one of two ways.
 
 ``gaussian``: y is the sum of the noisy sources, give or take ``gamma sigma``:
 
-    d x / d sigma = s - sigma / (2 (gamma sigma)^2) A^T (y - A x)
+    d x / d sigma = s - sigma / (gamma sigma)^2 A^T (y - A x)
 
-That coefficient, of the published code, is half of what N(y; A x, (gamma sigma)^2) asks for: it is
-the score of the likelihood of variance ``2 (gamma sigma)^2``. It is kept, since gamma was tuned
-with it. The likelihood's own noise_std plays no part in either. Ours: any weights of the mixture,
-for ``gaussian`` any LinearOperator, and that x_j follows from the others after a step too, so that
-what ``dirac`` returns sums to y.
+which is the score of N(y; A x, (gamma sigma)^2). The published code has half of that coefficient,
+with gamma = .75; the same steps are had by gamma = .75 sqrt(2), the default here. The likelihood's
+own noise_std plays no part in either. Ours: any weights of the mixture, for ``gaussian`` any
+LinearOperator, and that x_j follows from the others after a step too, so that what ``dirac``
+returns sums to y.
 
 The method knows its levels by their noise and not as indices of a schedule, and calls the denoiser
 directly. With the independent priors of ``diffusion.join`` it is ISDM of the same paper.
@@ -47,7 +47,7 @@ class MSDM:
     num_resamples: int = 2  # R, visits to each level
     s_churn: float = 20.0  # 0: a deterministic ODE
     source: int = 0  # j, the source that dirac derives from the others
-    gamma: float = 0.75  # gaussian: standard deviation of y over sigma
+    gamma: float = 0.75 * 2**0.5  # gaussian: standard deviation of y over sigma
     sigma_min: float = 1e-4
     sigma_max: float = 1.0
     rho: float = 7.0  # spacing of the levels
@@ -123,10 +123,10 @@ class MSDM:
         self, prior: Prior, operator: LinearOperator, y: Tensor, x: Tensor, sigma: float
     ) -> Tensor:
         """``d x / d sigma``: ``[batch, *event]``."""
-        level = torch.tensor(sigma, dtype=x.dtype, device=x.device)
+        level = x.new_full((), sigma)
         s = (x - prior.denoiser(x, level)) / sigma  # -sigma times the prior's score
         if self.posterior == "gaussian":
-            return s - operator.adjoint(y - operator(x)) / (2 * self.gamma**2 * sigma)
+            return s - operator.adjoint(y - operator(x)) / (self.gamma**2 * sigma)
         j, weight = self._derived(operator)
         return s - operator.adjoint(s[:, j] / weight)
 

@@ -11,6 +11,7 @@ from mgdm_audio.errors import PairingError
 from mgdm_audio.measurement import GaussianLikelihood, KnownSources, MixtureSum
 from mgdm_audio.rng import generator_for, randn
 from mgdm_audio.samplers import MSDM, Step
+from mgdm_audio.samplers.presets import load_preset
 
 POSTERIORS: list[Literal["dirac", "gaussian"]] = ["dirac", "gaussian"]
 WEIGHTS = (0.5, -2.0, 1.0, 0.0)
@@ -51,19 +52,33 @@ def test_dirac_follows_the_score_of_the_sources_that_are_free(
 
 
 @pytest.mark.parametrize("weights", [(1.0,) * 4, WEIGHTS])
-def test_gaussian_follows_the_score_of_twice_its_variance(
+def test_gaussian_follows_the_score_of_its_likelihood(
     prior: Prior, covariance: Tensor, weights: tuple[float, ...]
 ) -> None:
-    """The published coefficient is half of that of N(y; A x, (gamma sigma)^2)."""
+    """-sigma grad of log p(x) N(y; A x, (gamma sigma)^2), by autograd."""
     sigma, gamma, y = 0.2, 0.6, normal(2, 1, 8)
     operator = MixtureSum(4, weights)
     x = normal(2, 4, 8, seed=1).requires_grad_()
-    minus_log_g = (y - operator(x)).square().sum() / (2 * 2 * (gamma * sigma) ** 2)
+    minus_log_g = (y - operator(x)).square().sum() / (2 * (gamma * sigma) ** 2)
     (gradient,) = torch.autograd.grad(minus_log_p(x, covariance, sigma) + minus_log_g, x)
     sampler = MSDM("gaussian", gamma=gamma)
     assert torch.equal(sampler._derive(operator, y, x), x)
     drift = sampler._drift(prior, operator, y, x.detach(), sigma)
     torch.testing.assert_close(drift, sigma * gradient, rtol=0, atol=1e-9)
+
+
+def test_the_gaussian_preset_takes_the_published_code_s_steps(prior: Prior) -> None:
+    """There gamma is .75 and the coefficient half as large."""
+    sampler, sigma = load_preset("msdm-gaussian").sampler, 0.2
+    assert isinstance(sampler, MSDM)
+    assert sampler.gamma == pytest.approx(MSDM().gamma, rel=1e-15)
+    operator, y, x = MixtureSum(4), normal(2, 1, 8), normal(2, 4, 8, seed=1)
+    level = torch.tensor(sigma, dtype=torch.float64)
+    published = (x - prior.denoiser(x, level)) / sigma
+    published = published - sigma / (2 * (0.75 * sigma) ** 2) * (y - operator(x))
+    drift = sampler._drift(prior, operator, y, x, sigma)
+    # The two round differently in a sum of terms of size 10.
+    torch.testing.assert_close(drift, published, rtol=0, atol=1e-13)
 
 
 def test_dirac_sums_to_the_mixture_at_every_step(prior: Prior) -> None:
