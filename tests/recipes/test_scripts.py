@@ -162,7 +162,6 @@ SLAKH = ROOT / "egs/slakh2100"
     [
         *((f"mgdm-r{r}", "mgdm", {"gibbs_steps": r}) for r in (1, 2, 4, 6)),
         *((f"mgdm-{law}", "mgdm", {"index_law": law}) for law in ("mu0", "uniform", "fixed")),
-        ("isdm-dirac", "msdm-dirac", {"s_churn": 40.0}),
     ],
 )
 def test_an_ablation_changes_one_option(name: str, base: str, changes: dict[str, Any]) -> None:

@@ -21,6 +21,12 @@ def test_the_default_sampler_is_the_paper_s_preset() -> None:
     assert load_preset("mgdm").noise_std == 1e-4
 
 
+def test_isdm_is_msdm_s_dirac_separator_with_twice_the_churn() -> None:
+    isdm, msdm = load_preset("isdm-dirac"), load_preset("msdm-dirac")
+    assert isdm.options == msdm.options | {"s_churn": 2 * msdm.options["s_churn"]}
+    assert (isdm.noise_std, isdm.draws) == (msdm.noise_std, msdm.draws)
+
+
 def test_overrides_reach_options_and_the_file_s_own_keys() -> None:
     overrides = ["gibbs_steps=2", "options.vi_steps=90", "noise_std=1e-3", "index_law=fixed"]
     preset = load_preset("mgdm", overrides)
