@@ -13,6 +13,8 @@ from hashlib import blake2b
 import torch
 from torch import Tensor
 
+from mgdm_audio.transfer import send
+
 Generators = torch.Generator | Sequence[torch.Generator]
 """One generator for a whole batch, or a sequence holding one generator per batch item."""
 
@@ -31,12 +33,12 @@ def randn(
     """
     if isinstance(generator, torch.Generator):
         x = torch.randn(tuple(shape), generator=generator, dtype=dtype, device=generator.device)
-        return x.to(device)
+        return send(x, device)
     _require_one_per_item(generator, shape[0])
     items = [
         torch.randn(tuple(shape[1:]), generator=g, dtype=dtype, device=g.device) for g in generator
     ]
-    return torch.stack(items).to(device)
+    return send(torch.stack(items), device)
 
 
 def randn_like(x: Tensor, generator: Generators) -> Tensor:

@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "mgdm_audio"
 LAYERS = [
-    {"errors"},
+    {"errors", "transfer"},
     {"rng", "config", "broadcast", "atomic", "digest", "sharding"},
     {"diffusion", "measurement"},
     {"samplers", "networks"},

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from mgdm_audio.broadcast import per_item
+from mgdm_audio.transfer import send
 
 Network = Callable[[Tensor, Tensor], Tensor]
 """``net(x: [batch, *event], condition: [batch]) -> [batch, *event]``."""
@@ -190,7 +191,7 @@ def _clock(x: Tensor) -> float:
 
 
 def _one_per_item(sigma: Tensor, x: Tensor) -> Tensor:
-    return sigma.to(x.dtype).to(x.device).expand(x.shape[0])
+    return send(sigma.to(x.dtype), x.device).expand(x.shape[0])
 
 
 def _condition(log_levels: Tensor, sigma: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from mgdm_audio.diffusion.lanczos import square_root
 from mgdm_audio.diffusion.prior import Prior
 from mgdm_audio.diffusion.schedule import Level
 from mgdm_audio.errors import PairingError
+from mgdm_audio.transfer import send
 
 Covariance = Literal["isotropic", "band", "reported", "jacobian"]
 """Where Cov(x_0 | x_t) comes from: ``sigma^2 / (1 + sigma^2)`` for every sample; the training set's
@@ -234,6 +235,6 @@ def predict_posterior(
     prior: Prior, x_t: Tensor, t: Level, covariance: Covariance
 ) -> Posterior | JacobianPosterior:
     """``posterior_of`` at a level ``t >= 1`` of the prior: ``x_t = alpha_t x_0 + sigma_t eps``."""
-    noise = prior.schedule.noise_level[t].to(x_t.dtype).to(x_t.device)
+    noise = send(prior.schedule.noise_level[t].to(x_t.dtype), x_t.device)
     alpha = per_item(prior.schedule.alpha[t], x_t)
     return posterior_of(prior.denoiser, x_t / alpha, noise, covariance)

@@ -12,6 +12,7 @@ from mgdm_audio.diffusion.codec import Codec
 from mgdm_audio.diffusion.denoiser import Denoiser
 from mgdm_audio.diffusion.schedule import Level, NoiseSchedule
 from mgdm_audio.rng import Generators, randn
+from mgdm_audio.transfer import send
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Prior:
         if isinstance(t, int) and t == 0:
             return x_t
         alpha = per_item(self.schedule.alpha[t], x_t)
-        sigma = self.schedule.noise_level[t].to(x_t.dtype).to(x_t.device)
+        sigma = send(self.schedule.noise_level[t].to(x_t.dtype), x_t.device)
         return self.denoiser(x_t / alpha, sigma)
 
     def predict_eps(self, x_t: Tensor, t: Level) -> Tensor:

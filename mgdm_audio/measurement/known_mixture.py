@@ -18,6 +18,7 @@ from mgdm_audio.measurement.masking import KnownSources, Mask
 from mgdm_audio.measurement.mixture import MixtureSum
 from mgdm_audio.measurement.operator import Operator
 from mgdm_audio.measurement.stacked import Stacked
+from mgdm_audio.transfer import send
 
 
 @dataclass(frozen=True)
@@ -152,5 +153,5 @@ class AfterMixture:
 
 def _column(values: Tensor, like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """``[K]`` made ready to multiply ``like: [batch, K, *any]``."""
-    values = values.to(dtype or like.dtype).to(like.device)
+    values = send(values.to(dtype or like.dtype), like.device)
     return values.reshape(-1, *[1] * (like.ndim - 2))

@@ -10,6 +10,7 @@ from torch import Tensor
 from mgdm_audio.broadcast import per_item
 from mgdm_audio.measurement.operator import SpectralOperator
 from mgdm_audio.measurement.separable import decompose
+from mgdm_audio.transfer import send
 
 
 class SourceMatrix(SpectralOperator):
@@ -101,10 +102,10 @@ class MixtureSum(SourceMatrix):
         return self._weights(variance) * variance / total
 
     def _weights(self, variance: Tensor) -> Tensor:
-        weights = torch.tensor(self.weights, dtype=variance.dtype).to(variance.device)
+        weights = send(torch.tensor(self.weights, dtype=variance.dtype), variance.device)
         return weights.reshape(-1, *[1] * (variance.ndim - 2))
 
 
 def _mix(matrix: Tensor, x: Tensor) -> Tensor:
     """``[M, K]`` times ``[batch, K, time]`` along the sources: ``[batch, M, time]``."""
-    return matrix.to(x.dtype).to(x.device) @ x
+    return send(matrix.to(x.dtype), x.device) @ x

@@ -108,6 +108,6 @@ class DAPS:
         """
         levels = [*karras_levels(sigma, self.ode_sigma_min, self.ode_steps, self.rho), 0.0]
         for high, low in pairwise(levels):
-            x_0 = prior.denoiser(x, x.new_tensor(high))
+            x_0 = prior.denoiser(x, x.new_full((), high))
             x = torch.lerp(x_0, x, low / high)
         return x

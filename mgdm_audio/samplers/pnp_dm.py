@@ -116,7 +116,7 @@ class PnPDM:
     ) -> Tensor:
         """``x ~ p(x_0 | x_0 + rho eps = z)``: Algorithm 2, from ``x`` = z."""
         for high, low in pairwise([rho, *(sigma for sigma in grid if sigma < rho), 0.0]):
-            x_0 = prior.denoiser(x, x.new_tensor(high))
+            x_0 = prior.denoiser(x, x.new_full((), high))
             if low == 0:
                 return x_0
             # dx = (x - D) / sigma^2 d(sigma^2) + dw, backward from high^2 to low^2.

@@ -92,7 +92,7 @@ class WienerGuidance:
         x_t = x_t * float(prior.schedule.sigma[levels[0]] / prior.schedule.sigma[-1])
         x_0 = x_t
         for i, t in enumerate(levels):
-            noise = prior.schedule.noise_level[t]
+            noise = per_item(prior.schedule.noise_level[t], x_t)
             z = x_t / per_item(prior.schedule.alpha[t], x_t)
             posterior = posterior_of(denoiser, z, noise, self.covariance)
             residual = likelihood.residual(posterior.mean)
