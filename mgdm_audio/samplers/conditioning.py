@@ -21,7 +21,7 @@ from mgdm_audio.diffusion.posterior import (
     Posterior,
     predict_posterior,
 )
-from mgdm_audio.errors import PairingError
+from mgdm_audio.errors import PairingError, UserError
 from mgdm_audio.measurement import LinearOperator, MixtureSum
 from mgdm_audio.measurement.conjugate_gradient import conjugate_gradient
 from mgdm_audio.measurement.known_mixture import KnownMixture
@@ -52,7 +52,8 @@ def explain(
     Closed form for a mixture, known sources or both (``KnownMixture``), where C is diagonal in a
     transform that commutes with a sum; for known samples (``Mask``), which commute with no
     transform of time, under a covariance of bands see ``explain_samples``. Everything else takes
-    conjugate gradients. ``PairingError`` where a Jacobian is no covariance.
+    conjugate gradients. ``PairingError`` where a Jacobian is no covariance, ``UserError`` where
+    they do not converge for another reason.
     """
     if isinstance(operator, MixtureSum) and _separable(posterior):
         total = operator.mixed_variance(posterior.variance)
@@ -205,10 +206,15 @@ def _iterate(
     solution = conjugate_gradient(observed, residual, max_iterations=steps)
     left = residual - observed(solution)
     missed = inner(left, left) > 0.01 * inner(residual, residual)
-    if isinstance(posterior, JacobianPosterior) and bool(missed.any()):
-        raise PairingError(
-            "covariance='jacobian': the network's Jacobian is too far from symmetric to be a "
-            "covariance; use covariance='band' or 'reported'"
+    if bool(missed.any()):
+        if isinstance(posterior, JacobianPosterior):
+            raise PairingError(
+                "covariance='jacobian': the network's Jacobian is too far from symmetric to be a "
+                "covariance; use covariance='band' or 'reported'"
+            )
+        raise UserError(
+            f"{type(operator).__name__}: conditioning on it did not converge in {steps} steps of "
+            f"conjugate gradients; give more noise than noise_std = {noise_std:g}"
         )
     return solution
 

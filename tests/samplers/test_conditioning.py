@@ -8,10 +8,10 @@ from torch import Tensor
 
 from mgdm_audio.diffusion import GaussianDenoiser, NoiseSchedule, Prior
 from mgdm_audio.diffusion.posterior import predict_posterior
-from mgdm_audio.errors import PairingError
-from mgdm_audio.measurement import GaussianLikelihood, MixtureSum, Operator
+from mgdm_audio.errors import PairingError, UserError
+from mgdm_audio.measurement import GaussianLikelihood, MixtureSum, Operator, SourceMatrix
 from mgdm_audio.rng import generator_for
-from mgdm_audio.samplers import MGDM
+from mgdm_audio.samplers import MGDM, conditioning
 from mgdm_audio.samplers.conditioning import condition_clean, condition_state, covariant_score
 
 Double = torch.float64
@@ -181,3 +181,23 @@ def test_a_jacobian_that_is_no_covariance_is_refused(
     sampler = MGDM(covariance="jacobian", gauss_step="exact", gibbs_steps=1)
     with pytest.raises(PairingError, match="too far from symmetric"):
         sampler.sample(twisted, likelihood, generator=generator_for(0))
+
+
+def test_conjugate_gradients_that_do_not_converge_are_no_answer(
+    prior: Prior, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the covariance: here one step of them, on a matrix of condition 1e2 or more."""
+    operator = SourceMatrix(torch.randn(2, 4, generator=generator_for(0), dtype=Double))
+    x = torch.randn(1, *prior.event_shape, generator=generator_for(1), dtype=Double)
+    posterior = predict_posterior(prior, x, LEVEL, "reported")
+    residual = torch.randn(1, 2, 8, generator=generator_for(2), dtype=Double)
+    converged = conditioning.explain(operator, posterior, residual, 0.01)
+    assert bool(converged.isfinite().all())
+    solve = conditioning.conjugate_gradient
+    monkeypatch.setattr(
+        conditioning,
+        "conjugate_gradient",
+        lambda matvec, b, max_iterations: solve(matvec, b, max_iterations=1),
+    )
+    with pytest.raises(UserError, match=r"SourceMatrix: .* not converge .*noise_std = 0.01"):
+        conditioning.explain(operator, posterior, residual, 0.01)
