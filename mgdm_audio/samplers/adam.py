@@ -37,4 +37,4 @@ class Adam:
         # The two bias corrections, folded into the step size and the denominator.
         step_size = self.learning_rate / (1 - beta_1**self.num_steps)
         scale = (1 - beta_2**self.num_steps) ** 0.5
-        self.x.addcdiv_(self.m, (self.v.sqrt() / scale).add_(self.eps), value=-step_size)
+        self.x.addcdiv_(self.m, self.v.sqrt().div_(scale).add_(self.eps), value=-step_size)

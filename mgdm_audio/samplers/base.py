@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mgdm_audio.diffusion import Codec, Level, Prior
 from mgdm_audio.errors import PairingError
-from mgdm_audio.measurement import GaussianLikelihood, Likelihood, Operator
+from mgdm_audio.measurement import GaussianLikelihood, Likelihood, LinearOperator, Operator
 from mgdm_audio.rng import Generators
 
 OperatorT = TypeVar("OperatorT", bound=Operator)
@@ -173,11 +173,16 @@ def initial_state(
     return prior.sample_x_T(len(y), generator=generator, dtype=y.dtype, device=y.device)
 
 
+@torch.no_grad()
 def likelihood_gradient(likelihood: Likelihood, x: Tensor) -> Tensor:
     """``grad_x log g(y | x)``: ``[batch, *event]``.
 
-    Log densities are summed before differentiating, which gives every item its own gradient.
+    Closed form where y is linear in x and Gaussian. Else log densities are summed before
+    differentiating, which gives every item its own gradient.
     """
+    operator = likelihood.operator
+    if isinstance(likelihood, GaussianLikelihood) and isinstance(operator, LinearOperator):
+        return operator.adjoint(likelihood.residual(x) / likelihood.noise_std**2)
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         return torch.autograd.grad(likelihood.log_prob(x).sum(), x)[0]
@@ -187,5 +192,6 @@ def likelihood_score(prior: Prior, likelihood: Likelihood, x_t: Tensor, t: Level
     """``grad_{x_t} log g(y | D(x_t))``: ``[batch, *event]``, through the denoiser."""
     with torch.enable_grad():
         x_t = x_t.detach().requires_grad_()
-        log_g = likelihood.log_prob(prior.predict_x0(x_t, t)).sum()
-        return torch.autograd.grad(log_g, x_t)[0]
+        x_0 = prior.predict_x0(x_t, t)
+    pulled = likelihood_gradient(likelihood, x_0)
+    return torch.autograd.grad(x_0, x_t, pulled)[0]

@@ -36,9 +36,9 @@ def langevin(
 
     An item that diverges ends in infinities or NaN, and leaves its neighbours alone.
     """
-    x = centre
+    x = centre.clone(memory_format=torch.contiguous_format)
     for _ in range(num_steps):
         score = likelihood_gradient(likelihood, x)
-        x = torch.lerp(x, centre, step_size / std**2).add_(score, alpha=step_size * weight)
+        x.lerp_(centre, step_size / std**2).add_(score, alpha=step_size * weight)
         x.add_(randn_like(x, generator), alpha=(2 * step_size) ** 0.5)
     return x

@@ -100,8 +100,9 @@ class MGPS:
         learning_rate = self.learning_rate.at(k, total)
         adam_mu, adam_scale = Adam(mu, learning_rate), Adam(scale, learning_rate)
         for _ in range(int(self.vi_steps.at(k, total))):
-            step = std * scale.exp() * randn_like(mu, generator)
+            ratio = scale.exp()
+            step = std * ratio * randn_like(mu, generator)
             score = likelihood_score(prior, likelihood, mu + step, low)
             adam_mu.step((mu - mean) / std**2 - score)
-            adam_scale.step((2 * scale).exp() - 1 - score * step)
+            adam_scale.step(ratio**2 - 1 - score * step)
         return mu + std * scale.exp() * randn_like(mu, generator)

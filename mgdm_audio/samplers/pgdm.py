@@ -10,7 +10,8 @@ score is a vector-Jacobian product:
 
 r_t^2 = sigma_t^2 = 1 - alphabar_t is the posterior variance of a unit Gaussian prior, for which the
 score is exact. Its factor in g is the paper's; with the other weight, in z = x / alpha, a step
-moves the estimate by r_t^2 grad_z log N, whatever the scale of the process.
+moves the estimate by r_t^2 grad_z log N, whatever the scale of the process. The step to level 0 is
+guided as well: 999 gradients at N = 1000, where the MGDM paper's code takes 998 and ends on D.
 
 For a map that leaves what it made as it is, A(A(x)) = A(x), as JPEG, the paper takes A for its own
 pseudo-inverse; the noise of y plays no part then:

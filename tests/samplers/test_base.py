@@ -11,7 +11,8 @@ from mgdm_audio.measurement import (
     SpectralOperator,
 )
 from mgdm_audio.samplers import PerStep, require
-from mgdm_audio.samplers.base import likelihood_score
+from mgdm_audio.samplers.base import likelihood_gradient, likelihood_score
+from tests.samplers.toys import OPERATORS, normal
 
 
 def test_every_published_schedule_is_a_rule() -> None:
@@ -34,6 +35,30 @@ def test_a_wrong_pairing_names_both_sides() -> None:
     with pytest.raises(PairingError, match="DDNM needs a LinearOperator, got Modulus") as caught:
         require(Modulus(), LinearOperator, "DDNM")  # type: ignore[type-abstract]
     assert isinstance(caught.value, TypeError)
+
+
+class Hidden(Operator):
+    """A linear map that does not say so."""
+
+    def __init__(self, operator: LinearOperator) -> None:
+        self.operator = operator
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return self.operator(x)
+
+
+@pytest.mark.parametrize("operator", OPERATORS.values(), ids=OPERATORS)
+def test_the_gradient_in_closed_form_is_autograd_s(
+    operator: LinearOperator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, y = normal(2, 4, 8), operator(normal(2, 4, 8, seed=1))
+    asked = likelihood_gradient(GaussianLikelihood(Hidden(operator), y, 1e-2), x)
+    with monkeypatch.context() as patch:  # no graph is made
+        patch.setattr(torch.autograd, "grad", None)
+        gradient = likelihood_gradient(GaussianLikelihood(operator, y, 1e-2), x)
+    # A handful of products and sums in another order.
+    torch.testing.assert_close(gradient, asked, rtol=0, atol=1e-14 * float(asked.abs().max()))
+    assert not gradient.requires_grad
 
 
 @pytest.mark.parametrize("t", [1, 500, torch.tensor([1, 500, 1000])], ids=["1", "500", "each"])
