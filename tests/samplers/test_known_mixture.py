@@ -157,10 +157,16 @@ def test_a_step_of_wiener_guidance_is_the_gaussian_conditional(
     assert (x_0.flatten(1) - want).abs().max() < 1e-9
 
 
-@pytest.mark.parametrize("name", ["mixture, source", "start, mixture"])
-def test_mgdm_s_exact_steps_reach_the_posterior(name: str) -> None:
-    """Relative error of the mean of 200 draws: .11 and .08, of which chance makes .05 and .04."""
-    network, operator, n = DiagonalNetwork(), OPERATORS[name], 200
+@pytest.mark.parametrize(
+    ("operator", "bound"),
+    [(MIXTURE, 0.2), (OPERATORS["mixture, source"], 0.15), (OPERATORS["start, mixture"], 0.15)],
+    ids=["mixture", "mixture, source", "start, mixture"],
+)
+def test_mgdm_s_exact_steps_reach_the_posterior(operator: LinearOperator, bound: float) -> None:
+    """Relative error of the mean of 200 draws: .13, .11 and .08, of which chance makes .13, .05 and
+    .04. For the mixture four seeds lie in .11 .. .17; with an isotropic covariance in .23 .. .28,
+    and after one sweep in .27 .. .29."""
+    network, n = DiagonalNetwork(), 200
     y = operator(normal(1, SOURCES, TIME, seed=2))
     sampler = MGDM(
         num_steps=20,
@@ -176,7 +182,7 @@ def test_mgdm_s_exact_steps_reach_the_posterior(name: str) -> None:
     noise = 0.1**2 * torch.eye(len(a), dtype=Double)
     want = conditional(network.covariance, a, noise, y.flatten(1))[0]
     error = draws.flatten(1) - want
-    assert float(error.mean(0).norm()) < 0.15 * float(want.norm())
+    assert float(error.mean(0).norm()) < bound * float(want.norm())
 
 
 @each

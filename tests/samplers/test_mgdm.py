@@ -232,9 +232,11 @@ def kernel(s: int, t: int, u: int, eta: float = 1.0) -> Kernel:
 
 @pytest.mark.parametrize("noising", ["forward", "bridge"])
 @pytest.mark.parametrize("eta", [0.0, 1.0])
-def test_noising_follows_its_kernel(noising: str, eta: float) -> None:
+@pytest.mark.parametrize("outer", ["code", "paper"])
+def test_noising_follows_its_kernel(noising: str, eta: float, outer: str) -> None:
     """Conditional (c). In silence a level is a linear map of the one above, plus noise: x_t drawn
-    at eta, then x_s, then x_t again by the kernel of (c), in which eta has no say."""
+    at eta, then x_s, then x_t again by the kernel of (c), in which eta has no say. The paper's
+    first level is the top itself: x_T is its x_t, and (c) has no level above to lean on."""
     batch = 4000
     prior, likelihood = silent(batch)
     steps: list[Step] = []
@@ -243,20 +245,22 @@ def test_noising_follows_its_kernel(noising: str, eta: float) -> None:
         vi_steps=PerStep(0),
         index_law="fixed",
         eta=eta,
-        outer="code",
+        outer=outer,  # type: ignore[arg-type]
         noising=noising,  # type: ignore[arg-type]
     )
     x_T = prior.sample_x_T(batch, generator=generator_for(3), dtype=torch.float64)
     sampler.sample(prior, likelihood, generator=generator_for(4), x_T=x_T, on_step=steps.append)
-    grid, n = KARRAS.timesteps(20)[::-1], 2 * batch
+    n = 2 * batch
+    grid = KARRAS.timesteps(20)[::-1] if outer == "code" else KARRAS.timesteps(21)[::-1]
     above, v_next = x_T, float(KARRAS.sigma[-1]) ** 2
     for k, step in enumerate(steps):
-        t_next, t, s = grid[k : k + 3]
-        first, second = kernel(0, t, t_next, eta), kernel(0, s, t)
-        third = kernel(s, t, t_next)
+        top = outer == "paper" and k == 0
+        t_next, t, s = (grid[0], *grid[:2]) if top else grid[k - (outer == "paper") :][:3]
+        first = Kernel(0, 1, 0) if top else kernel(0, t, t_next, eta)
+        second, third = kernel(0, s, t), kernel(s, t, t_next)
         v_s = second.c_u**2 * (first.c_u**2 * v_next + first.std**2) + second.std**2
         c_s = second.c_u * first.c_u * v_next  # covariance of x_s with the level above
-        if noising == "forward":
+        if noising == "forward" or top:
             r = float(KARRAS.alpha[t] / KARRAS.alpha[s])
             v = r**2 * v_s + float(KARRAS.sigma[t]) ** 2 - r**2 * float(KARRAS.sigma[s]) ** 2
             c = r * c_s
@@ -264,7 +268,7 @@ def test_noising_follows_its_kernel(noising: str, eta: float) -> None:
             v = third.c_s**2 * v_s + third.c_u**2 * v_next + third.std**2
             v += 2 * third.c_s * third.c_u * c_s
             c = third.c_s * c_s + third.c_u * v_next
-        # 17 levels: 4.5 standard errors of a variance and of a correlation.
+        # 17 or 19 levels: 4.5 standard errors of a variance and of a correlation.
         assert float(step.x_t.var()) == pytest.approx(v, rel=4.5 * (2 / n) ** 0.5)
         correlation = float((above * step.x_t).mean()) / (v * v_next) ** 0.5
         assert correlation == pytest.approx(c / (v * v_next) ** 0.5, abs=4.5 / n**0.5)

@@ -7,12 +7,13 @@ the denoiser's covariance in its likelihood, and with all three Gibbs conditiona
 under the paper's potential g(y | D(x_s)) and under the true p(y | x_s), which adds the denoiser's
 uncertainty Cov(x_0 | x_s) to the observation noise.
 
-    python egs/gaussian/closed_form/run.py --draws 512 --seeds 3 [--only DDNM]
+    python egs/gaussian/closed_form/run.py --draws 512 --seeds 3 [--only DDNM] [--prior smooth]
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -41,19 +42,40 @@ class Problem:
     covariance: Tensor  # [SIZE, SIZE], of the posterior
 
 
-def make_problem(seed: int = 0, rms: float = 0.1) -> Problem:
-    """Prior N(0, C) of that rms: random orthonormal eigenvectors, eigenvalues falling by 100."""
-    generator = generator_for(seed, "problem")
+def falling(generator: torch.Generator) -> Tensor:
+    """Random orthonormal eigenvectors, eigenvalues falling by 100."""
     basis, _ = torch.linalg.qr(randn((SIZE, SIZE), generator=generator, dtype=torch.float64))
-    variances = torch.logspace(0, -2, SIZE, dtype=torch.float64)
-    c = (basis * variances * rms**2 / variances.mean()) @ basis.T
+    return (basis * torch.logspace(0, -2, SIZE, dtype=torch.float64)) @ basis.T
+
+
+def smooth(generator: torch.Generator) -> Tensor:
+    """A Gaussian kernel of deviation 2 samples in time; any two sources are correlated by .5."""
+    lag = torch.arange(TIME).double()[:, None] - torch.arange(TIME)
+    kernel = torch.exp(-(lag**2) / (2 * 2**2)) + 1e-3 * torch.eye(TIME)
+    return torch.kron((torch.ones(SOURCES, SOURCES) + torch.eye(SOURCES)) / 2, kernel)
+
+
+def wishart(generator: torch.Generator) -> Tensor:
+    """R R^T for a square R of standard normal entries."""
+    root = randn((SIZE, SIZE), generator=generator, dtype=torch.float64)
+    return root @ root.T
+
+
+PRIORS = {"falling": falling, "smooth": smooth, "wishart": wishart}
+
+
+def make_problem(seed: int = 0, rms: float = 0.1, prior: str = "falling") -> Problem:
+    """One of ``PRIORS``, N(0, C), C scaled to that rms."""
+    generator = generator_for(seed, "problem")
+    c = PRIORS[prior](generator)
+    c = c * rms**2 / c.diag().mean()
     x = torch.linalg.cholesky(c) @ randn((SIZE,), generator=generator, dtype=torch.float64)
     noise = NOISE_STD * randn((1, 1, TIME), generator=generator, dtype=torch.float64)
     y = MixtureSum(SOURCES)(x.reshape(1, SOURCES, TIME)) + noise
     a = torch.kron(torch.ones(1, SOURCES), torch.eye(TIME)).double()
     gain = torch.linalg.solve(a @ c @ a.T + NOISE_STD**2 * torch.eye(TIME).double(), a @ c).T
-    prior = Prior(GaussianDenoiser(c), NoiseSchedule.karras(), (SOURCES, TIME))
-    return Problem(prior, y, gain @ y.flatten(), c - gain @ a @ c)
+    model = Prior(GaussianDenoiser(c), NoiseSchedule.karras(), (SOURCES, TIME))
+    return Problem(model, y, gain @ y.flatten(), c - gain @ a @ c)
 
 
 class Score(NamedTuple):
@@ -249,14 +271,17 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=512)
     parser.add_argument("--seeds", type=int, default=3, help="problems, each with its own draws")
     parser.add_argument("--rms", type=float, default=0.1, help="of a source; a mixture has twice")
-    parser.add_argument("--only", default="", help="rows whose name holds this")
+    parser.add_argument("--prior", choices=PRIORS, default="falling", help="how it correlates")
+    parser.add_argument("--only", default="", help="rows whose name has this regular expression")
     arguments = parser.parse_args()
     torch.set_grad_enabled(False)
     print("| sampler | mean | SW | residual | calls forward / gradient |")
     print("|---|---|---|---|---|")
-    problems = [make_problem(seed, arguments.rms) for seed in range(arguments.seeds)]
+    problems = [
+        make_problem(seed, arguments.rms, arguments.prior) for seed in range(arguments.seeds)
+    ]
     for name in samplers(problems[0]):
-        if arguments.only not in name:
+        if not re.search(arguments.only, name):
             continue
         scores = [
             measure(problem, samplers(problem)[name], arguments.draws, seed)
