@@ -64,14 +64,16 @@ def wishart(generator: torch.Generator) -> Tensor:
 PRIORS = {"falling": falling, "smooth": smooth, "wishart": wishart}
 
 
-def make_problem(seed: int = 0, rms: float = 0.1, prior: str = "falling") -> Problem:
-    """One of ``PRIORS``, N(0, C), C scaled to that rms."""
+def make_problem(
+    seed: int = 0, rms: float = 0.1, prior: str = "falling", loudness: float = 1.0
+) -> Problem:
+    """One of ``PRIORS``, N(0, C), C scaled to that rms; its observation times ``loudness``."""
     generator = generator_for(seed, "problem")
     c = PRIORS[prior](generator)
     c = c * rms**2 / c.diag().mean()
     x = torch.linalg.cholesky(c) @ randn((SIZE,), generator=generator, dtype=torch.float64)
     noise = NOISE_STD * randn((1, 1, TIME), generator=generator, dtype=torch.float64)
-    y = MixtureSum(SOURCES)(x.reshape(1, SOURCES, TIME)) + noise
+    y = loudness * (MixtureSum(SOURCES)(x.reshape(1, SOURCES, TIME)) + noise)
     a = torch.kron(torch.ones(1, SOURCES), torch.eye(TIME)).double()
     gain = torch.linalg.solve(a @ c @ a.T + NOISE_STD**2 * torch.eye(TIME).double(), a @ c).T
     model = Prior(GaussianDenoiser(c), NoiseSchedule.karras(), (SOURCES, TIME))
@@ -272,13 +274,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="problems, each with its own draws")
     parser.add_argument("--rms", type=float, default=0.1, help="of a source; a mixture has twice")
     parser.add_argument("--prior", choices=PRIORS, default="falling", help="how it correlates")
+    parser.add_argument("--loudness", type=float, default=1.0, help="factor on what is observed")
     parser.add_argument("--only", default="", help="rows whose name has this regular expression")
     arguments = parser.parse_args()
     torch.set_grad_enabled(False)
     print("| sampler | mean | SW | residual | calls forward / gradient |")
     print("|---|---|---|---|---|")
     problems = [
-        make_problem(seed, arguments.rms, arguments.prior) for seed in range(arguments.seeds)
+        make_problem(seed, arguments.rms, arguments.prior, arguments.loudness)
+        for seed in range(arguments.seeds)
     ]
     for name in samplers(problems[0]):
         if not re.search(arguments.only, name):
