@@ -50,8 +50,6 @@ class TFUNetConfig:
     mixings: int = 1  # times that the bottom's blocks are followed by the full-band mixing
     group_width: int = 16  # channels of a group of the convolutions, see Block
     attention: int = 0  # heads of the attention over time that follows each mixing; 0: none
-    short: bool = False  # levels in windows a quarter as long are inputs besides
-    apart: bool = False  # each source by itself, told which it is: independent priors, one network
     bin_weight: float = 0.5  # of the loss: 1 counts every bin alike, 0 as loud as it is
 
     def __post_init__(self) -> None:
@@ -71,10 +69,6 @@ class TFUNetConfig:
         position = self.patch * 4 ** (len(self.channels) - 1)
         if self.patch < 1 or self.bins < 1 or self.bins % position:
             raise ValueError(f"bins = {self.bins}: give a multiple of {position}, see patch")
-        if self.short and (self.patch % 4 or self.bins % 8):
-            raise ValueError(
-                f"short: patch = {self.patch} and bins = {self.bins}: multiples of 4, 8"
-            )
 
 
 class NoiseEmbedding(nn.Module):
@@ -225,15 +219,7 @@ class TFUNet(nn.Module):
         self.embed = NoiseEmbedding(config.embedding)
         widths, counts = config.channels, config.blocks
         positions = [n // p // 4**level for level in range(len(widths))]
-        # Signed values and levels, then levels alone: of the sources, and twice of the mixture.
-        heard = 1 if config.apart else k  # sources at a time
-        self.features = 2 if config.apart else 2 * k + 4
-        if config.short:
-            self.short_mdct = MDCT(n // 4)
-            self.features += heard + (0 if config.apart else 1)
-        self.enter = nn.Linear(self.features * p, widths[0])
-        if config.apart:
-            self.source = nn.Parameter(torch.randn(k, config.embedding) / 10)
+        self.enter = nn.Linear((2 * k + 4) * p, widths[0])
         self.place = nn.ParameterList(
             [nn.Parameter(torch.zeros(q, 1, c)) for q, c in zip(positions, widths, strict=True)]
         )
@@ -264,10 +250,8 @@ class TFUNet(nn.Module):
         )
         self.split = nn.ModuleList(nn.Linear(widths[i + 1], 4 * widths[i]) for i in range(last))
         self.up = nn.ModuleList(stack(level) for level in range(last))
-        self.leave = nn.Linear(widths[0], 3 * heard * p)
-        self.log_variance = nn.Sequential(
-            nn.Linear(widths[0], 64), nn.SiLU(), nn.Linear(64, heard * p)
-        )
+        self.leave = nn.Linear(widths[0], 3 * k * p)
+        self.log_variance = nn.Sequential(nn.Linear(widths[0], 64), nn.SiLU(), nn.Linear(64, k * p))
         for layer in (self.leave, cast(nn.Linear, self.log_variance[-1])):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
@@ -345,24 +329,14 @@ class TFUNet(nn.Module):
             share = seen * gaussian / gaussian.sum(1, keepdim=True)
             mean = mean + share * surprise
             variance = gaussian * (1 - share)
-        if config.short:
-            inputs += self.short_levels(x, whiten, None if config.apart else mixture, given)
-        embedding = self.embed(sigma, given)
         features = torch.cat(inputs, 1)
-        if config.apart:  # every source an item of its own: its value and levels, no mixture
-            own = [part for part in inputs if part.shape[1] == k]
-            features = torch.stack(own, 2).flatten(0, 1)
-            embedding = (embedding[:, None] + self.source).flatten(0, 1)
-        features = features.unflatten(3, (-1, p)).permute(0, 3, 2, 1, 4)
-        h = self.trunk(features.flatten(3), embedding)
+        features = features.view(batch, 2 * k + 4, frames, -1, p).permute(0, 3, 2, 1, 4)
+        features = features.reshape(batch, -1, frames, (2 * k + 4) * p)
+        h = self.trunk(features, self.embed(sigma, given))
 
         def grid(out: Tensor, channels: int) -> Tensor:
-            parts = channels // (k if config.apart else 1)
-            out = out.float().unflatten(3, (parts, p)).permute(0, 3, 2, 1, 4)
-            out = out.reshape(len(out), parts, frames, config.bins)
-            if config.apart:
-                out = out.view(batch, k, parts, frames, config.bins).transpose(1, 2).flatten(1, 2)
-            return out
+            out = out.float().view(batch, -1, frames, channels, p).permute(0, 3, 2, 1, 4)
+            return out.reshape(batch, channels, frames, config.bins)
 
         # Masks on what came in: a network finds a sign-carrying product far harder than a gain.
         additive, on_source, on_mixture = grid(self.leave(h), 3 * k).chunk(3, 1)
@@ -374,26 +348,6 @@ class TFUNet(nn.Module):
         # The variance is fitted on features that it cannot change: the mean trains as without it.
         log_ratio = grid(self.log_variance(h.detach()), k).clamp(-8, 4)
         return mean, variance.log() + log_ratio, gaussian
-
-    def short_levels(
-        self, x: Tensor, whiten: Tensor, mixture: Tensor | None, given: Tensor
-    ) -> list[Tensor]:
-        """Four short frames to a long one, a quarter of its bins each: a position's bands match."""
-
-        def levels(wave: Tensor, scale: Tensor) -> Tensor:
-            quarter = scale.unflatten(-1, (-1, 4)).mean(-1)
-            both = (part * quarter for part in self.short_mdct(wave))
-            level = F.pad(log_level(*both), (0, 0, 2, 1))  # frame i is centred on 4 i, 4 i - 1
-            level = level.unflatten(2, (-1, 4)).transpose(3, 4)  # [.., frames, bins / 4, 4]
-            return level.flatten(3)
-
-        loudness = (self.scale**2).sum(0).rsqrt()[None, None, None]
-        found = [levels(x, whiten)]
-        if not self.config.apart:
-            seen = x.new_zeros(len(x), 1, x.shape[-1])
-            seen = seen if mixture is None else mixture * given.view(-1, 1, 1)
-            found.append(levels(seen, loudness))
-        return found
 
     @property
     def hop(self) -> int:
@@ -433,8 +387,9 @@ class TFUNet(nn.Module):
         """Denoising error and negative log-likelihood of the reported variance, each [batch].
 
         x_0, noise: [batch, sources, time], time a multiple of ``bins``; sigma, given: [batch].
-        The squared error is weighted by 1 / (c_out per bin * c_out broadband): the first alone
-        spends the network on inaudible bins, the second alone on the bass.
+        The squared error is weighted by 1 / c_out^2, with c_out^2 the geometric mean, weighted by
+        ``bin_weight``, of that per bin and the broadband one: the first alone spends the network on
+        inaudible bins, the second alone on the bass.
         """
         mixture = x_0.sum(1, keepdim=True)
         x = x_0 + sigma.view(-1, 1, 1) * noise

@@ -152,6 +152,16 @@ def test_the_variance_head_trains_without_touching_the_mean(trained: TFUNet) -> 
             assert torch.equal(gradient, before), name
 
 
+def test_at_bin_weight_one_the_loss_is_that_in_standard_deviations(untrained: TFUNet) -> None:
+    """Before training the reported variance is v_k: the likelihood is half of error^2 / v_k."""
+    network = TFUNet(replace(untrained.config, bin_weight=1.0), untrained.scale)
+    network.load_state_dict(untrained.state_dict())
+    x_0, eps = normal(2, 4, 4 * BINS, std=0.05), normal(2, 4, 4 * BINS, seed=1)
+    denoising, likelihood = network.loss(x_0, torch.tensor([0.1, 1.0]), eps, torch.zeros(2))
+    # Sums of a thousand terms in float32, of which one has log v_k added and taken off again.
+    torch.testing.assert_close(denoising, 2 * likelihood, rtol=1e-5, atol=0)
+
+
 def test_before_training_the_likelihood_is_that_of_its_own_gaussian(untrained: TFUNet) -> None:
     # E[(x_0 - mean)^2 / v] = 1, so the negative log-likelihood, less log v_k / 2, is 1/2 on
     # average. 4 x 300 x 64 errors: half of a chi^2's standard deviation sqrt(2 / n) is 0.0026;
