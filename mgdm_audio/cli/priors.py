@@ -199,11 +199,13 @@ def convert(
 
 @priors.command()
 @click.argument("name", metavar="NAME_OR_DIR", type=PRIOR)
-@click.argument("stems", type=click.Path(path_type=Path))
+@click.argument("stems", type=click.Path(path_type=Path), nargs=-1, required=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="New prior folder.")
-@click.option("--segments", default=24, show_default=True, help="Segments of 5.9 s to measure on.")
+@click.option("--segments", default=24, show_default=True, help="Segments of 5.9 s of each STEMS.")
 @click.option("--half", is_flag=True, help="Store float16 weights, in half of the bytes.")
-def calibrate(name: str, stems: Path, output: Path | None, segments: int, half: bool) -> None:
+def calibrate(
+    name: str, stems: tuple[Path, ...], output: Path | None, segments: int, half: bool
+) -> None:
     """Measure a prior's reported variance on STEMS, <track>/<stem>.wav it was not trained on.
 
     Prints the mean of squared error over reported variance, per noise level and stem, without the
@@ -211,9 +213,10 @@ def calibrate(name: str, stems: Path, output: Path | None, segments: int, half: 
     multiplied by that.
 
     \b
-    mgdm-audio priors calibrate RUN/prior stems/validation -o my-prior --half
-    mgdm-audio priors calibrate my-prior stems/test
+    mgdm-audio priors calibrate RUN/prior songs/validation more/validation -o my-prior --half
+    mgdm-audio priors calibrate my-prior songs/test
     """
+    import torch
     from tqdm import tqdm
 
     from mgdm_audio.audio.calibration import SIGMAS, squared_residuals
@@ -231,9 +234,9 @@ def calibrate(name: str, stems: Path, output: Path | None, segments: int, half: 
         raise UserError(f"{output}: exists; give a new folder")
     if segments < 1:
         raise UserError(f"--segments {segments}: give at least 1")
-    folder = StemFolder(stems, loaded.stems, loaded.sample_rate, split=stems.name)
-    x_0 = folder.fixed(segments, 2**17)
-    with tqdm(total=2 * len(SIGMAS) * segments, disable=not sys.stderr.isatty()) as bar:
+    folders = [StemFolder(each, loaded.stems, loaded.sample_rate, each.name) for each in stems]
+    x_0 = torch.cat([folder.fixed(segments, 2**17) for folder in folders])
+    with tqdm(total=2 * len(SIGMAS) * len(x_0), disable=not sys.stderr.isatty()) as bar:
         residuals = squared_residuals(denoiser, x_0, on_call=bar.update)
     for mode, rows in zip(("x alone", "x and the mixture"), residuals.tolist(), strict=True):
         for sigma, row in zip(SIGMAS, rows, strict=True):

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from torch import Tensor
 
 from mgdm_audio.audio.calibration import calibrate, squared_residuals
+from mgdm_audio.audio.datasets import StemFolder
 from mgdm_audio.audio.io import write
 from mgdm_audio.checkpoint import load_prior, save_prior
 from mgdm_audio.cli.main import main
@@ -109,6 +110,25 @@ def test_the_command_writes_a_calibrated_prior_in_half_precision(
     values = [float(line.split(": ")[1].split()[0]) for line in result.output.splitlines()]
     assert len(values) == 16
     assert all(abs(value - 1) < 0.02 for value in values)
+
+
+def test_folders_count_alike_in_the_factors(tiny_prior: Path, tmp_path: Path) -> None:
+    for i, folder in enumerate(("a/one", "b/two", "b/three")):
+        (tmp_path / folder).mkdir(parents=True)
+        for stem, wave in zip(STEMS, song(i, 4, 2**17, 22050), strict=True):
+            write(tmp_path / folder / f"{stem}.wav", wave[None], 22050)
+    folders = [str(tmp_path / name) for name in ("a", "b")]
+    arguments = ["priors", "calibrate", str(tiny_prior), *folders, "--segments", "2"]
+    result = CliRunner().invoke(main, [*arguments, "-o", str(tmp_path / "new")])
+    assert result.exit_code == 0, result.output
+    x_0 = torch.cat([StemFolder(folder, STEMS, 22050).fixed(2, 2**17) for folder in folders])
+    found = load_prior(tmp_path / "new").prior.denoiser
+    assert isinstance(found, MixtureDenoiser)
+    assert found.calibration is not None
+    before = load_prior(tiny_prior).prior.denoiser
+    assert isinstance(before, MixtureDenoiser)
+    # The factors pass through decimal text of float32, which is exact.
+    assert torch.equal(found.calibration.factors, squared_residuals(before, x_0))
 
 
 def test_a_damaged_calibration_is_one_line(tiny_prior: Path, tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from mgdm_audio.cli.train import train as command
 from mgdm_audio.config import from_mapping, load_toml
 from mgdm_audio.diffusion import join
 from mgdm_audio.samplers.presets import load_preset
+from mgdm_audio.training_state import STATE, read_settings
 
 HERE = Path(__file__).resolve().parent
 sys.path.append(str(HERE.parents[2] / "recipes/local"))
@@ -122,14 +123,12 @@ def perform(
     return {"steps": sum(steps for steps, _ in runs), "errors": errors}
 
 
-def separate(
-    experiment: Experiment, common: list[str], folder: Path, songs: torch.Tensor
-) -> dict[str, Any]:
+def separate(experiment: Experiment, folder: Path, songs: torch.Tensor) -> dict[str, Any]:
     """The rest of its row: SI-SDR improvements by stem in dB, of the presets that apply."""
     if experiment.by_stem:  # alone, a stem's network never sees a mixture
         prior = joined([load_prior(folder / stem / "prior") for stem in STEMS])
         return {"si_sdri": {ALONE: separated(prior, songs, ALONE)}}
-    given = "noise.given=0" not in [*common, *experiment.set]
+    given = read_settings(folder / STATE)["noise"]["given"] > 0
     prior = load_prior(folder / "prior")
     presets = (DEFAULT_SAMPLER, ALONE) if given else (ALONE,)
     return {"si_sdri": {preset: separated(prior, songs, preset) for preset in presets}}
@@ -182,7 +181,7 @@ def main() -> None:
                 *plan.set,
             ]
             row = perform(experiment, config, common, folder, arguments.seconds)
-            row |= separate(experiment, common, folder, songs)
+            row |= separate(experiment, folder, songs)
             write_bytes(done, json.dumps(row, indent=1).encode())
         rows.append((experiment.name, json.loads(done.read_text())))
         print(table(rows[-1:]), flush=True)
