@@ -18,13 +18,13 @@ def squared_residuals(
     sigmas: Sequence[float] = SIGMAS,
     on_call: Callable[[], object] = lambda: None,
 ) -> Tensor:
-    """Means of (x_0 - mean)^2 / variance, 1 where calibrated: ``[2, levels, sources]``.
+    """Means of (x_0 - mean)^2 / variance over frames and bins: ``[examples, 2, levels, sources]``.
 
-    x_0: [examples, sources, time]. Without the mixture and with it, over examples, frames and bins
-    of the network's own transform. The noise is a function of level and example alone.
-    ``on_call`` follows each of the 2 * levels * examples calls of the network.
+    x_0: [examples, sources, time]. Without the mixture and with it, in the network's own transform.
+    Their mean over examples is 1 where the report is calibrated. The noise is a function of level
+    and example alone. ``on_call`` follows each of the 2 * levels * examples calls of the network.
     """
-    result = torch.zeros(2, len(sigmas), x_0.shape[1])
+    result = torch.zeros(len(x_0), 2, len(sigmas), x_0.shape[1])
     for mode in range(2):
         for level, sigma in enumerate(sigmas):
             for i, example in enumerate(x_0.split(1)):
@@ -34,15 +34,18 @@ def squared_residuals(
                 posterior = known.posterior(noisy, torch.tensor(sigma), "reported")
                 assert isinstance(posterior, Posterior)
                 error = posterior.transform.analysis(example - posterior.mean).float()
-                result[mode, level] += (error**2 / posterior.variance).mean((0, 2, 3)) / len(x_0)
+                result[i, mode, level] = (error**2 / posterior.variance).mean((0, 2, 3))
                 on_call()
     return result
 
 
 def calibrate(denoiser: MixtureDenoiser, residuals: Tensor, sigmas: Sequence[float]) -> Calibration:
-    """The factors under which ``residuals``, measured with what the denoiser has, would be 1."""
-    levels = torch.tensor(sigmas)
+    """The factors under which ``residuals``, measured with what the denoiser has, would be 1.
+
+    residuals: [examples, 2, levels, sources], which count alike.
+    """
+    levels, factors = torch.tensor(sigmas), residuals.mean(0)
     if denoiser.calibration is not None:
         known = [denoiser.calibration(levels, given=bool(mode)) for mode in range(2)]
-        residuals = residuals * torch.stack(known)
-    return Calibration(levels, residuals)
+        factors = factors * torch.stack(known)
+    return Calibration(levels, factors)

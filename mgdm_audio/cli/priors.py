@@ -201,16 +201,18 @@ def convert(
 @click.argument("name", metavar="NAME_OR_DIR", type=PRIOR)
 @click.argument("stems", type=click.Path(path_type=Path), nargs=-1, required=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="New prior folder.")
-@click.option("--segments", default=24, show_default=True, help="Segments of 5.9 s of each STEMS.")
+@click.option("--segments", default=24, show_default=True, help="Segments of each STEMS.")
+@click.option("--length", default=2**17, show_default=True, help="Samples of a segment.")
 @click.option("--half", is_flag=True, help="Store float16 weights, in half of the bytes.")
 def calibrate(
-    name: str, stems: tuple[Path, ...], output: Path | None, segments: int, half: bool
+    name: str, stems: tuple[Path, ...], output: Path | None, segments: int, length: int, half: bool
 ) -> None:
     """Measure a prior's reported variance on STEMS, <track>/<stem>.wav it was not trained on.
 
     Prints the mean of squared error over reported variance, per noise level and stem, without the
-    mixture and with it: 1 where calibrated.  With -o it is written as a new prior whose report is
-    multiplied by that.
+    mixture and with it: 1 where calibrated.  After the mean of the stems stands its standard error
+    over the segments.  With -o it is written as a new prior whose report is multiplied by that of
+    each stem.
 
     \b
     mgdm-audio priors calibrate RUN/prior songs/validation more/validation -o my-prior --half
@@ -232,16 +234,20 @@ def calibrate(
         raise UserError(f"{name}: its network reports no variance; nothing to calibrate")
     if output is not None and output.exists():
         raise UserError(f"{output}: exists; give a new folder")
-    if segments < 1:
-        raise UserError(f"--segments {segments}: give at least 1")
+    if min(segments, length) < 1:
+        raise UserError(f"--segments {segments}, --length {length}: give at least 1")
     folders = [StemFolder(each, loaded.stems, loaded.sample_rate, each.name) for each in stems]
-    x_0 = torch.cat([folder.fixed(segments, 2**17) for folder in folders])
+    x_0 = torch.cat([folder.fixed(segments, length) for folder in folders])
     with tqdm(total=2 * len(SIGMAS) * len(x_0), disable=not sys.stderr.isatty()) as bar:
         residuals = squared_residuals(denoiser, x_0, on_call=bar.update)
-    for mode, rows in zip(("x alone", "x and the mixture"), residuals.tolist(), strict=True):
-        for sigma, row in zip(SIGMAS, rows, strict=True):
+    error = residuals.mean(-1).std(0, correction=0) / max(1, len(x_0) - 1) ** 0.5
+    for mode, rows in enumerate(residuals.mean(0).tolist()):
+        for level, row in enumerate(rows):
+            what = "x and the mixture" if mode else "x alone"
+            mean = f"{sum(row) / len(row):.2f}"
+            mean += f" ± {error[mode, level]:.2f}" if len(x_0) > 1 else ""
             each = "  ".join(f"{s} {v:.2f}" for s, v in zip(loaded.stems, row, strict=True))
-            click.echo(f"{mode}, sigma {sigma:g}: {sum(row) / len(row):.2f}  ({each})")
+            click.echo(f"{what}, sigma {SIGMAS[level]:g}: {mean}  ({each})")
     if output is not None:
         own = ("format", "model_type", "model", "sha256")
         details = {key: value for key, value in loaded.config.items() if key not in own}

@@ -34,17 +34,17 @@ def draws(network: TFUNet, count: int, frames: int) -> Tensor:
 def test_the_exact_network_is_calibrated_and_factors_mend_a_wrong_one() -> None:
     network = tiny_network(1, trained=False)
     x_0 = draws(network, 4, 60)
-    exact = squared_residuals(MixtureDenoiser(network), x_0, SIGMAS)
+    exact = squared_residuals(MixtureDenoiser(network), x_0, SIGMAS).mean(0)
     # Means of 4 x 59 x 64 squares of normals (and the silent ends, 1 in 30 frames): 1 within five
     # standard deviations sqrt(2 / n) and the ends' share.
     assert (exact - 1).abs().max() < 5 * math.sqrt(2 / (4 * 59 * 64)) + 2 / 61
     wrong = Calibration(torch.tensor(SIGMAS), torch.full((2, 3, 4), 2.0))
     halved = squared_residuals(MixtureDenoiser(network, calibration=wrong), x_0, SIGMAS)
-    torch.testing.assert_close(halved, exact / 2)
+    torch.testing.assert_close(halved.mean(0), exact / 2)
     mended = calibrate(MixtureDenoiser(network, calibration=wrong), halved, SIGMAS)
     torch.testing.assert_close(mended.factors, exact)
     right = squared_residuals(MixtureDenoiser(network, calibration=mended), x_0, SIGMAS)
-    torch.testing.assert_close(right, torch.ones(2, 3, 4))
+    torch.testing.assert_close(right.mean(0), torch.ones(2, 3, 4))
 
 
 def test_factors_are_log_linear_between_levels_and_constant_beyond() -> None:
@@ -128,7 +128,7 @@ def test_folders_count_alike_in_the_factors(tiny_prior: Path, tmp_path: Path) ->
     before = load_prior(tiny_prior).prior.denoiser
     assert isinstance(before, MixtureDenoiser)
     # The factors pass through decimal text of float32, which is exact.
-    assert torch.equal(found.calibration.factors, squared_residuals(before, x_0))
+    assert torch.equal(found.calibration.factors, squared_residuals(before, x_0).mean(0))
 
 
 def test_a_damaged_calibration_is_one_line(tiny_prior: Path, tmp_path: Path) -> None:
