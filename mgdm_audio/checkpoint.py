@@ -19,8 +19,9 @@ from torch import nn
 
 from mgdm_audio import atomic
 from mgdm_audio.config import from_mapping, nearest
+from mgdm_audio.diffusion.calibration import Calibration
 from mgdm_audio.diffusion.denoiser import Denoiser, EDMDenoiser
-from mgdm_audio.diffusion.posterior import Calibration, MixtureDenoiser
+from mgdm_audio.diffusion.posterior import MixtureDenoiser
 from mgdm_audio.diffusion.prior import Prior
 from mgdm_audio.diffusion.schedule import NoiseSchedule
 from mgdm_audio.digest import hash_file

@@ -1,51 +1,117 @@
-"""Whether a network's reported variance is that of its errors, and factors that make it so."""
+"""Whether a network's reported variance is that of its errors, and what corrects it."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from mgdm_audio.diffusion.posterior import Calibration, MixtureDenoiser, Posterior
+from mgdm_audio.diffusion.calibration import Calibration
+from mgdm_audio.diffusion.posterior import MixtureDenoiser, Posterior
 from mgdm_audio.rng import generator_for, randn
 
 SIGMAS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 20.0)
 
+# Variances are counted by their logarithm, in bins of an eighth of an octave about the reference.
+PER_OCTAVE = 8
+OCTAVES = 64  # either way
+POWERS = (0.25, 4.0)  # 1 + e of a Calibration, at least and at most
+
+
+@dataclass(frozen=True)
+class Residuals:
+    """Errors of the mean, x_0 - mean, beside reported variances, in the network's own transform.
+
+    Each ``[examples, 2, levels, sources]``, without the mixture and with it, over frames and bins:
+    ``standardised``, the mean of error^2 / variance; ``error`` and ``variance``, the means of
+    error^2 and of variance. Each ``[2, levels, sources, OCTAVES * 2 * PER_OCTAVE]``, by how large
+    the variance is: ``count`` and ``total``, how many and the sum of their error^2 over the
+    reference of :class:`Calibration`.
+    """
+
+    standardised: Tensor
+    error: Tensor
+    variance: Tensor
+    count: Tensor
+    total: Tensor
+
 
 @torch.no_grad()
-def squared_residuals(
+def measure_residuals(
     denoiser: MixtureDenoiser,
     x_0: Tensor,
     sigmas: Sequence[float] = SIGMAS,
     on_call: Callable[[], object] = lambda: None,
-) -> Tensor:
-    """Means of (x_0 - mean)^2 / variance over frames and bins: ``[examples, 2, levels, sources]``.
+) -> Residuals:
+    """Of x_0: [examples, sources, time]. The noise is a function of level and example alone.
 
-    x_0: [examples, sources, time]. Without the mixture and with it, in the network's own transform.
-    Their mean over examples is 1 where the report is calibrated. The noise is a function of level
-    and example alone. ``on_call`` follows each of the 2 * levels * examples calls of the network.
+    ``on_call`` follows each of the 2 * levels * examples calls of the network.
     """
-    result = torch.zeros(len(x_0), 2, len(sigmas), x_0.shape[1])
+    shape = (2, len(sigmas), x_0.shape[1])
+    means = torch.zeros(3, len(x_0), *shape)
+    count, total = torch.zeros(2, *shape, 2 * OCTAVES * PER_OCTAVE, dtype=torch.float64)
     for mode in range(2):
         for level, sigma in enumerate(sigmas):
+            reference = denoiser.reference(torch.tensor(sigma))[0]
             for i, example in enumerate(x_0.split(1)):
                 noise = randn(example.shape, generator=generator_for(0, "calibration", level, i))
                 known = denoiser.given(example.sum(1, keepdim=True)) if mode else denoiser
                 noisy = example + sigma * noise
                 posterior = known.posterior(noisy, torch.tensor(sigma), "reported")
                 assert isinstance(posterior, Posterior)
-                error = posterior.transform.analysis(example - posterior.mean).float()
-                result[i, mode, level] = (error**2 / posterior.variance).mean((0, 2, 3))
+                error = posterior.transform.analysis(example - posterior.mean)[0].float() ** 2
+                variance = posterior.variance[0]
+                for row, x in zip(means, (error / variance, error, variance), strict=True):
+                    row[i, mode, level] = x.mean((1, 2))
+                place = (PER_OCTAVE * (variance / reference).log2()).floor().long()
+                place = (place + OCTAVES * PER_OCTAVE).clamp(0, count.shape[-1] - 1)
+                for k, where in enumerate(place.flatten(1)):
+                    weights = (error[k] / reference[k]).flatten().double()
+                    count[mode, level, k] += torch.bincount(where, minlength=count.shape[-1])
+                    total[mode, level, k] += torch.bincount(where, weights, count.shape[-1])
                 on_call()
-    return result
+    standardised, squared, reported = means
+    return Residuals(standardised, squared, reported, count, total)
 
 
-def calibrate(denoiser: MixtureDenoiser, residuals: Tensor, sigmas: Sequence[float]) -> Calibration:
-    """The factors under which ``residuals``, measured with what the denoiser has, would be 1.
+def calibrate(
+    denoiser: MixtureDenoiser, residuals: Residuals, sigmas: Sequence[float]
+) -> Calibration:
+    """The correction under which two things, measured with what the denoiser has, would hold.
 
-    residuals: [examples, 2, levels, sources], which count alike.
+    The mean of error^2 / variance is 1, and the sum of error^2 is that of the variances: the first
+    counts every frame and bin alike, so that most of it are those where a stem is all but silent,
+    the second as loud as they are. With p = 1 + e, n_b variances at u_b times the reference and
+    errors^2 r_b in all of them, factor and exponent solve sum_b r_b / (f u_b^p) = sum_b n_b and
+    sum_b n_b f u_b^p = sum_b r_b. Without f that is G(p) = 0 for
+
+        G(p) = log sum_b r_b u_b^-p + log sum_b n_b u_b^p - log sum_b n_b - log sum_b r_b,
+
+    which is convex with G(0) = 0, so that it has one other root at most: above 0 where large errors
+    are reported as large. It is sought within ``POWERS``. Where the report is the same throughout,
+    any p serves, and 1 is taken.
     """
-    levels, factors = torch.tensor(sigmas), residuals.mean(0)
-    if denoiser.calibration is not None:
-        known = [denoiser.calibration(levels, given=bool(mode)) for mode in range(2)]
-        factors = factors * torch.stack(known)
-    return Calibration(levels, factors)
+    centers = (torch.arange(residuals.count.shape[-1], dtype=torch.float64) + 0.5) / PER_OCTAVE
+    log_u = (centers - OCTAVES) * torch.log(torch.tensor(2.0, dtype=torch.float64))
+    log_n, log_r = residuals.count.log(), residuals.total.log()
+
+    def expected(p: Tensor) -> Tensor:
+        """log sum_b n_b u_b^p"""
+        return (log_n + p[..., None] * log_u).logsumexp(-1)
+
+    def excess(p: Tensor) -> Tensor:
+        """G(p)"""
+        standardised = (log_r - p[..., None] * log_u).logsumexp(-1)
+        return standardised + expected(p) - log_n.logsumexp(-1) - log_r.logsumexp(-1)
+
+    low, high = (torch.full(log_n.shape[:-1], p, dtype=torch.float64) for p in POWERS)
+    constant = (residuals.count > 0).sum(-1) == 1
+    for _ in range(50):
+        middle = (low + high) / 2
+        above = excess(middle) > 0
+        low, high = torch.where(above, low, middle), torch.where(above, middle, high)
+    power = torch.where(constant, 1.0, (low + high) / 2)
+    factor = (log_r.logsumexp(-1) - expected(power)).exp()
+    levels = torch.tensor(sigmas)
+    fitted = Calibration(levels, factor.float(), (power - 1).float())
+    return fitted if denoiser.calibration is None else fitted.after(denoiser.calibration)

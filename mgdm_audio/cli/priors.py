@@ -10,6 +10,10 @@ import click
 from mgdm_audio.cli.names import ANY_PRIOR, PRIOR
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
     from mgdm_audio.checkpoint import PriorConfig
     from mgdm_audio.images.priors.trained import TrainedConfig
 
@@ -209,10 +213,10 @@ def calibrate(
 ) -> None:
     """Measure a prior's reported variance on STEMS, <track>/<stem>.wav it was not trained on.
 
-    Prints the mean of squared error over reported variance, per noise level and stem, without the
-    mixture and with it: 1 where calibrated.  After the mean of the stems stands its standard error
-    over the segments.  With -o it is written as a new prior whose report is multiplied by that of
-    each stem.
+    Prints, per noise level, without the mixture and with it, the mean over the stems and each of
+    them: the mean of squared error over reported variance, with its standard error over the
+    segments, and the sum of squared errors over that of the variances.  Both are 1 where the report
+    is calibrated.  With -o it is written as a new prior whose report is corrected so that they are.
 
     \b
     mgdm-audio priors calibrate RUN/prior songs/validation more/validation -o my-prior --half
@@ -221,7 +225,8 @@ def calibrate(
     import torch
     from tqdm import tqdm
 
-    from mgdm_audio.audio.calibration import SIGMAS, squared_residuals
+    from mgdm_audio.audio.autocast import at_precision
+    from mgdm_audio.audio.calibration import SIGMAS, measure_residuals
     from mgdm_audio.audio.calibration import calibrate as fit
     from mgdm_audio.audio.datasets import StemFolder
     from mgdm_audio.checkpoint import load_prior, read_config, save_prior
@@ -229,7 +234,7 @@ def calibrate(
     from mgdm_audio.errors import UserError
 
     loaded, config = load_prior(name), read_config(name)
-    denoiser = loaded.prior.denoiser
+    denoiser = at_precision(loaded.prior, torch.device("cpu"), "auto")[0].denoiser
     if not isinstance(denoiser, MixtureDenoiser):
         raise UserError(f"{name}: its network reports no variance; nothing to calibrate")
     if output is not None and output.exists():
@@ -239,15 +244,16 @@ def calibrate(
     folders = [StemFolder(each, loaded.stems, loaded.sample_rate, each.name) for each in stems]
     x_0 = torch.cat([folder.fixed(segments, length) for folder in folders])
     with tqdm(total=2 * len(SIGMAS) * len(x_0), disable=not sys.stderr.isatty()) as bar:
-        residuals = squared_residuals(denoiser, x_0, on_call=bar.update)
-    error = residuals.mean(-1).std(0, correction=0) / max(1, len(x_0) - 1) ** 0.5
-    for mode, rows in enumerate(residuals.mean(0).tolist()):
-        for level, row in enumerate(rows):
-            what = "x and the mixture" if mode else "x alone"
-            mean = f"{sum(row) / len(row):.2f}"
-            mean += f" ± {error[mode, level]:.2f}" if len(x_0) > 1 else ""
-            each = "  ".join(f"{s} {v:.2f}" for s, v in zip(loaded.stems, row, strict=True))
-            click.echo(f"{what}, sigma {SIGMAS[level]:g}: {mean}  ({each})")
+        residuals = measure_residuals(denoiser, x_0, on_call=bar.update)
+    deviation = residuals.standardised.mean(-1).std(0, correction=0) / max(1, len(x_0) - 1) ** 0.5
+    standardised = residuals.standardised.mean(0)
+    summed = residuals.error.sum(0) / residuals.variance.sum(0)
+    for mode, what in enumerate(("x alone", "x and the mixture")):
+        for level, sigma in enumerate(SIGMAS):
+            error = f" ± {deviation[mode, level]:.2f}" if len(x_0) > 1 else ""
+            each = _by_stem(standardised[mode, level], loaded.stems, error)
+            sums = _by_stem(summed[mode, level], loaded.stems)
+            click.echo(f"{what}, sigma {sigma:g}: {each}; of the sums {sums}")
     if output is not None:
         own = ("format", "model_type", "model", "sha256")
         details = {key: value for key, value in loaded.config.items() if key not in own}
@@ -255,6 +261,11 @@ def calibrate(
         kind = loaded.config["model_type"]
         save_prior(output, loaded.network, config.shape, kind, details, half=half)
         click.echo(f"written: {output}")
+
+
+def _by_stem(values: "Tensor", stems: "Sequence[str]", error: str = "") -> str:
+    each = "  ".join(f"{stem} {v:.2f}" for stem, v in zip(stems, values.tolist(), strict=True))
+    return f"{values.mean():.2f}{error} ({each})"
 
 
 def _read(name: str) -> "PriorConfig | TrainedConfig":

@@ -6,7 +6,6 @@ share that its own uncertainty v_k bears to the total, and a denoiser's mean alo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mgdm_audio.broadcast import per_item
+from mgdm_audio.diffusion.calibration import Calibration
 from mgdm_audio.diffusion.denoiser import Denoiser
 from mgdm_audio.diffusion.lanczos import square_root
 from mgdm_audio.diffusion.prior import Prior
@@ -112,49 +112,6 @@ class MixtureNetwork(Protocol):
     def synthesis(self, coefficients: Tensor, time: int) -> Tensor: ...
 
 
-@dataclass(frozen=True)
-class Calibration:
-    """Factors on the variance that a network reports, fitted on data that it was not trained on.
-
-    ``factors: [2, levels, sources]``, without and with the mixture, at noise levels ``sigmas:
-    [levels]``, rising; between them their logarithm is linear in log sigma, beyond them constant.
-    With c the mean of (x_0 - mean)^2 / variance there, c times the variance has standardised
-    residuals of unit variance. Raises ``ValueError`` for other shapes or factors not above 0.
-    """
-
-    sigmas: Tensor
-    factors: Tensor
-
-    def __post_init__(self) -> None:
-        levels = len(self.sigmas)
-        if self.sigmas.ndim != 1 or levels < 1 or not bool((self.sigmas.diff() > 0).all()):
-            raise ValueError("calibration: sigmas must rise")
-        if self.factors.ndim != 3 or self.factors.shape[:2] != (2, levels):
-            raise ValueError(f"calibration: factors are [2, {levels}, sources]")
-        if not bool((self.factors > 0).all() and (self.sigmas > 0).all()):
-            raise ValueError("calibration: sigmas and factors must be above 0")
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Calibration:
-        """{"sigmas": [...], "prior": [[...]...], "given": [[...]...]}, rows of sources by level."""
-        return cls(torch.tensor(config["sigmas"]), torch.tensor([config["prior"], config["given"]]))
-
-    def to_config(self) -> dict[str, Any]:
-        prior, given = self.factors.tolist()
-        return {"sigmas": self.sigmas.tolist(), "prior": prior, "given": given}
-
-    def __call__(self, sigma: Tensor, given: bool) -> Tensor:
-        """The factors at ``sigma: []`` or ``[batch]``: ``[batch or 1, sources]``."""
-        levels = self.sigmas.to(sigma).log()
-        values = self.factors[int(given)].to(sigma).log()
-        at = sigma.reshape(-1).log()
-        if len(levels) == 1:
-            return values.exp().expand(len(at), -1)
-        high = torch.searchsorted(levels, at).clamp(1, len(levels) - 1)
-        share = (at - levels[high - 1]) / (levels[high] - levels[high - 1])
-        return torch.lerp(values[high - 1], values[high], share.clamp(0, 1)[:, None]).exp()
-
-
 class MixtureDenoiser:
     """A network that is a prior alone, and an amortised posterior when it is shown the mixture.
 
@@ -187,9 +144,13 @@ class MixtureDenoiser:
         if covariance == "band":
             variance = self.network.band_variance(sigma)
         elif self.calibration is not None:
-            factors = self.calibration(sigma.to(x), self.mixture is not None)
-            variance = variance * factors[:, :, None, None]
+            given = self.mixture is not None
+            variance = self.calibration(variance, self.reference(sigma), sigma.to(x), given)
         return Posterior(mean, variance, self.network)
+
+    def reference(self, sigma: Tensor) -> Tensor:
+        """``[batch or 1, sources, 1, 1]``: what :class:`Calibration` compares variances to."""
+        return self.network.band_variance(sigma).mean((2, 3), keepdim=True)
 
 
 def isotropic(denoiser: Denoiser, x: Tensor, sigma: Tensor) -> Posterior:
