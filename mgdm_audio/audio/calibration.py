@@ -1,5 +1,6 @@
 """Whether a network's reported variance is that of its errors, and what corrects it."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -24,9 +25,10 @@ class Residuals:
 
     Each ``[examples, 2, levels, sources]``, without the mixture and with it, over frames and bins:
     ``standardised``, the mean of error^2 / variance; ``error`` and ``variance``, the means of
-    error^2 and of variance. Each ``[2, levels, sources, OCTAVES * 2 * PER_OCTAVE]``, by how large
-    the variance is: ``count`` and ``total``, how many and the sum of their error^2 over the
-    reference of :class:`Calibration`.
+    error^2 and of variance. Each ``[2, levels, sources, OCTAVES * 2 * PER_OCTAVE]``, float64, by
+    how large the variance is, variance and error^2 taken over the reference of
+    :class:`Calibration`: ``count``, ``total`` and ``log_u``, how many, the sum of their error^2 and
+    the mean of their variances' logarithms (0 where there is none).
     """
 
     standardised: Tensor
@@ -34,6 +36,7 @@ class Residuals:
     variance: Tensor
     count: Tensor
     total: Tensor
+    log_u: Tensor
 
 
 @torch.no_grad()
@@ -49,7 +52,8 @@ def measure_residuals(
     """
     shape = (2, len(sigmas), x_0.shape[1])
     means = torch.zeros(3, len(x_0), *shape)
-    count, total = torch.zeros(2, *shape, 2 * OCTAVES * PER_OCTAVE, dtype=torch.float64)
+    width = 2 * OCTAVES * PER_OCTAVE
+    count, total, log_u = torch.zeros(3, *shape, width, dtype=torch.float64)
     for mode in range(2):
         for level, sigma in enumerate(sigmas):
             reference = denoiser.reference(torch.tensor(sigma))[0]
@@ -63,15 +67,18 @@ def measure_residuals(
                 variance = posterior.variance[0]
                 for row, x in zip(means, (error / variance, error, variance), strict=True):
                     row[i, mode, level] = x.mean((1, 2))
-                place = (PER_OCTAVE * (variance / reference).log2()).floor().long()
-                place = (place + OCTAVES * PER_OCTAVE).clamp(0, count.shape[-1] - 1)
-                for k, where in enumerate(place.flatten(1)):
-                    weights = (error[k] / reference[k]).flatten().double()
-                    count[mode, level, k] += torch.bincount(where, minlength=count.shape[-1])
-                    total[mode, level, k] += torch.bincount(where, weights, count.shape[-1])
+                level_of = (variance / reference).log().double()
+                place = (PER_OCTAVE / math.log(2) * level_of).floor().long() + width // 2
+                place = place.clamp(0, width - 1).flatten(1)
+                weights = ((error / reference).double().flatten(1), level_of.flatten(1))
+                for k, where in enumerate(place):
+                    count[mode, level, k] += torch.bincount(where, minlength=width)
+                    for table, weight in zip((total, log_u), weights, strict=True):
+                        table[mode, level, k] += torch.bincount(where, weight[k], width)
                 on_call()
     standardised, squared, reported = means
-    return Residuals(standardised, squared, reported, count, total)
+    log_u /= count.clamp(min=1)
+    return Residuals(standardised, squared, reported, count, total, log_u)
 
 
 def calibrate(
@@ -91,9 +98,7 @@ def calibrate(
     are reported as large. It is sought within ``POWERS``. Where the report is the same throughout,
     any p serves, and 1 is taken.
     """
-    centers = (torch.arange(residuals.count.shape[-1], dtype=torch.float64) + 0.5) / PER_OCTAVE
-    log_u = (centers - OCTAVES) * torch.log(torch.tensor(2.0, dtype=torch.float64))
-    log_n, log_r = residuals.count.log(), residuals.total.log()
+    log_n, log_r, log_u = residuals.count.log(), residuals.total.log(), residuals.log_u
 
     def expected(p: Tensor) -> Tensor:
         """log sum_b n_b u_b^p"""

@@ -4,14 +4,9 @@ import torch
 from torch import Tensor
 
 from mgdm_audio.diffusion import GaussianDenoiser, NoiseSchedule, Prior
+from mgdm_audio.diffusion.calibration import Calibration
 from mgdm_audio.diffusion.counting import counted
-from mgdm_audio.diffusion.posterior import (
-    Calibration,
-    Covariance,
-    Identity,
-    MixtureDenoiser,
-    isotropic,
-)
+from mgdm_audio.diffusion.posterior import Covariance, Identity, MixtureDenoiser, isotropic
 from tests.toys import tiny_network
 
 SCHEDULE = NoiseSchedule.karras()
@@ -80,7 +75,8 @@ def test_given_shows_the_network_the_mixture() -> None:
 
 
 def test_counting_sees_every_call_and_changes_none() -> None:
-    factors = Calibration(torch.tensor([0.1]), torch.linspace(0.2, 3, 8).view(2, 1, 4))
+    values = torch.linspace(0.2, 3, 8).view(2, 1, 4)
+    factors = Calibration(torch.tensor([0.1]), values, values - 0.5)
     prior = Prior(MixtureDenoiser(tiny_network(0), calibration=factors), SCHEDULE, (4, 200))
     same, calls = counted(prior)
     x, y, sigma = normal(2, 4, 200), normal(2, 1, 200, seed=1), torch.tensor(0.1)
