@@ -67,10 +67,10 @@ def measure_residuals(
                 variance = posterior.variance[0]
                 for row, x in zip(means, (error / variance, error, variance), strict=True):
                     row[i, mode, level] = x.mean((1, 2))
-                level_of = (variance / reference).log().double()
-                place = (PER_OCTAVE / math.log(2) * level_of).floor().long() + width // 2
+                log_ratio = (variance / reference).log().double()
+                place = (PER_OCTAVE / math.log(2) * log_ratio).floor().long() + width // 2
                 place = place.clamp(0, width - 1).flatten(1)
-                weights = ((error / reference).double().flatten(1), level_of.flatten(1))
+                weights = ((error / reference).double().flatten(1), log_ratio.flatten(1))
                 for k, where in enumerate(place):
                     count[mode, level, k] += torch.bincount(where, minlength=width)
                     for table, weight in zip((total, log_u), weights, strict=True):

@@ -82,15 +82,17 @@ def test_known_errors_give_their_factor_and_exponent() -> None:
     """Errors^2 of 3 u^1.5 for variances u: f = 3 and e = .5, however they are distributed."""
     log_u = torch.linspace(-14, 5, 40, dtype=torch.float64).expand(2, 1, 4, -1)
     count = 1.0 + torch.arange(40.0, dtype=torch.float64).remainder(7).expand_as(log_u)
-    denoiser, means = MixtureDenoiser(tiny_network(0)), torch.ones(3, 1, 2, 1, 4)
-    residuals = Residuals(*means, count, count * 3 * (1.5 * log_u).exp(), log_u)
+    denoiser, one = MixtureDenoiser(tiny_network(0)), torch.ones(1, 2, 1, 4)
+    residuals = Residuals(one, one, one, count, count * 3 * (1.5 * log_u).exp(), log_u)
     found = calibrate(denoiser, residuals, (0.1,))
     torch.testing.assert_close(found.factors, torch.full((2, 1, 4), 3.0))
     torch.testing.assert_close(found.exponents, torch.full((2, 1, 4), 0.5))
     # One variance throughout has a factor alone.
     once = torch.zeros_like(count)
     once[..., 7] = 2
-    found = calibrate(denoiser, Residuals(*means, once, once * 5 * log_u.exp(), log_u), (0.1,))
+    found = calibrate(
+        denoiser, Residuals(one, one, one, once, once * 5 * log_u.exp(), log_u), (0.1,)
+    )
     torch.testing.assert_close(found.factors, torch.full((2, 1, 4), 5.0))
     assert torch.equal(found.exponents, torch.zeros(2, 1, 4))
 
@@ -180,12 +182,13 @@ def test_the_command_writes_a_calibrated_prior_in_half_precision(
         tiny_prior / "model.safetensors"
     ).stat().st_size
     result = CliRunner().invoke(main, [*arguments[:2], str(out), *arguments[3:]])
-    # Measured again on the same noise: 1, but for weights rounded in the meantime.
-    lines = result.output.splitlines()
-    assert len(lines) == 16
-    for line in lines:
-        shown = [float(part.split()[0]) for part in line.split(": ")[1].split("; of the sums ")]
-        assert all(abs(value - 1) < 0.02 for value in shown)
+    # Measured again on the same noise: 1, but for weights rounded in the meantime. (The mean of the
+    # ratios need not be: this network's report is random, and the exponents have limits.)
+    found = [
+        float(line.split("; of the sums ")[1].split()[0]) for line in result.output.splitlines()
+    ]
+    assert len(found) == 16
+    assert all(abs(value - 1) < 0.02 for value in found)
 
 
 def test_folders_count_alike_in_the_factors(tiny_prior: Path, tmp_path: Path) -> None:
