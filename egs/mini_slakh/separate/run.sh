@@ -11,6 +11,7 @@ exec bash "$here/../../../recipes/separate.sh" \
     --exp "$here/exp" \
     --prior mini-slakh-v2 \
     --samplers default \
+    --presets "$here/conf" \
     --nj 2 \
     --results "$here/RESULTS.md" \
     "$@"
