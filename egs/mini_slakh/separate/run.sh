@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Separate the test songs of mini_slakh; the table is in RESULTS.md. Other presets are slower, MGDM
-# by far:  --samplers "default wiener mgdm-r1-g90". Any other folder of stems:  --reference STEMS.
+# by far:  --samplers "default wiener mgdm-r1-g90". conf/ has the default with eight draws, default-8.
+# Any other folder of stems:  --reference STEMS.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 
