@@ -4,8 +4,8 @@
 
 prints a Markdown table of denoising errors over the signal's energy in dB, of all stems together,
 of x alone and with the mixture: of the prior, of the filter, and their difference, the gain.
-STEMS/... are folders of songs, TrackXXXXX/{bass,drums,guitar,piano}.flac; the filter takes its level
-per stem and frequency from --levels.
+STEMS/... are folders of songs, TrackXXXXX/{bass,drums,guitar,piano}.flac; the filter takes its
+level per stem and frequency from --levels.
 """
 
 import argparse
