@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mgdm_audio.diffusion.calibration import Calibration
 from mgdm_audio.diffusion.posterior import MixtureDenoiser, Posterior
+from mgdm_audio.errors import UserError
 from mgdm_audio.rng import generator_for, randn
 
 SIGMAS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 20.0)
@@ -46,7 +47,7 @@ def measure_residuals(
     sigmas: Sequence[float] = SIGMAS,
     on_call: Callable[[], object] = lambda: None,
 ) -> Residuals:
-    """Of x_0: [examples, sources, time]. The noise is a function of level and example alone.
+    """Of x_0: [examples, sources, time], on the CPU. The noise is a function of level and example.
 
     ``on_call`` follows each of the 2 * levels * examples calls of the network.
     """
@@ -94,10 +95,13 @@ def calibrate(
 
         G(p) = log sum_b r_b u_b^-p + log sum_b n_b u_b^p - log sum_b n_b - log sum_b r_b,
 
-    which is convex with G(0) = 0, so that it has one other root at most: above 0 where large errors
-    are reported as large. It is sought within ``POWERS``. Where the report is the same throughout,
-    any p serves, and 1 is taken.
+    which is convex with G(0) = 0, so that it has one other root at most, above 0 where large errors
+    are reported as large. It is sought within ``POWERS``; at their ends only the sums are right.
+    Where the report is the same throughout, to within a bin, any p serves, and 1 is taken. Raises
+    UserError where a stem has no errors at all.
     """
+    if not bool((residuals.total.sum(-1) > 0).all()):
+        raise UserError("calibration: a stem has no errors at all; give songs in which it plays")
     log_n, log_r, log_u = residuals.count.log(), residuals.total.log(), residuals.log_u
 
     def expected(p: Tensor) -> Tensor:
@@ -110,7 +114,9 @@ def calibrate(
         return standardised + expected(p) - log_n.logsumexp(-1) - log_r.logsumexp(-1)
 
     low, high = (torch.full(log_n.shape[:-1], p, dtype=torch.float64) for p in POWERS)
-    constant = (residuals.count > 0).sum(-1) == 1
+    largest = torch.where(residuals.count > 0, log_u, -math.inf).amax(-1)
+    smallest = torch.where(residuals.count > 0, log_u, math.inf).amin(-1)
+    constant = largest - smallest < math.log(2) / PER_OCTAVE
     for _ in range(50):
         middle = (low + high) / 2
         above = excess(middle) > 0

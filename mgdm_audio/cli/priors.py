@@ -216,7 +216,8 @@ def calibrate(
     Prints, per noise level, without the mixture and with it, the mean over the stems and each of
     them: the mean of squared error over reported variance, with its standard error over the
     segments, and the sum of squared errors over that of the variances.  Both are 1 where the report
-    is calibrated.  With -o it is written as a new prior whose report is corrected so that they are.
+    is calibrated.  With -o it is written as a new prior whose report is corrected so that they are
+    (the sums alone, where large errors are not reported as large).
 
     \b
     mgdm-audio priors calibrate RUN/prior songs/validation more/validation -o my-prior --half
@@ -242,6 +243,9 @@ def calibrate(
     if min(segments, length) < 1:
         raise UserError(f"--segments {segments}, --length {length}: give at least 1")
     folders = [StemFolder(each, loaded.stems, loaded.sample_rate, each.name) for each in stems]
+    shortest = min(track.frames for folder in folders for track in folder.tracks)
+    if length > shortest:
+        raise UserError(f"--length {length}: the shortest track has {shortest} samples; give less")
     x_0 = torch.cat([folder.fixed(segments, length) for folder in folders])
     with tqdm(total=2 * len(SIGMAS) * len(x_0), disable=not sys.stderr.isatty()) as bar:
         residuals = measure_residuals(denoiser, x_0, on_call=bar.update)

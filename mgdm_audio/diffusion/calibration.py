@@ -40,7 +40,7 @@ class Calibration:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Calibration:
-        """What :meth:`to_config` gave."""
+        """What :meth:`to_config` gave; KeyError where it lacks a part."""
         factors, exponents = (
             torch.tensor([config[key][mode] for mode in MODES]) for key in ("factors", "exponents")
         )
@@ -75,7 +75,7 @@ class Calibration:
         return factor * variance * (variance / reference) ** exponent
 
     def after(self, earlier: Calibration) -> Calibration:
-        """The correction by ``earlier`` and then by this one, at this one's levels."""
+        """The correction by ``earlier`` and then by this one; exact at this one's levels."""
         pairs = [earlier.at(self.sigmas, given) for given in (False, True)]
         factors, exponents = (torch.stack(x) for x in zip(*pairs, strict=True))
         joint = self.factors * factors ** (1 + self.exponents)

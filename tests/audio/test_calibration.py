@@ -64,9 +64,9 @@ def test_a_correction_has_both_moments_and_undoes_what_was_done(trained: bool) -
     fitted = calibrate(plain, measure_residuals(plain, x_0, SIGMAS), SIGMAS)
     # Variances are counted in bins of an eighth of an octave, at the mean of their logarithms: of
     # u^q, q below 2 here, what is left is the second moment within a bin, at most a quarter of its
-    # width squared, times q^2 / 2.
-    bound = (math.log(2) / PER_OCTAVE) ** 2 / 4 * 2**2 / 2
-    assert fitted.exponents.abs().max() < 1
+    # width squared, times q^2 / 2; and of r u^-q q times the covariance of log u and log r there,
+    # which is less, r following u by a power below 2.
+    bound = 2 * (math.log(2) / PER_OCTAVE) ** 2 / 4 * 2**2 / 2
     right = measure_residuals(MixtureDenoiser(network, calibration=fitted), x_0, SIGMAS)
     assert (right.standardised.mean(0) - 1).abs().max() < bound
     assert (sums(right) - 1).abs().max() < bound
@@ -87,12 +87,21 @@ def test_known_errors_give_their_factor_and_exponent() -> None:
     found = calibrate(denoiser, residuals, (0.1,))
     torch.testing.assert_close(found.factors, torch.full((2, 1, 4), 3.0))
     torch.testing.assert_close(found.exponents, torch.full((2, 1, 4), 0.5))
-    # One variance throughout has a factor alone.
+    # Errors that do not follow the report: the exponent ends at its bound, and the sums are right.
+    found = calibrate(denoiser, Residuals(one, one, one, count, count, log_u), (0.1,))
+    torch.testing.assert_close(found.exponents, torch.full((2, 1, 4), -0.75))
+    shrunk = found.factors.double() * (count * (0.25 * log_u).exp()).sum(-1)
+    torch.testing.assert_close(shrunk, count.sum(-1))
+    with pytest.raises(UserError, match="no errors at all"):
+        calibrate(denoiser, Residuals(one, one, one, count, 0 * count, log_u), (0.1,))
+    # One variance throughout has a factor alone, on the edge of two bins too.
     once = torch.zeros_like(count)
-    once[..., 7] = 2
-    found = calibrate(
-        denoiser, Residuals(one, one, one, once, once * 5 * log_u.exp(), log_u), (0.1,)
-    )
+    once[..., 7:9] = torch.tensor([2.0, 1.0], dtype=torch.float64)
+    edge = torch.zeros_like(log_u)
+    edge[..., 7], edge[..., 8] = -1e-8, 1e-8
+    errors = torch.zeros_like(count)
+    errors[..., 7], errors[..., 8] = 2 * 4.9, 5.2  # three of mean 5
+    found = calibrate(denoiser, Residuals(one, one, one, once, errors, edge), (0.1,))
     torch.testing.assert_close(found.factors, torch.full((2, 1, 4), 5.0))
     assert torch.equal(found.exponents, torch.zeros(2, 1, 4))
 
@@ -169,6 +178,10 @@ def test_the_command_writes_a_calibrated_prior_in_half_precision(
         write(tmp_path / "stems" / "a" / f"{stem}.wav", wave[None], 22050)
     stems = str(tmp_path / "stems")
     arguments = ["priors", "calibrate", str(tiny_prior), stems, "--segments", "1"]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 1
+    assert "--length 131072: the shortest track has 65536 samples" in result.output
+    arguments += ["--length", "65536"]
     out = tmp_path / "new"
     result = CliRunner().invoke(main, [*arguments, "-o", str(out), "--half"])
     assert result.exit_code == 0, result.output

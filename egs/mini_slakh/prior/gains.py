@@ -54,8 +54,10 @@ def main() -> None:
     parser.add_argument("prior")
     parser.add_argument("stems", type=Path)
     parser.add_argument("--levels", type=Path, required=True)
-    parser.add_argument("--segments", type=int, default=24, help="of 5.9 s, of either")
+    parser.add_argument("--segments", type=int, default=24, help="of 2^17 samples, of each folder")
     options = parser.parse_args()
+    if options.segments < 1:
+        raise UserError(f"--segments {options.segments}: give at least 1")
     loaded = load_prior(options.prior)
     network = loaded.network
     if not isinstance(network, TFUNet):
