@@ -39,6 +39,11 @@ class Residuals:
     total: Tensor
     log_u: Tensor
 
+    @property
+    def sums(self) -> Tensor:
+        """The sum of error^2 over that of the variances: ``[2, levels, sources]``."""
+        return self.error.sum(0) / self.variance.sum(0)
+
 
 @torch.no_grad()
 def measure_residuals(
@@ -70,16 +75,21 @@ def measure_residuals(
                     row[i, mode, level] = x.mean((1, 2))
                 log_ratio = (variance / reference).log().double()
                 place = (PER_OCTAVE / math.log(2) * log_ratio).floor().long() + width // 2
-                place = place.clamp(0, width - 1).flatten(1)
-                weights = ((error / reference).double().flatten(1), log_ratio.flatten(1))
-                for k, where in enumerate(place):
-                    count[mode, level, k] += torch.bincount(where, minlength=width)
-                    for table, weight in zip((total, log_u), weights, strict=True):
-                        table[mode, level, k] += torch.bincount(where, weight[k], width)
+                weights = (torch.ones_like(log_ratio), (error / reference).double(), log_ratio)
+                for table, weight in zip((count, total, log_u), weights, strict=True):
+                    table[mode, level] += _tally(place.clamp(0, width - 1), weight, width)
                 on_call()
     standardised, squared, reported = means
     log_u /= count.clamp(min=1)
     return Residuals(standardised, squared, reported, count, total, log_u)
+
+
+def _tally(place: Tensor, weight: Tensor, width: int) -> Tensor:
+    """Sums of ``weight`` by ``place`` below ``width``, per source: [sources, ...] -> [., width]."""
+    sources = len(place)
+    cell = place.flatten(1) + width * torch.arange(sources)[:, None]
+    summed = torch.bincount(cell.flatten(), weight.flatten(), sources * width)
+    return summed.view(sources, width)
 
 
 def calibrate(

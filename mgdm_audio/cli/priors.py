@@ -251,12 +251,11 @@ def calibrate(
         residuals = measure_residuals(denoiser, x_0, on_call=bar.update)
     deviation = residuals.standardised.mean(-1).std(0, correction=0) / max(1, len(x_0) - 1) ** 0.5
     standardised = residuals.standardised.mean(0)
-    summed = residuals.error.sum(0) / residuals.variance.sum(0)
     for mode, what in enumerate(("x alone", "x and the mixture")):
         for level, sigma in enumerate(SIGMAS):
             error = f" ± {deviation[mode, level]:.2f}" if len(x_0) > 1 else ""
             each = _by_stem(standardised[mode, level], loaded.stems, error)
-            sums = _by_stem(summed[mode, level], loaded.stems)
+            sums = _by_stem(residuals.sums[mode, level], loaded.stems)
             click.echo(f"{what}, sigma {sigma:g}: {each}; of the sums {sums}")
     if output is not None:
         own = ("format", "model_type", "model", "sha256")

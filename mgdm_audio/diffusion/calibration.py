@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mgdm_audio.transfer import send
+
 MODES = ("prior", "given")  # without the mixture, and with it
 
 
@@ -56,9 +58,9 @@ class Calibration:
 
     def at(self, sigma: Tensor, given: bool) -> tuple[Tensor, Tensor]:
         """f and e at ``sigma: []`` or ``[batch]``, each ``[batch or 1, sources]``."""
-        levels, at = self.sigmas.to(sigma).log(), sigma.reshape(-1).log()
-        factors = self.factors[int(given)].to(sigma).log()
-        exponents = self.exponents[int(given)].to(sigma)
+        own = (self.sigmas.log(), self.factors[int(given)].log(), self.exponents[int(given)])
+        levels, factors, exponents = (send(x.to(sigma.dtype), sigma.device) for x in own)
+        at = sigma.reshape(-1).log()
         if len(levels) == 1:
             return factors.exp().expand(len(at), -1), exponents.expand(len(at), -1)
         high = torch.searchsorted(levels, at).clamp(1, len(levels) - 1)

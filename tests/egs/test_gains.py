@@ -2,7 +2,7 @@
 
 import math
 import sys
-from importlib.util import module_from_spec, spec_from_file_location
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +17,14 @@ from tests.toys import STEMS, TINY, song
 SCRIPT = Path(__file__).parents[2] / "egs" / "mini_slakh" / "prior" / "gains.py"
 
 
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    spec = spec_from_file_location("gains", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_the_filter_gains_nothing_over_itself_and_a_wrong_prior_loses(
-    script: Any,
+    load_script: Callable[[Path], Any],
     tiny_prior: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    script = load_script(SCRIPT)
     (tmp_path / "songs" / "a").mkdir(parents=True)
     for stem, wave in zip(STEMS, song(0, 4, 2**17, 22050), strict=True):
         write(tmp_path / "songs" / "a" / f"{stem}.wav", wave[None], 22050)

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import torch
 
-from mgdm_audio.audio.autocast import Autocast
+from mgdm_audio.audio.autocast import at_precision
 from mgdm_audio.audio.datasets import StemFolder
-from mgdm_audio.audio.device import fast_precision
 from mgdm_audio.checkpoint import load_prior
+from mgdm_audio.diffusion import MixtureDenoiser
 from mgdm_audio.errors import UserError
 from mgdm_audio.networks.tf_unet import TFUNet, TFUNetConfig
 from mgdm_audio.train import validate
@@ -59,24 +59,21 @@ def main() -> None:
     if options.segments < 1:
         raise UserError(f"--segments {options.segments}: give at least 1")
     loaded = load_prior(options.prior)
-    network = loaded.network
-    if not isinstance(network, TFUNet):
+    denoiser = at_precision(loaded.prior, torch.device("cpu"), "auto")[0].denoiser
+    if not isinstance(denoiser, MixtureDenoiser) or not isinstance(loaded.network, TFUNet):
         raise UserError(f"{options.prior}: is no tf_unet, which has a static Wiener filter to beat")
     x_0, training = (
         StemFolder(folder, loaded.stems, loaded.sample_rate).fixed(options.segments, LENGTH)
         for folder in (options.stems, options.levels)
     )
     # Untrained, a network is that filter, whatever its width.
-    shape = TFUNetConfig(
-        network.config.sources, network.config.bins, network.config.patch, (16,), (1,)
-    )
-    static = TFUNet(shape).eval()
+    shape = loaded.network.config
+    static = TFUNet(TFUNetConfig(shape.sources, shape.bins, shape.patch, (16,), (1,))).eval()
     static.measure(training)
-    errors = {}
-    for name, model in (("network", network), ("filter", static)):
-        fast = name == "network" and fast_precision(torch.device("cpu")) == "bfloat16"
-        called = Autocast(model, "cpu", torch.bfloat16) if fast else model
-        errors[name] = {key: found["all"] for key, found in validate(called, x_0, SIGMAS).items()}
+    errors = {
+        name: {key: found["all"] for key, found in validate(network, x_0, SIGMAS).items()}
+        for name, network in (("network", denoiser.network), ("filter", static))
+    }
     print(table(errors))
 
 
