@@ -38,7 +38,7 @@ from mgdm_audio.samplers.presets import load_preset
 
 HERE = Path(__file__).resolve().parent
 sys.path += [str(HERE.parent / "local"), str(HERE.parents[2] / "recipes/local")]
-from sampler_rows import (
+from sampler_rows import (  # noqa: E402
     ONLY,
     Row,
     chosen,
@@ -48,7 +48,7 @@ from sampler_rows import (
     pattern,
     published,
     spread,
-)  # noqa: E402
+)
 from script import run  # noqa: E402
 from stem_prior import GaussianStems  # noqa: E402
 
