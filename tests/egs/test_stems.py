@@ -129,8 +129,8 @@ def test_the_static_split_is_the_wiener_filter_of_bands(small: Any) -> None:
 def test_mgdm_with_four_sweeps_gives_exact_draws_and_with_one_does_not(egs: Any) -> None:
     """SI-SDRi of one draw in dB, mean of four draws; of 64 exact draws the lowest and highest.
 
-    These lie at 1.7 and 3.8 about 2.8. R = 4 has 2.6 .. 3.0 with four seeds, R = 1 -.9 .. -.3: so
-    loud, its fit in steps of .005 falls short. A mean of four draws has a standard error of .2.
+    With four seeds these lie at 1.8 .. 2.2 and 3.5 .. 3.7, R = 4 at 2.8 .. 3.2 and R = 1, whose fit
+    in steps of .005 falls short on stems so loud, at -.9 .. -.2. Standard error of a mean: .2.
     """
     problem = egs.make_problem(3 * song(2, 4, 33 * 64, 1000), 1000, 64)
     exact = egs.measure(problem, egs.Row(egs.Exact(problem)), draws=64, seeds=1).draws
