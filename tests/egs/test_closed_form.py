@@ -99,6 +99,8 @@ def test_a_row_names_what_it_stands_for_and_a_wrong_pattern_is_one_line(
     monkeypatch.setattr(sys, "argv", [*words, "["])
     with pytest.raises(SystemExit):
         egs.main()
-    assert capsys.readouterr().err.splitlines()[-1].startswith(
-        "run.py: error: argument --only: '[' is no regular expression: "
+    assert (
+        capsys.readouterr()
+        .err.splitlines()[-1]
+        .startswith("run.py: error: argument --only: '[' is no regular expression: ")
     )
