@@ -189,15 +189,17 @@ def train(
     config: Training,
     *,
     export: Callable[[nn.Module, int], None],
+    disturb: Callable[[Tensor, Tensor, torch.Generator], Tensor] | None = None,
     progress: Callable[[int, int, dict[str, float]], None] | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> State:
     """Train until the schedule is over, from the state in ``folder`` if it holds one.
 
     batches(size, generator) -> x_0 [size, sources, time]. ``export(network, step)`` is called with
-    the averaged weights at each save, each validation and the end. ``settings``: JSON values to
-    keep in the state. ``folder`` gets log.jsonl and, where tensorboard is installed, the same
-    numbers for it. Raises UserError on a non-finite loss.
+    the averaged weights at each save, each validation and the end. ``disturb(x_0, sigma,
+    generator)``, of the shape of ``x_0``, is added to the noisy examples beside the noise.
+    ``settings``: JSON values to keep in the state. ``folder`` gets log.jsonl and, where
+    tensorboard is installed, the same numbers for it. Raises UserError on a non-finite loss.
     """
     try:
         from accelerate import Accelerator
@@ -271,6 +273,8 @@ def train(
         sigma, given = (v.to(accelerator.device) for v in noise.draw(len(x_0), generator))
         own = generator_for(config.seed, "noise", state.step, rank, device=accelerator.device)
         eps = torch.randn(x_0.shape, generator=own, device=accelerator.device)
+        if disturb is not None:
+            eps += disturb(x_0, sigma, generator) / sigma.view(-1, *[1] * (x_0.ndim - 1))
         rate = schedule.at(state.step, state.elapsed)
         for group in optimiser.param_groups:
             group["lr"] = rate
