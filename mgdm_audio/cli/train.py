@@ -13,7 +13,7 @@ from mgdm_audio.cli.names import PRIOR
 from mgdm_audio.errors import UserError
 
 FIXED = ("model.", "data.stems", "data.sample_rate")  # settings that a run keeps
-FREE = ("model.bin_weight", "model.pivot")  # but for these, which change no weight's shape
+FREE = ("model.bin_weight", "model.pivot")  # of these, what --init may differ in: no weight's shape
 
 
 @dataclass(frozen=True)
@@ -52,17 +52,22 @@ class TrainConfig:
 
 
 def other_settings(
-    whose: str, old: Mapping[str, Any], new: Mapping[str, Any], otherwise: str
+    whose: str,
+    old: Mapping[str, Any],
+    new: Mapping[str, Any],
+    otherwise: str,
+    free: Collection[str] = (),
 ) -> str:
     """What of the settings differs from those of ``whose`` weights, in words; "" if nothing does.
 
     Raises UserError where these weights cannot go on so; ``otherwise`` says what can be done.
+    ``free``: settings in which they may, of those that a run keeps.
     """
     from mgdm_audio.training_state import differences
 
     found = differences(old, new)
     for key, change in found.items():
-        if key.startswith(FIXED) and key not in FREE:
+        if key.startswith(FIXED) and key not in free:
             raise UserError(
                 f"{whose}: was trained with another {key} ({change}); "
                 f"set it as it was, or {otherwise}"
@@ -181,7 +186,7 @@ def train(config: Path, output: Path, overrides: tuple[str, ...], init: str | No
             "model": asdict(read_config(init).shape),
             "data": {"stems": start.stems, "sample_rate": start.sample_rate},
         }
-        other_settings(f"--init {init}", theirs, settings, "start from another prior")
+        other_settings(f"--init {init}", theirs, settings, "start from another prior", FREE)
         network.load_state_dict(start.network.state_dict())
         level = level or start.mixture_rms
     if level is None:
