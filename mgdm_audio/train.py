@@ -126,10 +126,10 @@ class Objective(nn.Module):
         self.network = network
 
     def forward(
-        self, x_0: Tensor, sigma: Tensor, noise: Tensor, given: Tensor
+        self, x_0: Tensor, sigma: Tensor, noise: Tensor, given: Tensor, weight: Tensor
     ) -> tuple[Tensor, Tensor]:
         denoising, likelihood = self.network.loss(x_0, sigma, noise, given)  # type: ignore[operator]
-        return denoising.mean(), likelihood.mean()
+        return (weight * denoising).mean(), (weight * likelihood).mean()
 
 
 def gradient_groups(network: nn.Module) -> dict[str, list[nn.Parameter]]:
@@ -273,13 +273,17 @@ def train(
         sigma, given = (v.to(accelerator.device) for v in noise.draw(len(x_0), generator))
         own = generator_for(config.seed, "noise", state.step, rank, device=accelerator.device)
         eps = torch.randn(x_0.shape, generator=own, device=accelerator.device)
+        weight = torch.ones_like(sigma)
         if disturb is not None:
-            eps += disturb(x_0, sigma, generator) / sigma.view(-1, *[1] * (x_0.ndim - 1))
+            added = disturb(x_0, sigma, generator) / sigma.view(-1, *[1] * (x_0.ndim - 1))
+            eps += added
+            # By the noise there is in all: else the few that are most disturbed outweigh the rest.
+            weight = 1 / (1 + added.flatten(1).square().mean(1))
         rate = schedule.at(state.step, state.elapsed)
         for group in optimiser.param_groups:
             group["lr"] = rate
         with accelerator.autocast():
-            denoising, likelihood = objective(x_0, sigma, eps, given)
+            denoising, likelihood = objective(x_0, sigma, eps, given, weight)
         optimiser.zero_grad(set_to_none=True)
         accelerator.backward(denoising + likelihood)
         norms = [nn.utils.clip_grad_norm_(g, config.gradient_clip) for g in groups.values()]
