@@ -45,10 +45,11 @@ def read(path: str | Path) -> Audio:
     return Audio(samples, blocks[0].sample_rate, blocks[0].subtype)
 
 
-def read_blocks(path: str | Path) -> Iterator[Audio]:
+def read_blocks(path: str | Path, stream: int = 0) -> Iterator[Audio]:
     """``read`` in consecutive blocks, at least one, each of a few hundred thousand samples at most.
 
-    Raises what ``read`` raises, if only where the damage is met.
+    ``stream``: which stream of sound, from 0, of a file that may have several (mp4). Raises what
+    ``read`` raises, if only where the damage is met, and UserError for a stream that is not there.
     """
     path, frames = Path(path), 0
     try:
@@ -60,7 +61,7 @@ def read_blocks(path: str | Path) -> Iterator[Audio]:
             if os.fstat(file.fileno()).st_size == 0:
                 raise UserError(f"{path}: is empty (0 bytes); fetch or export it again")
             # A descriptor, not the name: libsndfile would let some suffixes overrule the content.
-            for samples, sample_rate, subtype in _decode(path, file.fileno()):
+            for samples, sample_rate, subtype in _decode(path, file.fileno(), stream):
                 if sample_rate not in _RATES:
                     raise UserError(
                         f"{path}: a sample rate of {sample_rate} Hz; the header is damaged"
@@ -80,8 +81,11 @@ def read_blocks(path: str | Path) -> Iterator[Audio]:
         raise UserError(f"{path}: holds no samples; export it again")
 
 
-def _decode(path: Path, descriptor: int) -> Iterator[tuple[np.ndarray, int, str]]:
+def _decode(path: Path, descriptor: int, stream: int) -> Iterator[tuple[np.ndarray, int, str]]:
     """Blocks [channel, time], each with the sample rate and the subtype."""
+    if stream:
+        yield from decode(path, "it reads no stream but the first", stream)
+        return
     frames, rate, refusal, checked = 0, 1, "", False
     try:
         with soundfile.SoundFile(descriptor, closefd=False) as file:

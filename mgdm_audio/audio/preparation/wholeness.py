@@ -10,6 +10,7 @@ from pathlib import Path
 
 import soundfile
 
+from mgdm_audio.audio.ffmpeg import promised_samples
 from mgdm_audio.audio.io import read_blocks
 from mgdm_audio.errors import UserError
 
@@ -25,28 +26,31 @@ class Extent:
     sample_rate: int  # Hz
 
 
-def measure(path: Path) -> Extent:
-    """Decode the file to its end, and keep nothing of it.
+def measure(path: Path, stream: int = 0) -> Extent:
+    """Decode one stream of sound of the file to its end, and keep nothing of it.
 
     Raises UserError for what ``io.read`` refuses, and where as little as one sample is missing at
-    the end.
+    the end, or of a file that FFmpeg decodes, a millisecond.
     """
     frames = channels = sample_rate = 0
-    for block in read_blocks(path):
+    for block in read_blocks(path, stream):
         channels, sample_rate = block.samples.shape[0], block.sample_rate
         frames += block.samples.shape[-1]
-    promised = _promised(path)
+    promised = _promised(path, stream)
     if frames < promised:
         raise UserError(f"{path}: cut short, {frames} of {promised} samples; fetch it again")
     return Extent(frames, channels, sample_rate)
 
 
-def _promised(path: Path) -> int:
+def _promised(path: Path, stream: int) -> int:
     """Samples a channel by the header; 0 where it does not say."""
     with open(path, "rb") as file:
         form = file.read(12)
         if form[:4] != b"RIFF" or form[8:] != b"WAVE":
-            frames = soundfile.info(str(path)).frames
+            try:
+                frames = soundfile.info(str(path)).frames
+            except soundfile.LibsndfileError:
+                return promised_samples(path, stream)
             return frames if frames < 2**62 else 0
         align = 0
         while len(header := file.read(8)) == 8:
