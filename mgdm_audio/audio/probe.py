@@ -5,10 +5,10 @@ over the stems: what one stem lacks another has too much of, so the mixture cann
 that returns p whole, or enlarged, lets a sampler that calls it again and again go astray. Measured
 is the share kept,
 
-    <D(x_0 + p + sigma eps) - D(x_0 + sigma eps), p> / <p, p>,
+    |D(x_0 + p + sigma eps) - D(x_0 + sigma eps)| / |p|,
 
-for p another stem's music or white noise, of rms c sigma in each of the stems that it touches.
-For scale, the same of a local-Gaussian prior, whose denoiser is exact: independent MDCT
+for p one stem's music moved to another stem, or white noise, of rms c sigma in the stems that it
+touches. For scale, the same of a local-Gaussian prior, whose denoiser is exact: independent MDCT
 coefficients with the variances of the stems themselves, smoothed over 3 x 3 frames and bins.
 """
 
@@ -30,6 +30,7 @@ SIGMAS = (0.01, 0.03, 0.1, 0.3, 1.0)
 LEVELS = (1.0, 3.0, 10.0)  # c
 KINDS = ("music", "noise")
 BINS = 1024  # of the local-Gaussian prior
+RESTS = 1e-3  # of the loudest stem's power: a stem below it has no music to move
 
 
 @dataclass(frozen=True)
@@ -56,21 +57,23 @@ class LocalGaussian:
 
 
 def perturbations(x_0: Tensor, kind: str) -> Tensor:
-    """Zero-sum perturbations of ``x_0: [examples, sources, time]``, of rms 1 where they are not 0.
+    """Zero-sum perturbations of ``x_0: [examples, sources, time]``, of rms 1 in what they touch.
 
-    ``music``: the loudest stem of the next example, taken from one stem and added to another;
-    ``noise``: white noise less its mean over the stems. A function of the example's number.
+    ``music``: a stem's own content, taken from it and added to another stem; the stems take turns
+    over the examples, and where one rests the loudest takes its place. ``noise``: white noise less
+    its mean over the stems. A function of the example's number.
     """
-    examples, sources, time = x_0.shape
+    sources, time = x_0.shape[1:]
     p = torch.zeros_like(x_0)
-    for i in range(examples):
+    for i, x in enumerate(x_0):
         generator = generator_for(0, "probe", kind, i)
         if kind == "music":
-            other = x_0[(i + 1) % examples]
-            content = other[int(other.square().sum(-1).argmax())]
-            first, second = torch.randperm(sources, generator=generator)[:2].tolist()
-            p[i, first], p[i, second] = content, -content
-            rms = content.square().mean().sqrt()
+            power = x.square().mean(-1)
+            moved, loudest = i % sources, int(power.argmax())
+            moved = moved if float(power[moved]) > RESTS * float(power[loudest]) else loudest
+            away = 1 + int(torch.randint(sources - 1, (), generator=generator))
+            p[i, moved], p[i, (moved + away) % sources] = -x[moved], x[moved]
+            rms = power[moved].sqrt()
         else:
             noise = randn((sources, time), generator=generator)
             p[i] = noise - noise.mean(0)
@@ -85,15 +88,15 @@ def probe(
     x_0: Tensor,
     on_call: Callable[[], object] = lambda: None,
 ) -> Kept:
-    """The shares that ``denoiser`` keeps, on ``x_0: [examples >= 2, sources >= 2, time]``.
+    """The shares that ``denoiser`` keeps, on ``x_0: [examples, sources >= 2, time]``.
 
     ``time`` is a multiple of ``BINS``. ``on_call`` follows each of the ``examples x SIGMAS x
-    (1 + KINDS x LEVELS)`` calls. UserError where there are fewer stems or examples, or an example
+    (1 + KINDS x LEVELS)`` calls. Raises UserError where there are fewer stems, and where an example
     is silent: it has no music to move.
     """
     examples, sources, time = x_0.shape
-    if min(examples, sources) < 2 or time % BINS:
-        raise UserError(f"a probe needs two examples of two stems, in multiples of {BINS} samples")
+    if sources < 2 or time % BINS:
+        raise UserError(f"a probe needs two stems, in multiples of {BINS} samples")
     if not bool((x_0.flatten(1).square().mean(1) > 1e-10).all()):
         raise UserError("a probe needs music in every segment; give fewer segments or other songs")
     moved = [perturbations(x_0, kind) for kind in KINDS]
@@ -109,7 +112,7 @@ def probe(
                     p = level * sigma * unit[i : i + 1]
                     for row, network in enumerate((denoiser, exact)):
                         difference = network(noisy + p, sigma) - plain[row]
-                        kept[row, k, s, c] += (difference * p).sum() / p.square().sum() / examples
+                        kept[row, k, s, c] += difference.norm() / p.norm() / examples
                     on_call()
     return Kept(kept[0], kept[1])
 

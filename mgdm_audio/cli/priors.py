@@ -115,9 +115,9 @@ def verify(names: tuple[str, ...], stems: Path | None, segments: int) -> None:
 
     With --probe a table follows for each prior over stems: at each noise level sigma, the share
     that the denoiser keeps of a perturbation that sums to zero over the stems, which a sampler's
-    states have and the mixture cannot show. The perturbation is another stem's music or white
-    noise, of 1, 3 and 10 times sigma; in brackets, the share that an exact local-Gaussian prior
-    keeps. Above 1 the denoiser enlarges such errors.
+    states have and the mixture cannot show. The perturbation is one stem's music moved to another
+    stem, or white noise, of 1, 3 and 10 times sigma; in brackets, the share that an exact
+    local-Gaussian prior keeps. Above 1 the denoiser enlarges such errors.
 
     \b
     mgdm-audio priors verify
@@ -183,9 +183,9 @@ def _probe(name: str, stems: Path, segments: int) -> str:
     loaded = load_prior(name)
     folder = StemFolder(stems, loaded.stems, loaded.sample_rate)
     shortest = min(track.frames for track in folder.tracks)
-    if segments < 2 or shortest < PROBE_SAMPLES:
+    if segments < 1 or shortest < PROBE_SAMPLES:
         raise UserError(
-            f"{stems}: the probe needs two segments and tracks of {PROBE_SAMPLES} samples; "
+            f"{stems}: the probe needs a segment and tracks of {PROBE_SAMPLES} samples; "
             f"--segments is {segments}, the shortest track has {shortest}"
         )
     x_0 = folder.fixed(segments, PROBE_SAMPLES)

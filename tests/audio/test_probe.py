@@ -33,8 +33,9 @@ def test_the_exact_prior_is_the_wiener_filter_of_its_variances() -> None:
     kept = probe(lambda x, sigma: x, x_0)
     sigma = torch.tensor(SIGMAS)[None, :, None]
     want = (0.01 / (0.01 + sigma**2)).expand_as(kept.exact)
-    # Nine coefficients smooth a variance to 47 %: the mean of a gain is a few percent below.
-    assert (kept.exact - want).abs().max() < 0.06
+    # A variance of nine coefficients is off by 47 %, and a coefficient of the music moved is among
+    # the nine, so that the gain is higher where it is large.
+    assert (kept.exact - want).abs().max() < 0.15
 
 
 def test_the_local_gaussian_denoiser_keeps_its_own_share() -> None:
@@ -55,12 +56,17 @@ def test_perturbations_sum_to_zero_at_rms_one() -> None:
         rms = p.square().mean(-1).sqrt()
         assert (rms.amax(1) - 1).abs().max() < (1e-5 if kind == "music" else 0.1)
         assert torch.equal(perturbations(x_0[:3], kind)[:2], p[:2])
-    assert ((perturbations(x_0, "music").abs().amax(-1) > 0).sum(1) == 2).all()
+    p = perturbations(x_0, "music")
+    assert ((p.abs().amax(-1) > 0).sum(1) == 2).all()
+    # The stems take turns: example i loses its stem i.
+    for i in range(5):
+        assert (p[i] * x_0[i]).sum(-1).argmin() == i % 4
+    resting = x_0.clone()
+    resting[0, 0] = 0  # the loudest of the others, stem 3, takes its place
+    assert (perturbations(resting, "music")[0] * resting[0]).sum(-1).argmin() == 3
 
 
-@pytest.mark.parametrize(
-    "x_0", [stems(1), stems()[:, :1], stems()[..., :-1], torch.zeros(2, 4, BINS)]
-)
+@pytest.mark.parametrize("x_0", [stems()[:, :1], stems()[..., :-1], torch.zeros(2, 4, BINS)])
 def test_what_cannot_be_probed_is_refused(x_0: Tensor) -> None:
     with pytest.raises(UserError, match="a probe needs"):
         probe(lambda x, sigma: x, x_0)
@@ -78,6 +84,6 @@ def test_verify_prints_a_table(tiny_prior: Path, tmp_path: Path) -> None:
     assert lines[0].startswith(f"{tiny_prior}: ok")
     assert [line.split(" | ")[0] for line in lines[3:]] == [f"| {sigma:g}" for sigma in SIGMAS]
     assert lines[1].count("sigma") == 1 + len(KINDS) * len(LEVELS)
-    refused = CliRunner().invoke(main, [*arguments[:-1], "1"])
+    refused = CliRunner().invoke(main, [*arguments[:-1], "0"])
     assert refused.exit_code == 1
-    assert "--segments is 1" in refused.stderr
+    assert "--segments is 0" in refused.stderr
