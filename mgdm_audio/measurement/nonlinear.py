@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from mgdm_audio.measurement.operator import Operator
+from mgdm_audio.measurement.operator import Operator, compose
 
 
 class PhaseRetrieval(Operator):
@@ -72,3 +72,8 @@ class Function(Operator):
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.function(x)
+
+
+def on_unit_range(operator: Operator) -> Operator:
+    """An operator on events and observations in [0, 1], made one on both in [-1, 1]."""
+    return compose(Affine(2, -1), compose(operator, Affine(0.5, 0.5)))

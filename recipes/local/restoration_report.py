@@ -39,6 +39,7 @@ def table(exp: Path) -> str:
              "calls"]  # fmt: skip
     lines = ["| " + " | ".join(heads) + " |", "|---|---" + "|---:" * (len(heads) - 2) + "|"]
     made_with: dict[str, None] = {}  # a set that keeps its order
+    options: dict[str, None] = {}
     for (task, sampler), records in groups.items():
         calls = [mean(r["denoiser_calls"][k] for r in records) for k in ("gradient", "forward")]
         cells = [task, sampler, *(average(records, score) for score in SCORES), str(len(records))]
@@ -48,8 +49,10 @@ def table(exp: Path) -> str:
             prior = f"{r['prior']} ({next(iter(r['prior_sha256'].values()), '')[:12]})"
             facts = f"{r['draws']} draw{'s' * (r['draws'] > 1)}, seed {r['seed']}, {r['device']}"
             made_with[f"prior {prior}, {facts}, mgdm_audio {r['version']}"] = None
+            options |= {f"{task} {k} = {v}": None for k, v in r["task_options"].items()}
     notes = ["Means over the images, of one draw each; calls: of the denoiser for all draws of an "
-             "image, with / without gradient. An infinite PSNR shows as a dash."]  # fmt: skip
+             "image, with / without gradient. An infinite PSNR shows as a dash. "
+             f"Options of tasks: {'; '.join(options) or 'none'}."]  # fmt: skip
     return "\n".join(lines) + "\n\n" + "  \n".join([*notes, *made_with]) + "\n"
 
 

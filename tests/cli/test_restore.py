@@ -98,6 +98,7 @@ def test_it_writes_the_images_and_how_they_were_made(restore: Restore) -> None:
         "input": "a face",
         "task": "sr4",
         "task_options": {},
+        "task_files_sha256": {},
         "prior": "toy",
         "prior_sha256": {WEIGHTS: hashlib.sha256(weights).hexdigest()},
         "image_shape": [3, 16, 16],
@@ -166,6 +167,25 @@ def test_options_of_task_and_prior_are_taken(restore: Restore) -> None:
     assert Image.open(restore.out / "a" / "mean.png").size == (8, 8)
 
 
+def test_the_published_jpeg_and_a_kernel_from_a_file(restore: Restore) -> None:
+    picture = restore.put("a.png")
+    # A kernel of one pixel, two places right of its centre: y(p) = x(p + 2).
+    Image.fromarray(np.array([[0, 0, 0, 0, 9]], np.uint8)).save(restore.folder / "k.png")
+    option = f"kernel={restore.folder / 'k.png'}"
+    assert restore(picture, "--task", "motion_blur", "--task-option", option).exit_code == 0
+    y = np.load(restore.out / "a" / "observation.npy")
+    x = np.array(Image.open(picture), dtype=float).transpose(2, 0, 1) / 127.5 - 1
+    # Noise of .05: six standard deviations.
+    assert np.abs(y[..., :-2] - x[..., 2:]).max() < 0.3
+    seen = []
+    for option in ("published=true", "published=false"):
+        out = restore.folder / option
+        result = restore(picture, "--task", "jpeg", "--task-option", option, out=out)
+        assert result.exit_code == 0, result.output
+        seen.append(np.load(out / "a" / "observation.npy"))
+    assert np.abs(seen[0] - seen[1]).max() > 0.1  # of the same noise
+
+
 def test_a_latent_prior_is_a_prior(restore: Restore) -> None:
     save_trained(
         restore.folder / "latent", tiny_unet(2), NoiseSchedule.linear(), (8, 8),
@@ -182,6 +202,7 @@ def test_a_latent_prior_is_a_prior(restore: Restore) -> None:
         (["--task", "sr5"], "image task 'sr5' is unknown; did you mean sr4"),
         (["--task-option", "factor"], "'factor': write an override as key=value"),
         (["--task", "jpeg", "--task-option", "quality=0"], "quality 0: give 1 to 100"),
+        (["--task", "motion_blur", "--task-option", "kernel=k.npy"], "_blur': k.npy: cannot be"),
         (["--task", "blur", "--task-option", "std=wide"], "blur': std: 'wide' is not a number"),
         (["--sampler", "dsp"], "no preset 'dsp', nor a .toml file; did you mean dps"),
         (["--set", "num_step=4"], "unknown key 'num_step'; did you mean num_steps"),

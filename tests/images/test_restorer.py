@@ -1,8 +1,12 @@
 """Restoring: the posterior where it is known, the same numbers however draws are batched."""
 
+import hashlib
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -152,6 +156,26 @@ def test_the_report_says_how() -> None:
     assert result.scores() is None
     assert result.std is not None
     assert this.restore(this.observe(picture())).std is None
+
+
+def test_the_report_holds_what_options_name(tmp_path: Path) -> None:
+    np.save(path := tmp_path / "k.npy", np.eye(3))
+    this = restorer(task="motion_blur", options={"kernel": str(path)})
+    report = this.restore(this.observe(picture())).report
+    assert report["task_options"] == {"kernel": str(path)}
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert report["task_files_sha256"] == {"kernel": digest}
+
+    def halved(x: Tensor, code: Tensor) -> Tensor:
+        return x / 2
+
+    this = restorer(
+        sampler="dps", task="nonlinear_blur", changes=("num_steps=4",), options={"network": halved}
+    )
+    record = this.restore(this.observe(picture())).save(tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "report.json").read_text()) == record
+    assert record["task_options"]["network"].endswith("halved")
+    assert record["task_files_sha256"] == {}
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import inspect
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import scipy.ndimage
 import torch
@@ -166,6 +167,18 @@ def test_blur_is_the_gaussian_filter_of_scipy() -> None:
     torch.testing.assert_close(build("blur")(x), torch.from_numpy(expected), rtol=0, atol=1e-13)
 
 
+@pytest.mark.parametrize("size", [(5, 7), (6, 4), (41, 3)])
+def test_a_kernel_from_a_file_is_correlated_with_the_image(
+    size: tuple[int, int], tmp_path: Path
+) -> None:
+    kernel = np.random.default_rng(0).random(size)
+    np.save(tmp_path / "k.npy", kernel)
+    x = image(1, *SHAPE)
+    want = scipy.ndimage.correlate(x[0].numpy(), kernel[None] / kernel.sum(), mode="mirror")
+    y = build("motion_blur", kernel=str(tmp_path / "k.npy"))(x)[0]
+    torch.testing.assert_close(y, torch.from_numpy(want), rtol=0, atol=1e-13)
+
+
 def test_blur_svd_keeps_the_published_number_of_singular_values() -> None:
     operator = build("blur_svd", (3, 256, 256))
     assert isinstance(operator, SpectralOperator)
@@ -192,7 +205,11 @@ def test_the_other_tasks_are_what_they_say() -> None:
     spectrum = torch.fft.fftshift(torch.fft.fft2(padded, norm="ortho"), (-2, -1))
     torch.testing.assert_close(build("phase_retrieval")(x), spectrum.abs(), rtol=0, atol=1e-13)
     assert build("phase_retrieval", (3, 256, 256))(image(1, 3, 256, 256)).shape[-2:] == (384, 384)
-    for options in ({}, {"quality": 50, "subsampling": "4:4:4", "baseline": True}):
+    for options in (
+        {},
+        {"quality": 50, "subsampling": "4:4:4", "baseline": True},
+        {"published": True},
+    ):
         expected = 2 * SoftJPEG(**{"quality": 2, **options})((x + 1) / 2) - 1
         torch.testing.assert_close(build("jpeg", **options)(x), expected, rtol=0, atol=1e-13)
 
@@ -276,6 +293,9 @@ def test_values_of_any_type_are_taken_or_refused_in_one_line(value: Any) -> None
         ("jpeg", SHAPE, {"subsampling": "4:1:1"}, "subsampling: unknown value '4:1:1'"),
         ("random_95", SHAPE, {"missing": 1.0}, "missing = 1.0"),
         ("motion_blur", SHAPE, {"kernel_size": 60}, "kernel size 60"),
+        ("motion_blur", SHAPE, {"kernel": "k.npy"}, "image task 'motion_blur': k.npy: cannot be"),
+        ("motion_blur", SHAPE, {"kernel": "k.npy", "kernel_size": 9}, "leave kernel_size and"),
+        ("jpeg", SHAPE, {"published": True, "quality": 100}, "'jpeg': quality 100 of the publ"),
         ("nonlinear_blur", SHAPE, {}, "give its option 'network'"),
     ],
 )

@@ -40,12 +40,18 @@ def test_instances_need_only_images_and_weights(path: Path, tmp_path: Path) -> N
     shown = bash(path, "--seed", "7", "--help")
     assert (shown.returncode, shown.stderr) == (0, "")
     assert "[7]" in next(line for line in shown.stdout.splitlines() if "--seed " in line)
+    options = next(line for line in shown.stdout.splitlines() if "--task-options " in line)
+    assert options.endswith("[jpeg.published=true]")
     for given, says in (
         ([], "give --prior, weights for images"),
         (["--prior", "none.pt"], "none.pt: no such prior"),
         (["--prior", tmp_path], "give --images, a folder of images"),
         (["--prior", "digits-v1"], "give --images, a folder of images"),
         (["--prior", tmp_path, "--images", "none"], "none: no such folder"),
+        (
+            ["--prior", tmp_path, "--images", tmp_path, "--task-options", "published=true"],
+            "published=true is no option of a task; write TASK.KEY=VALUE",
+        ),
     ):
         result = bash(path, "--venv", tmp_path / "venv", *given)
         assert (result.returncode, result.stderr) == (2, f"error: {says}\n")
@@ -76,22 +82,26 @@ def test_it_goes_on_where_it_stopped_and_reports(tmp_path: Path) -> None:
             "--exp",
             out,
         ]
-        options += ["--tasks", "sr4 denoising", "--samplers", quick, "--device", "cpu"]
+        options += ["--tasks", "jpeg denoising", "--samplers", quick, "--device", "cpu"]
+        options += ["--task-options", "jpeg.published=true jpeg.quality=9 blur.std=1.0"]
         options += ["--limit", str(limit), "--results", results]
         done = bash(ROOT / "recipes/restore.sh", *options)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    run(2)
-    assert sorted(p.name for p in (out / "sr4/quick").iterdir()) == ["-d", "a b"]  # by name
-    before = (out / "sr4/quick/a b/report.json").stat().st_mtime_ns
+    assert "note: blur.std=1.0: blur is not among the tasks\n" in run(2)
+    record = json.loads((out / "jpeg/quick/-d/report.json").read_text())
+    assert record["task_options"] == {"published": True, "quality": 9}
+    assert sorted(p.name for p in (out / "jpeg/quick").iterdir()) == ["-d", "a b"]  # by name
+    before = (out / "jpeg/quick/a b/report.json").stat().st_mtime_ns
     assert "1 of 3 images" in run(0)
     assert sorted(p.name for p in (out / "denoising/quick").iterdir()) == ["-d", "a b", "c"]
-    assert (out / "sr4/quick/a b/report.json").stat().st_mtime_ns == before
+    assert (out / "jpeg/quick/a b/report.json").stat().st_mtime_ns == before
     assert " of 3 images" not in run(0)
     rows = [line.split(" | ") for line in results.read_text().splitlines() if "| quick |" in line]
-    assert [row[0] for row in rows] == ["| denoising", "| sr4"]
-    records = [json.loads(p.read_text()) for p in out.glob("sr4/quick/*/report.json")]
+    assert [row[0] for row in rows] == ["| denoising", "| jpeg"]
+    assert "Options of tasks: jpeg published = True; jpeg quality = 9." in results.read_text()
+    records = [json.loads(p.read_text()) for p in out.glob("jpeg/quick/*/report.json")]
     psnr = sum(r["scores"]["draws"][0]["psnr_db"] for r in records) / 3
     assert rows[1][3:5] == [f"{psnr:.2f}", rows[1][4]]
     assert rows[1][2] == "-"  # LPIPS

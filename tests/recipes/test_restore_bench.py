@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -155,6 +156,22 @@ def test_a_mistake_in_a_suite_is_one_line(
     with pytest.raises(UserError) as caught:
         local("restore_bench").read_suite(suite)
     assert says in str(caught.value)
+
+
+def test_a_kernel_lies_beside_the_suite_and_another_one_makes_another_row(
+    local: Any, suite: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = suite.read_text().replace("sr4 = {}", 'motion_blur = { kernel = "k.npy" }\nsr4 = {}')
+    suite.write_text(text)
+    chosen = ("--tasks", "motion_blur", "--systems", "pgdm")
+    scores = []
+    for kernel in (np.eye(1), np.eye(5)):
+        np.save(tmp_path / "k.npy", kernel)
+        bench(local, monkeypatch, suite, images, "-o", tmp_path / "out", *chosen)
+        record = json.loads((tmp_path / "out/motion_blur/pgdm.json").read_text())
+        assert record["task_options"] == {"kernel": str(tmp_path / "k.npy")}
+        scores.append(record["scores"])
+    assert scores[0] != scores[1]
 
 
 MAKE = """
