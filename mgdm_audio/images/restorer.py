@@ -138,7 +138,11 @@ class Restorer:
             }
             of_image = torch.stack(restored[i * draws : (i + 1) * draws])
             original = None if originals is None else originals[i]
-            results.append(Restoration(of_image, y, self.preset.noise_std, report, original))
+            results.append(
+                Restoration(
+                    of_image, y, self.preset.noise_std, report, original, self.operator.symmetries
+                )
+            )
         return results
 
     def _settings(self) -> dict[str, Any]:

@@ -51,6 +51,7 @@ from mgdm_audio.measurement.separable import Separable
 NOISE_STD = 0.05  # sigma_y of every task, for images in [-1, 1]
 FILE_OPTIONS = ("kernel", "network")  # options of tasks that may name a file
 
+
 def build_operator(
     name: str, event_shape: Sequence[int], *, generator: torch.Generator, **options: Any
 ) -> Operator:
@@ -175,7 +176,9 @@ def jpeg(
 def phase_retrieval(shape: Shape, generator: torch.Generator) -> Operator:
     """The modulus of the Fourier transform of ``(x + 1) / 2`` with a quarter of zeros on each side.
 
-    ``[batch, channel, 1.5 height, 1.5 width]``: oversampling 2 in the literature's terms.
+    ``[batch, channel, 1.5 height, 1.5 width]``: oversampling 2 in the literature's terms. It is
+    the one task that cannot tell an image from the same one moved: its ``symmetries`` are the
+    shifts on a background of -1, and the turn by 180 degrees.
     """
     return compose(PhaseRetrieval([shape[1] // 4, shape[2] // 4]), Affine(0.5, 0.5))
 

@@ -111,7 +111,7 @@ def row(
         "cpu_seconds": round(time.process_time() - begun[0], 3),
         "seconds": round(time.monotonic() - begun[1], 3),
         "denoiser_calls": restored[0].report["denoiser_calls"],
-        "scores": {name: compare(r.mean, x, lpips)
+        "scores": {name: compare(r.mean, x, lpips, r.symmetries)
                    for name, r, x in zip(names, restored, originals, strict=True)},
     }  # fmt: skip
     write_bytes(out.with_suffix(".png"), png(sheet([r.mean for r in restored])))

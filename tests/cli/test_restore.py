@@ -1,6 +1,7 @@
 """``mgdm-audio restore`` as a user meets it: images out, or one clear line."""
 
 import hashlib
+import inspect
 import json
 from pathlib import Path
 
@@ -72,8 +73,11 @@ def complaint(result: Result, code: int = 1) -> str:
 
 def test_its_help_names_every_task() -> None:
     shown = CliRunner().invoke(main, ["restore", "--help"]).stdout
-    listed = shown.split("Tasks:")[1].split("The last needs")[0]
-    assert sorted(listed.split()) == sorted(TASKS)
+    tasks, _, options = shown.split("Tasks:")[1].partition("Options of tasks")
+    assert sorted(tasks.split()) == sorted(TASKS)
+    known = {name for task in TASKS.values() for name in inspect.signature(task).parameters}
+    for name in known - {"shape", "generator", "missing", "factor"}:  # those two have their tasks
+        assert name in options
 
 
 def test_it_writes_the_images_and_how_they_were_made(restore: Restore) -> None:
@@ -85,6 +89,7 @@ def test_it_writes_the_images_and_how_they_were_made(restore: Restore) -> None:
         f"{path}: centre 32 x 32 of 40 x 32 pixels, resized to 16 x 16",
     ]
     assert result.stdout.startswith(f"{restore.out / 'a face'}: 2 restored (")
+    assert "aligned" not in result.stdout  # sr4 tells all places apart
     folder = restore.out / "a face"
     assert {p.name for p in folder.iterdir()} == ONE | {"restored_1.png", "std.png"}
     sizes = {name: Image.open(folder / name).size for name in ("mean.png", "observation.png")}
@@ -153,7 +158,11 @@ def test_what_was_observed_is_restored_to_the_same(restore: Restore) -> None:
 
 
 def test_an_observation_that_is_no_image_is_an_array(restore: Restore) -> None:
-    assert restore(restore.put("a.png"), "--task", "phase_retrieval").exit_code == 0
+    result = restore(restore.put("a.png"), "--task", "phase_retrieval")
+    assert result.exit_code == 0
+    report = json.loads((restore.out / "a" / "report.json").read_text())["scores"]["mean"]
+    assert f", aligned PSNR {report['psnr_aligned_db']} dB, aligned SSIM " in result.stdout
+    assert report["psnr_aligned_db"] >= report["psnr_db"]
     assert {p.name for p in (restore.out / "a").iterdir()} == ONE - {"observation.png"}
     assert np.load(restore.out / "a" / "observation.npy").shape == (3, 24, 24)
 

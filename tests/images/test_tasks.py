@@ -214,6 +214,34 @@ def test_the_other_tasks_are_what_they_say() -> None:
         torch.testing.assert_close(build("jpeg", **options)(x), expected, rtol=0, atol=1e-13)
 
 
+def moves(x: Tensor) -> list[Tensor]:
+    """Shifted by a pixel in either direction, turned by 180 degrees, mirrored."""
+    return [x.roll(1, -1), x.roll(1, -2), x.flip(-2, -1), x.flip(-1), x.flip(-2)]
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_task_says_which_moves_it_cannot_see(name: str) -> None:
+    operator = build(name, **({"network": lambda x, c: x} if name == "nonlinear_blur" else {}))
+    x = torch.full(SHAPE, -1, dtype=torch.float64)
+    x[:, 4:-6, 3:-2] = image(3, 22, 27)
+    y = operator(x[None])
+    seen = [float((operator(moved[None]) - y).abs().max()) > 1e-3 for moved in moves(x)]
+    if name != "phase_retrieval":
+        assert operator.symmetries is None
+        assert seen == [True] * 5
+        return
+    assert seen == [False, False, False, True, True]
+    assert operator.symmetries is not None
+    moved = operator.symmetries.nearest(x, x, 10**6)
+    assert len(moved) == 2 * (32 - 22 + 1) * (32 - 27 + 1)
+    # Sums of some thousand values up to 1, over the root of their number.
+    torch.testing.assert_close(
+        operator(torch.stack(moved)), y.expand(len(moved), -1, -1, -1), rtol=0, atol=1e-12
+    )
+    full = image(*SHAPE)
+    assert len(operator.symmetries.nearest(full, full, 10**6)) == 2  # itself and turned
+
+
 def test_a_learned_blur_sees_unit_range_and_one_code() -> None:
     seen = []
 

@@ -64,7 +64,9 @@ def test_it_goes_on_where_it_stopped_and_reports(tmp_path: Path) -> None:
     save_trained(tmp_path / "toy", tiny_unet(1), NoiseSchedule.linear(), (16, 16))
     (images := tmp_path / "my images").mkdir()
     for name in ("c", "a b", "-d"):
-        (images / f"{name}.png").write_bytes(png(torch.zeros(1, 16, 16)))
+        x = torch.full((1, 16, 16), -1.0)
+        x[:, 2:8, 3:5] = 0.5  # which can be moved, so that aligned scores are others
+        (images / f"{name}.png").write_bytes(png(x))
     (quick := tmp_path / "quick.toml").write_text(
         'sampler = "dps"\nnoise_std = 0.05\n[options]\nnum_steps = 3\n'
     )
@@ -82,7 +84,7 @@ def test_it_goes_on_where_it_stopped_and_reports(tmp_path: Path) -> None:
             "--exp",
             out,
         ]
-        options += ["--tasks", "jpeg denoising", "--samplers", quick, "--device", "cpu"]
+        options += ["--tasks", "jpeg phase_retrieval", "--samplers", quick, "--device", "cpu"]
         options += ["--task-options", "jpeg.published=true jpeg.quality=9 blur.std=1.0"]
         options += ["--limit", str(limit), "--results", results]
         done = bash(ROOT / "recipes/restore.sh", *options)
@@ -95,15 +97,18 @@ def test_it_goes_on_where_it_stopped_and_reports(tmp_path: Path) -> None:
     assert sorted(p.name for p in (out / "jpeg/quick").iterdir()) == ["-d", "a b"]  # by name
     before = (out / "jpeg/quick/a b/report.json").stat().st_mtime_ns
     assert "1 of 3 images" in run(0)
-    assert sorted(p.name for p in (out / "denoising/quick").iterdir()) == ["-d", "a b", "c"]
+    assert sorted(p.name for p in (out / "phase_retrieval/quick").iterdir()) == ["-d", "a b", "c"]
     assert (out / "jpeg/quick/a b/report.json").stat().st_mtime_ns == before
     assert " of 3 images" not in run(0)
     rows = [line.split(" | ") for line in results.read_text().splitlines() if "| quick |" in line]
-    assert [row[0] for row in rows] == ["| denoising", "| jpeg"]
+    assert [row[0] for row in rows] == ["| jpeg", "| phase_retrieval"]
     assert "Options of tasks: jpeg published = True; jpeg quality = 9." in results.read_text()
-    records = [json.loads(p.read_text()) for p in out.glob("jpeg/quick/*/report.json")]
-    psnr = sum(r["scores"]["draws"][0]["psnr_db"] for r in records) / 3
-    assert rows[1][3:5] == [f"{psnr:.2f}", rows[1][4]]
-    assert rows[1][2] == "-"  # LPIPS
-    assert rows[1][5] == "3"
-    assert rows[1][7] == "1 / 1 |"  # DPS of 3 points: one guided call, one to end with
+    assert rows[0][2] == "-"  # LPIPS
+    for row, task in zip(rows, ("jpeg", "phase_retrieval"), strict=True):
+        records = [json.loads(p.read_text()) for p in out.glob(f"{task}/quick/*/report.json")]
+        for cell, key in ((row[3], "psnr_db"), (row[5], "psnr_aligned_db")):
+            psnr = sum(r["scores"]["draws"][0][key] for r in records) / 3
+            assert cell == f"{psnr:.2f}"
+        assert (row[3] == row[5]) is (task == "jpeg")
+        assert row[7] == "3"
+        assert row[9] == "1 / 1 |"  # DPS of 3 points: one guided call, one to end with
