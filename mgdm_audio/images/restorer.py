@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -188,5 +189,7 @@ class Restorer:
 
 
 def _named(value: Any) -> Any:
-    """A function, which JSON cannot hold, by its name; any other value as it is."""
+    """What JSON cannot hold by its name, a function's or a file's; any other value as it is."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
     return getattr(value, "__qualname__", type(value).__name__) if callable(value) else value

@@ -14,6 +14,7 @@ hide here is our choice, stated at each. So are the motion kernels, drawn by our
 from __future__ import annotations
 
 import inspect
+import os
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -76,7 +77,10 @@ def build_operator(
         if default is inspect.Parameter.empty and option not in options:
             raise UserError(f"{who}: give its option {option!r}")
     hints = typing.get_type_hints(task.func if isinstance(task, partial) else task)
-    options = {k: convert(hints[k], v, f"{who}: {k}") for k, v in options.items()}
+    options = {
+        k: convert(hints[k], os.fspath(v) if isinstance(v, os.PathLike) else v, f"{who}: {k}")
+        for k, v in options.items()
+    }
     try:
         return task(shape, generator, **options)
     except (ValueError, UserError) as error:
@@ -88,8 +92,11 @@ def option_hashes(options: Mapping[str, Any]) -> dict[str, str]:
 
     Raises ``UserError`` where one cannot be read.
     """
-    named = {k: v for k, v in options.items() if k in FILE_OPTIONS and isinstance(v, str)}
-    return {option: hash_file(Path(name)) for option, name in named.items()}
+    return {
+        option: hash_file(Path(value))
+        for option, value in options.items()
+        if option in FILE_OPTIONS and isinstance(value, str | os.PathLike)
+    }
 
 
 def require_task(name: str) -> None:

@@ -162,11 +162,12 @@ def test_the_report_says_how() -> None:
 
 def test_the_report_holds_what_options_name(tmp_path: Path) -> None:
     np.save(path := tmp_path / "k.npy", np.eye(3))
-    this = restorer(task="motion_blur", options={"kernel": str(path)})
-    report = this.restore(this.observe(picture())).report
-    assert report["task_options"] == {"kernel": str(path)}
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    assert report["task_files_sha256"] == {"kernel": digest}
+    for kernel in (path, str(path)):
+        this = restorer(task="motion_blur", options={"kernel": kernel})
+        report = this.restore(this.observe(picture())).report
+        assert report["task_options"] == {"kernel": str(path)}
+        assert report["task_files_sha256"] == {"kernel": digest}
 
     def halved(x: Tensor, code: Tensor) -> Tensor:
         return x / 2

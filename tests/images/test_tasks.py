@@ -291,7 +291,9 @@ def test_a_learned_blur_comes_from_a_file(tmp_path: Path) -> None:
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)  # float32
 
 
-@pytest.mark.parametrize("value", ["x", True, [1, 2], {"a": 1}, 1.5, -3, float("nan"), 10**30])
+@pytest.mark.parametrize(
+    "value", ["x", True, [1, 2], {"a": 1}, 1.5, -3, float("nan"), 10**30, torch.eye(3)]
+)
 def test_values_of_any_type_are_taken_or_refused_in_one_line(value: Any) -> None:
     for name, task in TASKS.items():
         for option in inspect.signature(task).parameters:
