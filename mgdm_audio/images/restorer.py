@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,7 +15,7 @@ from mgdm_audio.diffusion import counted
 from mgdm_audio.errors import UserError
 from mgdm_audio.images.priors import ImagePrior
 from mgdm_audio.images.restoration import Restoration
-from mgdm_audio.images.tasks import build_operator
+from mgdm_audio.images.tasks import build_operator, option_hashes
 from mgdm_audio.measurement import GaussianLikelihood
 from mgdm_audio.rng import generator_for, randn_like
 from mgdm_audio.samplers import PSLD, ReSample, Step, on_latents
@@ -65,6 +66,7 @@ class Restorer:
         except RuntimeError as error:  # too large for the memory, say
             reason = str(error).splitlines()[0]
             raise UserError(f"image task {task!r} with {self.options}: {reason}") from None
+        self._option_hashes = option_hashes(self.options)
 
     @torch.no_grad()
     def observe(self, x: Tensor, name: str = "") -> Tensor:
@@ -137,7 +139,11 @@ class Restorer:
             }
             of_image = torch.stack(restored[i * draws : (i + 1) * draws])
             original = None if originals is None else originals[i]
-            results.append(Restoration(of_image, y, self.preset.noise_std, report, original))
+            results.append(
+                Restoration(
+                    of_image, y, self.preset.noise_std, report, original, self.operator.symmetries
+                )
+            )
         return results
 
     def _settings(self) -> dict[str, Any]:
@@ -146,7 +152,8 @@ class Restorer:
             "version": __version__,
             "torch": torch.__version__,
             "task": self.task,
-            "task_options": self.options,
+            "task_options": {k: _named(v) for k, v in self.options.items()},
+            "task_files_sha256": self._option_hashes,
             "prior": self.opened.name,
             "prior_sha256": dict(self.opened.sha256),
             "image_shape": list(self.opened.image_shape),
@@ -179,3 +186,10 @@ class Restorer:
         if not bool(x.isfinite().all()):
             raise UserError(f"sampler {self.preset.name} diverged; change its options by --set")
         return list(x.float().cpu())
+
+
+def _named(value: Any) -> Any:
+    """What JSON cannot hold by its name, a function's or a file's; any other value as it is."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return getattr(value, "__qualname__", type(value).__name__) if callable(value) else value

@@ -29,6 +29,7 @@ from mgdm_audio.images.metrics import compare, lpips_distance
 from mgdm_audio.images.presets import load_image_preset
 from mgdm_audio.images.priors import ImagePrior, load_image_prior
 from mgdm_audio.images.restorer import Restorer
+from mgdm_audio.images.tasks import FILE_OPTIONS, option_hashes
 
 COLUMNS = 10  # images in a row of the picture
 
@@ -55,7 +56,10 @@ class Suite:
 
 
 def read_suite(path: Path) -> Suite:
-    """Raises UserError for what is no suite, or names a task that it does not have."""
+    """Files that options of tasks name are relative to the suite's folder.
+
+    Raises UserError for what is no suite, or names a task that it does not have.
+    """
     table = load_toml(path)
     systems = {name: from_mapping(System, value, f"{path}: systems.{name}")
                for name, value in table.pop("systems", {}).items()}  # fmt: skip
@@ -64,6 +68,9 @@ def read_suite(path: Path) -> Suite:
         for task in [*system.only, *system.at]:
             if task not in suite.tasks:
                 raise UserError(f"{path}: systems.{name}: {task!r} is none of the suite's tasks")
+    for options in suite.tasks.values():
+        for option in set(options) & set(FILE_OPTIONS):
+            options[option] = str(path.parent / str(options[option]))
     return suite
 
 
@@ -81,6 +88,7 @@ def row(
     preset = load_image_preset(system.preset, task, [*system.set, *system.at.get(task, [])])
     settings = json.loads(json.dumps({
         "version": __version__, "task": task, "task_options": options, "seed": seed,
+        "task_files_sha256": option_hashes(options),
         "prior": opened.name, "prior_sha256": dict(opened.sha256),
         "sampler": type(preset.sampler).__name__, "options": preset.options,
         "noise_std": preset.noise_std,
@@ -103,7 +111,7 @@ def row(
         "cpu_seconds": round(time.process_time() - begun[0], 3),
         "seconds": round(time.monotonic() - begun[1], 3),
         "denoiser_calls": restored[0].report["denoiser_calls"],
-        "scores": {name: compare(r.mean, x, lpips)
+        "scores": {name: compare(r.mean, x, lpips, r.symmetries)
                    for name, r, x in zip(names, restored, originals, strict=True)},
     }  # fmt: skip
     write_bytes(out.with_suffix(".png"), png(sheet([r.mean for r in restored])))

@@ -4,6 +4,7 @@ import inspect
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import scipy.ndimage
 import torch
@@ -166,6 +167,18 @@ def test_blur_is_the_gaussian_filter_of_scipy() -> None:
     torch.testing.assert_close(build("blur")(x), torch.from_numpy(expected), rtol=0, atol=1e-13)
 
 
+@pytest.mark.parametrize("size", [(5, 7), (6, 4), (41, 3)])
+def test_a_kernel_from_a_file_is_correlated_with_the_image(
+    size: tuple[int, int], tmp_path: Path
+) -> None:
+    kernel = np.random.default_rng(0).random(size)
+    np.save(tmp_path / "k.npy", kernel)
+    x = image(1, *SHAPE)
+    want = scipy.ndimage.correlate(x[0].numpy(), kernel[None] / kernel.sum(), mode="mirror")
+    y = build("motion_blur", kernel=str(tmp_path / "k.npy"))(x)[0]
+    torch.testing.assert_close(y, torch.from_numpy(want), rtol=0, atol=1e-13)
+
+
 def test_blur_svd_keeps_the_published_number_of_singular_values() -> None:
     operator = build("blur_svd", (3, 256, 256))
     assert isinstance(operator, SpectralOperator)
@@ -192,9 +205,41 @@ def test_the_other_tasks_are_what_they_say() -> None:
     spectrum = torch.fft.fftshift(torch.fft.fft2(padded, norm="ortho"), (-2, -1))
     torch.testing.assert_close(build("phase_retrieval")(x), spectrum.abs(), rtol=0, atol=1e-13)
     assert build("phase_retrieval", (3, 256, 256))(image(1, 3, 256, 256)).shape[-2:] == (384, 384)
-    for options in ({}, {"quality": 50, "subsampling": "4:4:4", "baseline": True}):
+    for options in (
+        {},
+        {"quality": 50, "subsampling": "4:4:4", "baseline": True},
+        {"published": True},
+    ):
         expected = 2 * SoftJPEG(**{"quality": 2, **options})((x + 1) / 2) - 1
         torch.testing.assert_close(build("jpeg", **options)(x), expected, rtol=0, atol=1e-13)
+
+
+def moves(x: Tensor) -> list[Tensor]:
+    """Shifted by a pixel in either direction, turned by 180 degrees, mirrored."""
+    return [x.roll(1, -1), x.roll(1, -2), x.flip(-2, -1), x.flip(-1), x.flip(-2)]
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_task_says_which_moves_it_cannot_see(name: str) -> None:
+    operator = build(name, **({"network": lambda x, c: x} if name == "nonlinear_blur" else {}))
+    x = torch.full(SHAPE, -1, dtype=torch.float64)
+    x[:, 4:-6, 3:-2] = image(3, 22, 27)
+    y = operator(x[None])
+    seen = [float((operator(moved[None]) - y).abs().max()) > 1e-3 for moved in moves(x)]
+    if name != "phase_retrieval":
+        assert operator.symmetries is None
+        assert seen == [True] * 5
+        return
+    assert seen == [False, False, False, True, True]
+    assert operator.symmetries is not None
+    moved = operator.symmetries.nearest(x, x, 10**6)
+    assert len(moved) == 2 * (32 - 22 + 1) * (32 - 27 + 1)
+    # Sums of some thousand values up to 1, over the root of their number.
+    torch.testing.assert_close(
+        operator(torch.stack(moved)), y.expand(len(moved), -1, -1, -1), rtol=0, atol=1e-12
+    )
+    full = image(*SHAPE)
+    assert len(operator.symmetries.nearest(full, full, 10**6)) == 2  # itself and turned
 
 
 def test_a_learned_blur_sees_unit_range_and_one_code() -> None:
@@ -246,7 +291,9 @@ def test_a_learned_blur_comes_from_a_file(tmp_path: Path) -> None:
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)  # float32
 
 
-@pytest.mark.parametrize("value", ["x", True, [1, 2], {"a": 1}, 1.5, -3, float("nan"), 10**30])
+@pytest.mark.parametrize(
+    "value", ["x", True, [1, 2], {"a": 1}, 1.5, -3, float("nan"), 10**30, torch.eye(3)]
+)
 def test_values_of_any_type_are_taken_or_refused_in_one_line(value: Any) -> None:
     for name, task in TASKS.items():
         for option in inspect.signature(task).parameters:
@@ -276,6 +323,9 @@ def test_values_of_any_type_are_taken_or_refused_in_one_line(value: Any) -> None
         ("jpeg", SHAPE, {"subsampling": "4:1:1"}, "subsampling: unknown value '4:1:1'"),
         ("random_95", SHAPE, {"missing": 1.0}, "missing = 1.0"),
         ("motion_blur", SHAPE, {"kernel_size": 60}, "kernel size 60"),
+        ("motion_blur", SHAPE, {"kernel": "k.npy"}, "image task 'motion_blur': k.npy: cannot be"),
+        ("motion_blur", SHAPE, {"kernel": "k.npy", "kernel_size": 9}, "leave kernel_size and"),
+        ("jpeg", SHAPE, {"published": True, "quality": 100}, "'jpeg': quality 100 of the publ"),
         ("nonlinear_blur", SHAPE, {}, "give its option 'network'"),
     ],
 )
