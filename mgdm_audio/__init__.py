@@ -11,7 +11,7 @@ Public names are resolved on first use, so that importing the package does not i
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from mgdm_audio.version import __version__
 
 if TYPE_CHECKING:
     from mgdm_audio.audio.separator import Separator

@@ -25,19 +25,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mgdm_audio.audio.joins import Join, Meeting
-from mgdm_audio.audio.runner import Runner, out_of_memory
+from mgdm_audio.audio.runner import StemRunner
 from mgdm_audio.audio.segments import stitched
 from mgdm_audio.audio.speeds import play, play_back, ratio, take_over
 from mgdm_audio.audio.spread import SpreadMap
+from mgdm_audio.engine.runner import UNITS, Progress
 from mgdm_audio.errors import PairingError, UserError
 from mgdm_audio.measurement import GaussianLikelihood, Mask, MixtureSum, Stacked
 from mgdm_audio.rng import generator_for
 from mgdm_audio.samplers import Step
 
 SILENCE = 1e-4  # of the prior's level: a quieter segment is shared equally, no network is asked
-Progress = Callable[[int, int], None]
-"""Called with (steps done, steps in all)."""
-_STEPS = 1000  # that a segment counts, whatever the sampler's number
 
 
 @dataclass
@@ -60,11 +58,15 @@ class _Item:
     draw: int
 
 
+_Drawn = tuple[Tensor, Tensor | None]
+"""[sources, any], and the standard deviation (``Step.deviation``) of the same shape, if any."""
+
+
 @dataclass
 class Drawing:
     """The draws of one track: iterate over ``pieces``, then read ``spread`` if there is one."""
 
-    runner: Runner
+    runner: StemRunner
     cut_at: Callable[[int], Tensor]  # [batch, 1, segment] of the mixture at the prior's level
     count: int  # of segments
     time: int  # samples of the track
@@ -129,8 +131,7 @@ class Drawing:
         The mean goes into a running sum, so that memory does not grow with the number of draws.
         Each draw sees the segment at another offset from the frames of a network that has frames:
         in the mean, what a frame's edges add to an estimate cancels (cycle spinning, Coifman &
-        Donoho 1995). Where memory runs out the batch is halved, for these and the next ones.
-        """
+        Donoho 1995)."""
         sources, y, found = len(self.runner.stems), {}, {}
         items: list[_Item] = []
         for index in indices:
@@ -149,27 +150,22 @@ class Drawing:
                 for channel in loud.nonzero().flatten().tolist()
             ]
         items.sort(key=self._turn)  # those of a batch are equally long, the track's own first
-        first = 0
-        while first < len(items):
-            chunk = items[first : first + self.runner.batch_size]
-            chunk = [item for item in chunk if self._turn(item) == self._turn(chunk[0])]
+        begun = self.done
 
-            def step(record: Step, before: int = first, size: int = len(chunk)) -> None:
-                share = (before + size * (record.index + 1) / record.total) / len(items)
-                self._progress(self.done + share * len(indices))
+        def share(done: float) -> None:
+            self._progress(begun + done * len(indices))
 
-            sampled = self._sample(chunk, y, neighbours, step)
-            if sampled is None:
-                self.runner.batch_size = max(1, len(chunk) // 2)
-                continue
-            for (x, deviation), item in zip(sampled, chunk, strict=True):
-                self._add(found[item.segment], x, y[item.segment][item.channel], item)
-                if deviation is not None:
-                    # The errors of two means of one truth are much the same: what is left of
-                    # their variances in a blend are their weights, not the squares of these.
-                    weight = self.meeting.weight(item.segment, deviation).sqrt()
-                    self._spread(item, weight * deviation, 1 / self.draws)
-            first += len(chunk)
+        def draw(chunk: Sequence[_Item], on_step: Callable[[Step], None]) -> list[_Drawn]:
+            return self._sample(chunk, y, neighbours, on_step)
+
+        drawn_items = self.runner.run(items, draw, alike=self._turn, on_share=share)
+        for item, (x, deviation) in drawn_items:
+            self._add(found[item.segment], x, y[item.segment][item.channel], item)
+            if deviation is not None:
+                # The errors of two means of one truth are much the same: what is left of
+                # their variances in a blend are their weights, not the squares of these.
+                weight = self.meeting.weight(item.segment, deviation).sqrt()
+                self._spread(item, weight * deviation, 1 / self.draws)
         self.done += len(indices)
         self._progress(self.done)
         return list(found.values())
@@ -211,15 +207,12 @@ class Drawing:
 
     def _sample(
         self,
-        items: list[_Item],
+        items: Sequence[_Item],
         y: dict[int, Tensor],
         neighbours: dict[int, _Segment],
         on_step: Callable[[Step], None],
-    ) -> list[tuple[Tensor, Tensor | None]] | None:
-        """A draw of each item as it was played, [sources, any], and a deviation at the track's own
-        speed (``Step.deviation``) if there is one; None where memory ran out. Raises UserError
-        where it did for a single item.
-        """
+    ) -> list[_Drawn]:
+        """A draw of each item as it was played, and its deviation at the track's own speed."""
         steps: list[Step] = []
 
         def step(record: Step) -> None:
@@ -253,15 +246,6 @@ class Drawing:
         watch = None if self.on_progress is None and self.spread is None else step
         try:
             x = self.runner.sample(prior, given, generator=generators, on_step=watch)
-        except (MemoryError, RuntimeError) as error:
-            if not out_of_memory(error):
-                raise
-            if len(items) == 1:
-                raise UserError(
-                    f"sampler {self.runner.preset.name}: out of memory on {self.runner.device}; "
-                    "free some, or choose another device or sampler"
-                ) from None
-            x = None
         except PairingError as error:
             if given is likelihood:
                 raise
@@ -269,10 +253,6 @@ class Drawing:
                 f"join condition: sampler {self.runner.preset.name} takes no known samples "
                 f"({error}); use join crossfade"
             ) from None
-        if x is None:  # the error is gone, and with it what it kept alive
-            if self.runner.device.type == "cuda":
-                torch.cuda.empty_cache()
-            return None
         # A sampler meets the mixture up to sigma_y at best: the rest is shared equally.
         x = x + MixtureSum(sources).pinv(likelihood.residual(x))
         deviations = steps[0].deviation if steps else None
@@ -299,4 +279,4 @@ class Drawing:
 
     def _progress(self, segments: float) -> None:
         if self.on_progress is not None:
-            self.on_progress(int(_STEPS * segments), _STEPS * self.count)
+            self.on_progress(int(UNITS * segments), UNITS * self.count)

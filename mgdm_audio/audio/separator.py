@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from mgdm_audio.audio.drawing import Drawing, Progress
+from mgdm_audio.audio.drawing import Drawing
 from mgdm_audio.audio.io import read
 from mgdm_audio.audio.joins import Join
 from mgdm_audio.audio.level import active_level
-from mgdm_audio.audio.pipeline import Held, separate_blocks
-from mgdm_audio.audio.runner import Runner
+from mgdm_audio.audio.pipeline import Held, Separated, Store, separate_blocks
+from mgdm_audio.audio.runner import StemRunner
+from mgdm_audio.audio.segmentation import Segmentation
 from mgdm_audio.audio.segments import cut
 from mgdm_audio.audio.separation import Separation
 from mgdm_audio.checkpoint import LoadedPrior
 from mgdm_audio.digest import hash_file
+from mgdm_audio.engine.runner import Progress
 from mgdm_audio.errors import UserError
 from mgdm_audio.samplers.presets import Preset
 
 DEFAULT_SAMPLER = "default"
-JOINS: tuple[Join, ...] = get_args(Join)
-LEVELS = ("rms", "none")  # to which a mixture is brought, see ``Separator``
 
 
-class Separator(Runner):
+class Separator(StemRunner):
     """Posterior sampling of the stems of a mixture, segment by segment.
 
     Several channels are separated as batch items that share their random numbers. Equal channels
@@ -53,25 +54,17 @@ class Separator(Runner):
         """``segment``, ``overlap``: seconds. ``join``: of neighbouring segments, see ``drawing``;
         with "condition" all draws hear the track at its own speed. ``batch_size``: segments x draws
         x channels in one network call on a GPU, by default 8; a CPU takes one at a time, see
-        ``Runner``.
+        ``StemRunner``.
 
         ``level``: "rms" brings a mixture to the level of those that the prior was trained on,
         "none" leaves it as it is. ``precision``: "float32", "bfloat16" (the network's matrices
         only) or "auto".
         """
-        if level not in LEVELS:
-            raise UserError(f"level {level!r}: choose one of {', '.join(LEVELS)}")
-        if not 0 <= overlap < segment / 2:
-            raise UserError(f"overlap {overlap} s: choose at least 0 and under half of {segment} s")
-        if join not in JOINS:
-            raise UserError(f"join {join!r}: choose one of {', '.join(JOINS)}")
         if join == "condition":  # a sample decided at one speed lies between samples at another
             preset = replace(preset, speeds=(0.0,))
         super().__init__(loaded, preset, device=device, batch_size=batch_size, precision=precision)
-        self.join: Join = join
-        self.level = level
-        self.segment = max(1, round(segment * loaded.sample_rate) // self.multiple) * self.multiple
-        self.overlap = round(overlap * loaded.sample_rate)
+        self.segmentation = Segmentation.of(self, segment, overlap, join, level)
+        self.segment = self.segmentation.segment
 
     def separate(
         self,
@@ -96,9 +89,9 @@ class Separator(Runner):
         _check_finite(y)
         if level is None:
             level = torch.stack([active_level(item, self.loaded.sample_rate) for item in y])
-        gain = self.level_gain(torch.as_tensor(level, dtype=y.dtype, device=y.device))
-        gain = gain.reshape(-1, 1, 1)
-        segment, overlap = self.cuts(time_)
+        level = torch.as_tensor(level, dtype=y.dtype, device=y.device)
+        gain = self.segmentation.level_gain(level).reshape(-1, 1, 1)
+        segment, overlap = self.segmentation.cuts(time_)
         segments = cut(y * gain, segment, overlap)  # [n, batch, 1, segment]
         drawing = Drawing(
             self,
@@ -108,28 +101,13 @@ class Separator(Runner):
             overlap,
             batch,
             None,
-            join=self.join,
+            join=self.segmentation.join,
             seed=seed,
             draws=draws or self.preset.draws,
             on_progress=on_progress,
         )
         mean = torch.cat([piece[0] for piece in drawing.pieces()], -1) / gain
         return {stem: mean[:, k] for k, stem in enumerate(self.stems)}
-
-    def level_gain(self, level: Tensor, unit: float = 1.0) -> Tensor:
-        """What brings a mixture of this active level to the prior's; 1 for silence.
-
-        Where mixtures are left as they are: ``unit``, by which this one was divided.
-        """
-        if self.level == "none":
-            return torch.full_like(level, unit)
-        return torch.where(level > 0, self.loaded.mixture_rms / level.clamp_min(1e-30), 1.0)
-
-    def cuts(self, time_: int) -> tuple[int, int]:
-        """Segment and overlap for a mixture of ``time_`` samples, all at the prior's rate."""
-        segment = min(self.segment, -(-time_ // self.multiple) * self.multiple)
-        overlap = min(self.overlap, (segment - 1) // 2)
-        return segment, overlap
 
     def separate_audio(
         self,
@@ -164,8 +142,7 @@ class Separator(Runner):
             raise UserError(f"samples of shape {tuple(samples.shape)}: give [channel, time >= 1]")
         samples = samples.detach().to("cpu", torch.float32)
         _check_finite(samples)
-        found = separate_blocks(
-            self,
+        found = self.separate_blocks(
             [samples],
             sample_rate,
             Held,
@@ -206,10 +183,42 @@ class Separator(Runner):
         source = {"input": Path(path).name, "input_sha256": hash_file(Path(path))}
         return replace(result, report=result.report | source)
 
+    def separate_blocks(
+        self,
+        blocks: Iterable[Tensor],
+        sample_rate: int,
+        store: Callable[[tuple[int, ...]], Store],
+        *,
+        seed: int = 0,
+        draws: int | None = None,
+        keep_draws: bool = False,
+        two_stems: str | None = None,
+        on_progress: Progress | None = None,
+    ) -> Separated:
+        """Consecutive ``blocks`` [channel, any] at ``sample_rate`` Hz -> their stems, in stores.
+
+        ``store(shape)``: a new one. Raises what ``blocks`` raise, and UserError for an unknown
+        stem.
+        """
+        return separate_blocks(
+            self,
+            self.segmentation,
+            blocks,
+            sample_rate,
+            store,
+            seed=seed,
+            draws=draws or self.preset.draws,
+            keep_draws=keep_draws,
+            two_stems=two_stems,
+            settings=self.settings(seed=seed, draws=draws, keep_draws=keep_draws),
+            on_progress=on_progress,
+        )
+
     def settings(
         self, *, seed: int = 0, draws: int | None = None, keep_draws: bool = False
     ) -> dict[str, Any]:
         """All that decides a separation beside its input, for the record."""
+        cuts, rate = self.segmentation, self.loaded.sample_rate
         return self.provenance() | {
             "input": None,  # the file's name and content, if it was a file
             "input_sha256": None,
@@ -217,10 +226,10 @@ class Separator(Runner):
             "keep_draws": keep_draws,
             "two_stems": None,
             "seed": seed,
-            "level": self.level,
-            "segment_seconds": self.segment / self.loaded.sample_rate,
-            "overlap_seconds": self.overlap / self.loaded.sample_rate,
-            "join": self.join,
+            "level": cuts.level,
+            "segment_seconds": cuts.segment / rate,
+            "overlap_seconds": cuts.overlap / rate,
+            "join": cuts.join,
         }
 
 

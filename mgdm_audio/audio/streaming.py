@@ -10,10 +10,9 @@ from typing import Any
 
 from torch import Tensor
 
-from mgdm_audio.audio.drawing import Progress
 from mgdm_audio.audio.io import Audio, read_blocks
 from mgdm_audio.audio.layout import Layout
-from mgdm_audio.audio.pipeline import Separated, separate_blocks, spans
+from mgdm_audio.audio.pipeline import Separated, spans
 from mgdm_audio.audio.result_folder import unwritable
 from mgdm_audio.audio.separation import check_stem
 from mgdm_audio.audio.separator import Separator
@@ -21,6 +20,7 @@ from mgdm_audio.audio.spool import Spool
 from mgdm_audio.audio.stem_files import Block, Shape, check_subtype, write_result
 from mgdm_audio.audio.uncertainty import confidence_db, uncertainty_record
 from mgdm_audio.digest import hash_file
+from mgdm_audio.engine.runner import Progress
 
 
 def separate_to_files(
@@ -62,8 +62,7 @@ def separate_to_files(
 
             blocks = read_blocks(path)
             first = next(blocks)
-            found = separate_blocks(
-                separator,
+            found = separator.separate_blocks(
                 samples(chain([first], blocks)),
                 first.sample_rate,
                 store,

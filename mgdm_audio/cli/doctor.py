@@ -59,7 +59,7 @@ def devices() -> Iterator[Check]:
     """CPU threads, and the device that would be used."""
     import torch
 
-    from mgdm_audio.audio.device import choose_device
+    from mgdm_audio.engine.device import choose_device
 
     yield Check("ok", "threads", f"{torch.get_num_threads()} (OMP_NUM_THREADS changes it)")
     device, reason = choose_device()

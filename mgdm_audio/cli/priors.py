@@ -174,10 +174,10 @@ def _probe(name: str, stems: Path, segments: int) -> str:
     import torch
     from tqdm import tqdm
 
-    from mgdm_audio.audio.autocast import at_precision
     from mgdm_audio.audio.datasets import StemFolder
     from mgdm_audio.audio.probe import KINDS, LEVELS, SIGMAS, probe, table
     from mgdm_audio.checkpoint import load_prior
+    from mgdm_audio.engine.precision import at_precision
     from mgdm_audio.errors import UserError
 
     loaded = load_prior(name)
@@ -268,12 +268,12 @@ def calibrate(
     import torch
     from tqdm import tqdm
 
-    from mgdm_audio.audio.autocast import at_precision
     from mgdm_audio.audio.calibration import SIGMAS, measure_residuals
     from mgdm_audio.audio.calibration import calibrate as fit
     from mgdm_audio.audio.datasets import StemFolder
     from mgdm_audio.checkpoint import load_prior, read_config, save_prior
     from mgdm_audio.diffusion.posterior import MixtureDenoiser
+    from mgdm_audio.engine.precision import at_precision
     from mgdm_audio.errors import UserError
 
     loaded, config = load_prior(name), read_config(name)

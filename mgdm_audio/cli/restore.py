@@ -115,8 +115,8 @@ def restore(
     mgdm-audio restore small.png --observation --task sr4 --prior ffhq.pt -o out --samples 4
     """
     from mgdm_audio.atomic import require_new
-    from mgdm_audio.audio.device import choose_device
     from mgdm_audio.config import apply_overrides
+    from mgdm_audio.engine.device import choose_device
     from mgdm_audio.errors import UserError
     from mgdm_audio.images.io import read_image, read_observation, require_pillow
     from mgdm_audio.images.metrics import lpips_distance
@@ -136,7 +136,7 @@ def restore(
     chosen, reason = choose_device(device)
     opened = load_image_prior(prior, chosen, size=size)
     options = apply_overrides({}, task_options)
-    restorer = Restorer(opened, preset, task, options, seed=seed, device=chosen)
+    restorer = Restorer(opened, preset, task, options, seed=seed, device=device)
     click.echo(f"device: {chosen} ({reason})", err=True)
     lpips = None if observation else lpips_distance()
     failed = 0

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mgdm_audio.audio.separator import JOINS, Separator
+from mgdm_audio.audio.segmentation import JOINS
+from mgdm_audio.audio.separator import Separator
 from mgdm_audio.checkpoint import load_prior
 from mgdm_audio.errors import UserError
 from mgdm_audio.samplers.presets import Preset, load_preset

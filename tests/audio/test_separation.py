@@ -10,10 +10,10 @@ import soundfile
 import torch
 from torch import Tensor
 
-from mgdm_audio.audio.autocast import Autocast
 from mgdm_audio.audio.result_folder import require_writable
 from mgdm_audio.audio.separation import Separation
 from mgdm_audio.audio.spread import Spread
+from mgdm_audio.engine.precision import Autocast
 from mgdm_audio.errors import UserError
 from tests.toys import song
 

@@ -28,12 +28,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mgdm_audio import __version__, atomic
+from mgdm_audio import atomic
 from mgdm_audio.audio.benchmark.baselines import baselines
 from mgdm_audio.audio.benchmark.bench_table import Line, lines_of, panels_of, to_csv, to_markdown
 from mgdm_audio.audio.benchmark.cost_plot import cost_plot
 from mgdm_audio.audio.benchmark.suite import Suite, System, TrackSet
-from mgdm_audio.audio.device import choose_device
 from mgdm_audio.audio.io import read
 from mgdm_audio.audio.peak_memory import PeakMemory
 from mgdm_audio.audio.result_folder import require_writable
@@ -44,9 +43,11 @@ from mgdm_audio.audio.separator import DEFAULT_SAMPLER, Separator
 from mgdm_audio.checkpoint import LoadedPrior, load_prior
 from mgdm_audio.config import ConfigError
 from mgdm_audio.digest import hash_file, hash_json
+from mgdm_audio.engine.device import choose_device
 from mgdm_audio.errors import UserError
 from mgdm_audio.samplers.presets import Preset, load_preset
 from mgdm_audio.sharding import Shard
+from mgdm_audio.version import __version__
 
 Record = dict[str, Any]
 Progress = Callable[[float], None]
@@ -104,8 +105,8 @@ class Bench:
             "precision": separator.precision,
             "batch_size": separator.batch_size,
             "segment_seconds": separator.segment / self.loaded.sample_rate,
-            "overlap_seconds": separator.overlap / self.loaded.sample_rate,
-            "level": separator.level,
+            "overlap_seconds": separator.segmentation.overlap / self.loaded.sample_rate,
+            "level": separator.segmentation.level,
         }
         self._inputs: dict[tuple[Path, ...], str] = {}  # files -> hash
         self._warm: set[tuple[int, int]] = set()  # (draws, length) that the network has seen
@@ -305,7 +306,7 @@ class Bench:
 
     def _segments(self, separator: Separator, samples: int, rate: int) -> int:
         time_ = -(-samples * self.loaded.sample_rate // rate)
-        return len(starts(time_, separator.segment, separator.overlap))
+        return len(starts(time_, separator.segmentation.segment, separator.segmentation.overlap))
 
     def _warm_up(self, separator: Separator, samples: int, rate: int) -> None:
         """One call of the network per shape, uncounted: the first sets up kernels and caches."""
