@@ -136,7 +136,8 @@ class Runner:
         return {
             "version": __version__,
             "sampler": self.preset.name,
-            **self.preset.settings,
+            "options": self.preset.options,
+            "noise_std": self.preset.noise_std,
             "batch_size": self.batch_size,
             "device": str(self.device),
             "device_reason": self.device_reason,

@@ -14,6 +14,7 @@ from mgdm_audio import __version__
 from mgdm_audio.checkpoint import CONFIG, WEIGHTS
 from mgdm_audio.cli.main import main
 from mgdm_audio.diffusion import NoiseSchedule
+from mgdm_audio.engine.device import fast_precision
 from mgdm_audio.images.priors.trained import save_trained
 from mgdm_audio.images.tasks import TASKS
 from tests.images.toys import tiny_autoencoder, tiny_unet
@@ -112,6 +113,8 @@ def test_it_writes_the_images_and_how_they_were_made(restore: Restore) -> None:
         "draws": 2,
         "seed": 3,
         "device": "cpu",
+        "device_reason": "asked for",
+        "precision": fast_precision(torch.device("cpu")),
         "batch_size": 1,
         "denoiser_calls": {"forward": 2, "gradient": 4},  # 2 draws x (2 guided, 1 last)
     }
