@@ -2,7 +2,6 @@
 
 import io
 import os
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +14,13 @@ from torch import Tensor
 from mgdm_audio import atomic
 from mgdm_audio.audio.ffmpeg import check_whole, decode
 from mgdm_audio.audio.pcm import SUBTYPES, storable
+from mgdm_audio.audio.wav_header import wav_header
 from mgdm_audio.audio.wav_writer import forget_time, wav_form
 from mgdm_audio.errors import UserError
 
 _BLOCK = 1 << 18  # frames read at a time
 _RATES = range(100, 1_000_001)  # Hz; outside, the header is damaged
 _FORMATS = {".wav": "WAV", ".flac": "FLAC"}
-_UNKNOWN = 0x7FFF0000  # bytes; who writes WAV into a pipe promises so much and more
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ def _decode(path: Path, descriptor: int, stream: int) -> Iterator[tuple[np.ndarr
         with soundfile.SoundFile(descriptor, closefd=False) as file:
             checked = file.format == "FLAC"  # its checksums tell damage, which FFmpeg would conceal
             rate, promised = file.samplerate, file.frames / file.samplerate
-            if file.format in ("WAV", "WAVEX"):  # where libsndfile promises what is there
+            if file.format in ("WAV", "WAVEX", "RF64"):  # where libsndfile promises what is there
                 promised *= _excess(path)
             # By blocks: a damaged header may promise more frames than there is memory.
             while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
@@ -114,16 +113,11 @@ def _excess(path: Path) -> float:
 
     1 where the length is left open.
     """
-    with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        file.seek(12)  # "RIFF", a length, "WAVE"; then chunks
-        while len(head := file.read(8)) == 8:
-            kind, length = struct.unpack("<4sI", head)
-            there = size - file.tell()
-            if kind == b"data":
-                return max(1.0, length / there) if there > 0 and length < _UNKNOWN else 1.0
-            file.seek(length + length % 2, os.SEEK_CUR)
-    return 1.0
+    header = wav_header(path)
+    if header is None or header.promised is None:
+        return 1.0
+    there = path.stat().st_size - header.start
+    return max(1.0, header.promised / there) if there > 0 else 1.0
 
 
 def _check_finite(path: Path, samples: Tensor, before: int = 0) -> None:

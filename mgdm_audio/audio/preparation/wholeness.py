@@ -4,7 +4,6 @@ Decoders go on where a file is cut short: libsndfile takes the length of a WAV f
 left of it. In a song to listen to that is welcome, in a true stem it is a silent error.
 """
 
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +11,8 @@ import soundfile
 
 from mgdm_audio.audio.ffmpeg import promised_samples
 from mgdm_audio.audio.io import read_blocks
+from mgdm_audio.audio.wav_header import wav_header
 from mgdm_audio.errors import UserError
-
-_UNKNOWN = 0x7FFFF000  # bytes; programs that write WAV to a pipe promise as much or more, or 0
 
 
 @dataclass(frozen=True)
@@ -44,20 +42,10 @@ def measure(path: Path, stream: int = 0) -> Extent:
 
 def _promised(path: Path, stream: int) -> int:
     """Samples a channel by the header; 0 where it does not say."""
-    with open(path, "rb") as file:
-        form = file.read(12)
-        if form[:4] != b"RIFF" or form[8:] != b"WAVE":
-            try:
-                frames = soundfile.info(str(path)).frames
-            except soundfile.LibsndfileError:
-                return promised_samples(path, stream)
-            return frames if frames < 2**62 else 0
-        align = 0
-        while len(header := file.read(8)) == 8:
-            name, size = header[:4], struct.unpack("<I", header[4:])[0]
-            if name == b"data":
-                return size // align if align and size < _UNKNOWN else 0
-            body = file.read(size + size % 2)
-            if name == b"fmt " and len(body) >= 14:
-                align = struct.unpack("<H", body[12:14])[0]
-    return 0
+    if header := wav_header(path):
+        return header.frames or 0
+    try:
+        frames = soundfile.info(str(path)).frames
+    except soundfile.LibsndfileError:
+        return promised_samples(path, stream)
+    return frames if frames < 2**62 else 0
