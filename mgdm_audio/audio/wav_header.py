@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 # Bytes of sound. Programs that write into a pipe cannot know them: FFmpeg then writes 2^32 - 1, SoX
-# 2^31 - 4096 or a little less, others 0. Nobody means a length of exactly that.
+# 2^31 - 4096, others 0. Nobody means a length of exactly that.
 OPEN_FROM = 0x7FFF0000
 
 
