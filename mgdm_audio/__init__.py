@@ -3,7 +3,7 @@
     from mgdm_audio import Separator
 
     separator = Separator.from_pretrained("mini-slakh-v2")
-    stems = separator.separate_file("song.wav")
+    stems = separator.separate("song.wav")
 
 Public names are resolved on first use, so that importing the package does not import torch.
 """

@@ -124,7 +124,6 @@ def separate(
     from mgdm_audio.audio.resuming import is_done
     from mgdm_audio.audio.separation import RECORD, check_stem
     from mgdm_audio.audio.separator import DEFAULT_SAMPLER, Separator
-    from mgdm_audio.audio.streaming import separate_to_files
     from mgdm_audio.audio.tracks import find_tracks
     from mgdm_audio.checkpoint import DEFAULT_PRIOR
     from mgdm_audio.errors import UserError
@@ -166,17 +165,17 @@ def separate(
                 rows.append((track.name, "", "", "ok, there already"))
                 continue
             with progress(track.path.name) as move:
-                record = separate_to_files(
-                    separator,
+                found = separator.separate(
                     track.path,
-                    layout,
-                    subtype=subtype,
                     seed=seed,
                     draws=samples,
                     keep_draws=keep_samples,
                     two_stems=two_stems,
+                    folder=output,
                     on_progress=move,
                 )
+                with found:
+                    record = found.save(layout, subtype)
             page = write_page(folder) if report else None
         except UserError as error:
             line = " ".join(str(error).split())

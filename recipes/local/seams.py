@@ -32,7 +32,9 @@ CUTS = 10  # random ones for each join
 
 def separated(separator: Separator, mixture: Tensor, seed: int) -> Tensor:
     """[time] -> [stem, time]"""
-    return torch.stack([x[0] for x in separator.separate(mixture[None, None], seed=seed).values()])
+    return torch.stack(
+        [x[0] for x in separator.separate_batch(mixture[None, None], seed=seed).values()]
+    )
 
 
 def places(separator: Separator, time: int, seed: int) -> tuple[list[int], list[int]]:

@@ -73,9 +73,9 @@ def test_fixed_shares_come_back_whatever_the_speed(tiny_prior: Path, rate: int) 
     sampler = Shares()
     several = separator(tiny_prior, sampler, (0.0, -3.0, 5.0), segment=0.2, overlap=0.05)
     one = separator(tiny_prior, Shares(), (0.0,), segment=0.2, overlap=0.05)
-    stems = several.separate_audio(mixture, rate)
+    stems = several.separate(mixture, rate)
     assert len({y.shape[-1] for y in sampler.heard}) == 3
-    for name, expected in one.separate_audio(mixture, rate).items():
+    for name, expected in one.separate(mixture, rate).items():
         # float32 filters of a few hundred taps, twice there and back
         torch.testing.assert_close(stems[name], expected, rtol=0, atol=2e-6)
 
@@ -86,7 +86,7 @@ def test_draws_take_turns_and_their_mean_and_spread_are_theirs(
 ) -> None:
     mixture = song(2, 1, 5000, RATE)
     options = {"draws": 5, "batch_size": batch_size, "segment": 5000 / RATE, "overlap": 0.0}
-    found = separator(tiny_prior, Shares(0.05), (0.0, -2.0, 2.0), **options).posterior(
+    found = separator(tiny_prior, Shares(0.05), (0.0, -2.0, 2.0), **options).separate(
         mixture, RATE, keep_draws=True
     )
     assert found.draws is not None
@@ -105,7 +105,7 @@ def test_draws_take_turns_and_their_mean_and_spread_are_theirs(
 def test_with_joins_by_conditioning_all_draws_are_at_the_tracks_own_speed(tiny_prior: Path) -> None:
     sampler = Shares()
     options = {"segment": 0.1, "overlap": 0.03, "join": "condition"}
-    separator(tiny_prior, sampler, (0.0, -3.0, 3.0), **options).separate_audio(
+    separator(tiny_prior, sampler, (0.0, -3.0, 3.0), **options).separate(
         song(3, 1, 2205, RATE), RATE
     )
     assert len(sampler.heard) == 3

@@ -115,7 +115,7 @@ def test_out_of_memory_is_one_line_in_all_front_ends(tiny_prior: Path, error: Ex
     loaded = load_prior(tiny_prior)
     separator = Separator(loaded, full(load_preset("wiener"), error), device="cpu")
     with pytest.raises(UserError, match="out of memory on cpu; free some"):
-        separator.separate(0.1 * torch.ones(1, 1, 2048))
+        separator.separate(0.1 * torch.ones(2048), 22050)
     generator = Generator(loaded, load_preset("ancestral"), device="cpu")
     generator.sample = Full(error).sample  # type: ignore[method-assign]
     with pytest.raises(UserError, match="out of memory on cpu; free some"):

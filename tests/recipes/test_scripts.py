@@ -117,7 +117,7 @@ def test_estimates_at_other_speeds_are_pending(
         """With the default so changed; what is still to be done with the default as it is."""
         options = {"overrides": overrides, "device": "cpu"}
         separator = Separator.from_pretrained(tiny_prior, "default", **options)
-        found = separator.separate_file(mixtures / "Track00007.wav", seed=7)
+        found = separator.separate(mixtures / "Track00007.wav", seed=7)
         found.save(tmp_path / "estimates" / "Track00007")
         place = (mixtures, tmp_path / "estimates", str(tiny_prior), "default", "rms")
         pending: dict[str, Path] = local("pending").find_pending(*place)

@@ -272,7 +272,7 @@ class Bench:
         separator.calls.timed = True
         peak = PeakMemory(self.device)
         begun = time.perf_counter()
-        stems = separator.separate_audio(
+        stems = separator.separate(
             mixture,
             rate,
             seed=self.suite.seed + track_number(row.track),

@@ -72,7 +72,7 @@ def test_the_table_has_the_numbers_of_the_scorer(make: Make, stems: Path, tmp_pa
         mixture = sum(read(path).samples.double() for path in files.values())
         assert isinstance(mixture, Tensor)
         separator = Separator(bench.loaded, bench.presets["quick"], device="cpu")
-        parts = separator.separate_audio(mixture.float(), RATE, seed=int(track[5:]))
+        parts = separator.separate(mixture.float(), RATE, seed=int(track[5:]))
         for stem, samples in parts.items():
             (tmp_path / "estimates" / track).mkdir(parents=True, exist_ok=True)
             write(tmp_path / "estimates" / track / f"{stem}.wav", samples, RATE, "FLOAT")
