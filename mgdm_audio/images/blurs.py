@@ -1,7 +1,4 @@
-"""The tasks that blur images: what ``tasks`` says of all tasks holds for them too.
-
-Blur kernels are in pixels and do not scale with the image.
-"""
+"""The tasks that blur images; what ``tasks`` says of all tasks holds for these."""
 
 from __future__ import annotations
 

@@ -140,8 +140,8 @@ def quantisation_tables(quality: int, *, baseline: bool = False) -> Tensor:
 def published_tables(quality: int) -> Tensor:
     """The steps of the published operator, for ``quality`` from 1 to 99: float64 ``[2, 8, 8]``.
 
-    Rows are horizontal frequencies: the step that T.81 gives to a vertical frequency goes to the
-    horizontal one, and the other way round.
+    T.81's tables transposed: what it divides a vertical frequency by divides the horizontal one
+    here, and the other way round.
     """
     if not 1 <= quality <= 99:
         raise ValueError(f"quality {quality} of the published operator: give 1 to 99")
