@@ -15,6 +15,7 @@ from block import load, show
 from script import run
 
 from mgdm_audio.errors import UserError
+from mgdm_audio.samplers.presets import STANDS_FOR
 
 SCORES = {"lpips": ("LPIPS", ".3f"), "psnr_db": ("PSNR, dB", ".2f"), "ssim": ("SSIM", ".3f")}
 
@@ -36,20 +37,22 @@ def table(exp: Path) -> str:
     if not groups:
         raise UserError(f"{exp}: holds no restored images; run the restoring stage first")
     heads = ["task", "sampler", *(head for head, _ in SCORES.values()), "images", "s / image",
-             "calls"]  # fmt: skip
-    lines = ["| " + " | ".join(heads) + " |", "|---|---" + "|---:" * (len(heads) - 2) + "|"]
+             "calls", "stands for"]  # fmt: skip
+    lines = ["| " + " | ".join(heads) + " |", "|---|---" + "|---:" * (len(heads) - 3) + "|---|"]
     made_with: dict[str, None] = {}  # a set that keeps its order
     for (task, sampler), records in groups.items():
         calls = [mean(r["denoiser_calls"][k] for r in records) for k in ("gradient", "forward")]
         cells = [task, sampler, *(average(records, score) for score in SCORES), str(len(records))]
         cells += [f"{mean(r['seconds'] for r in records):.3g}", f"{calls[0]:.0f} / {calls[1]:.0f}"]
+        cells.append(records[0].get("published", "-"))  # none in records of before it was noted
         lines.append("| " + " | ".join(cells) + " |")
         for r in records:
             prior = f"{r['prior']} ({next(iter(r['prior_sha256'].values()), '')[:12]})"
             facts = f"{r['draws']} draw{'s' * (r['draws'] > 1)}, seed {r['seed']}, {r['device']}"
             made_with[f"prior {prior}, {facts}, mgdm_audio {r['version']}"] = None
     notes = ["Means over the images, of one draw each; calls: of the denoiser for all draws of an "
-             "image, with / without gradient. An infinite PSNR shows as a dash."]  # fmt: skip
+             "image, with / without gradient. An infinite PSNR shows as a dash.",
+             f"S{STANDS_FOR[1:]}"]  # fmt: skip
     return "\n".join(lines) + "\n\n" + "  \n".join([*notes, *made_with]) + "\n"
 
 

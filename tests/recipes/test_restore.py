@@ -60,7 +60,8 @@ def test_it_goes_on_where_it_stopped_and_reports(tmp_path: Path) -> None:
     for name in ("c", "a b", "-d"):
         (images / f"{name}.png").write_bytes(png(torch.zeros(1, 16, 16)))
     (quick := tmp_path / "quick.toml").write_text(
-        'sampler = "dps"\nnoise_std = 0.05\n[options]\nnum_steps = 3\n'
+        'sampler = "dps"\nnoise_std = 0.05\npublished = "A row, Table 1"\n'
+        "[options]\nnum_steps = 3\n"
     )
     (results := tmp_path / "RESULTS.md").write_text("<!-- restored -->\n<!-- /restored -->\n")
     out = tmp_path / "ex p"
@@ -96,4 +97,5 @@ def test_it_goes_on_where_it_stopped_and_reports(tmp_path: Path) -> None:
     assert rows[1][3:5] == [f"{psnr:.2f}", rows[1][4]]
     assert rows[1][2] == "-"  # LPIPS
     assert rows[1][5] == "3"
-    assert rows[1][7] == "1 / 1 |"  # DPS of 3 points: one guided call, one to end with
+    assert rows[1][7] == "1 / 1"  # DPS of 3 points: one guided call, one to end with
+    assert rows[1][8] == "A row, Table 1 |"
