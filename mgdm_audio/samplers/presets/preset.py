@@ -21,7 +21,7 @@ FOLDER = Path(__file__).parent
 NO_ROW = "none"  # of any published table
 STANDS_FOR = (
     "stands for: the row of the MGDM paper (arXiv 2502.03332), or of a paper named, with this "
-    "sampler and these settings; its prior may be another."
+    "sampler and these settings; its prior, or the options of its task, may be others."
 )
 
 
@@ -92,7 +92,8 @@ def load_preset(
     path, where = _find(str(name_or_path)), str(name_or_path)
     table = apply_overrides(load_toml(path), _in_full(settled))
     preset = _resolve(apply_overrides(table, _in_full(overrides)), path.stem, where)
-    if overrides and preset.published == table.get("published"):
+    named = any(o.partition("=")[0].strip() == "published" for o in overrides)
+    if overrides and not named:
         try:
             changed = preset != _resolve(table, path.stem, where)
         except ConfigError:  # the overrides complete a file that is none without them
