@@ -240,6 +240,7 @@ class Separator(StemRunner):
         return self.provenance() | {
             "input": None,  # the file's name and content, if it was a file
             "input_sha256": None,
+            "published": self.preset.stands_for(draws),
             "draws": draws or self.preset.draws,
             "keep_draws": keep_draws,
             "two_stems": None,

@@ -126,6 +126,7 @@ class Restorer(Runner):
         for i, (y, name) in enumerate(zip(observations, names, strict=True)):
             report = self._settings() | {
                 "input": name or None,
+                "published": self.preset.stands_for(draws),
                 "draws": draws,
                 "seconds": round(seconds, 3),
                 "denoiser_calls": calls,

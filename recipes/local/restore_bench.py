@@ -30,6 +30,7 @@ from mgdm_audio.images.presets import load_image_preset
 from mgdm_audio.images.priors import ImagePrior, load_image_prior
 from mgdm_audio.images.restorer import Restorer
 from mgdm_audio.images.tasks import FILE_OPTIONS, option_hashes
+from mgdm_audio.samplers.presets import Preset
 
 COLUMNS = 10  # images in a row of the picture
 
@@ -77,6 +78,11 @@ def read_suite(path: Path) -> Suite:
 open_prior = cache(load_image_prior)
 
 
+def preset_for(system: System, task: str) -> Preset:
+    """The system's preset with its changes for the task. Raises UserError for one that is none."""
+    return load_image_preset(system.preset, task, [*system.set, *system.at.get(task, [])])
+
+
 def row(
     task: str, options: dict[str, Any], system: System, opened: ImagePrior, files: list[Path],
     seed: int, out: Path,
@@ -85,7 +91,7 @@ def row(
 
     Raises UserError where the sampler cannot take the task or the prior, or diverges.
     """
-    preset = load_image_preset(system.preset, task, [*system.set, *system.at.get(task, [])])
+    preset = preset_for(system, task)
     settings = json.loads(json.dumps({
         "version": __version__, "task": task, "task_options": options, "seed": seed,
         "task_files_sha256": option_hashes(options),

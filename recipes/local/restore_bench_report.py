@@ -17,12 +17,13 @@ from statistics import mean, stdev
 from typing import Any
 
 from block import load, show
-from restore_bench import Suite, read_suite
+from restore_bench import Suite, preset_for, read_suite
 from script import run
 
 from mgdm_audio.config import nearest
 from mgdm_audio.errors import UserError
 from mgdm_audio.images.metrics import NEAREST
+from mgdm_audio.samplers.presets import NO_ROW
 
 SCORES = {  # key: head, format, 1 if more is better, key modulo what the task cannot tell apart
     "psnr_db": ("PSNR, dB", ".2f", 1, "psnr_aligned_db"),
@@ -119,6 +120,20 @@ def span(values: list[float], form: str = "d") -> str:
     return least if least == largest else f"{least} to {largest}"
 
 
+def published(suite: Suite, records: Records) -> str:
+    """Which rows stand for published ones, at which tasks."""
+    tasks: dict[tuple[str, str], list[str]] = {}
+    for task, system in records:
+        row = preset_for(suite.systems[system], task).published
+        if row != NO_ROW:
+            tasks.setdefault((system, row), []).append(task.replace("_", " "))
+    found = [f"{system} for {row} ({', '.join(at)})" for (system, row), at in tasks.items()]
+    if not found:
+        return "No row stands for a published one."
+    which = "the MGDM paper (arXiv 2502.03332), or of the one named"
+    return f"Rows that stand for those of {which}: {'; '.join(found)}. All others stand for none."
+
+
 def read(suite: Suite, exp: Path) -> Records:
     """Raises UserError where nothing is restored, a file is damaged or rows do not compare."""
     records: Records = {}
@@ -165,7 +180,7 @@ def report(suite_file: Path, exp: Path) -> str:
         f"Options of tasks: {options or 'none'}. "
         f"Priors {', '.join(f'{name} ({sha})' for name, sha in priors.items())}; "
         f"sigma_y = {some['noise_std']:g}; seed {some['seed']}; mgdm_audio {some['version']}, "
-        f"torch {some['torch']}."
+        f"torch {some['torch']}. {published(suite, records)}"
     )
     return "\n".join(lines) + "\n"
 

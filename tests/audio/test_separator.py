@@ -422,6 +422,7 @@ def test_a_file_comes_with_a_report(make: Make, tmp_path: Path) -> None:
         "sampler": "wiener",
         "noise_std": 1e-4,
         "speeds": [0.0],
+        "published": "none",
         "draws": 3,
         "keep_draws": False,
         "two_stems": None,

@@ -68,7 +68,8 @@ def test_it_goes_on_where_it_stopped_and_reports(tmp_path: Path) -> None:
         x[:, 2:8, 3:5] = 0.5  # which can be moved, so that aligned scores are others
         (images / f"{name}.png").write_bytes(png(x))
     (quick := tmp_path / "quick.toml").write_text(
-        'sampler = "dps"\nnoise_std = 0.05\n[options]\nnum_steps = 3\n'
+        'sampler = "dps"\nnoise_std = 0.05\npublished = "A row, Table 1"\n'
+        "[options]\nnum_steps = 3\n"
     )
     (results := tmp_path / "RESULTS.md").write_text("<!-- restored -->\n<!-- /restored -->\n")
     out = tmp_path / "ex p"
@@ -111,4 +112,5 @@ def test_it_goes_on_where_it_stopped_and_reports(tmp_path: Path) -> None:
             assert cell == f"{psnr:.2f}"
         assert (row[3] == row[5]) is (task == "jpeg")
         assert row[7] == "3"
-        assert row[9] == "1 / 1 |"  # DPS of 3 points: one guided call, one to end with
+        assert row[9] == "1 / 1"  # DPS of 3 points: one guided call, one to end with
+        assert row[10] == "A row, Table 1 |"

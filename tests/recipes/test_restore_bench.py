@@ -122,6 +122,21 @@ def test_every_cell_is_written_once_and_tabulated(
     # Phase retrieval, where it is alone, counts once, by its aligned score.
     assert row[4].startswith("**")
     assert row[5] == f"{sum(row[i].startswith('**') for i in (1, 2, 4))} of 3 |"
+    assert text.rstrip().endswith("No row stands for a published one.")  # none has 1000 steps
+
+
+def test_rows_as_published_are_named(local: Any) -> None:
+    module, suites = local("restore_bench_report"), local("restore_bench")
+    systems = {
+        "dps": suites.System("dps"),
+        "dps-40": suites.System("dps", set=("num_steps=40",)),
+        "ddnm": suites.System("ddnm"),
+    }
+    suite = suites.Suite("toy", {"sr4": {}, "motion_blur": {}, "denoising": {}}, systems)
+    records = dict.fromkeys((task, system) for task in suite.tasks for system in systems)
+    # Its values of a task belong to the row; the paper has no denoising.
+    row = "dps for DPS, Tables 1, 2 and 6 to 8 (sr4, motion blur). All others stand for none."
+    assert module.published(suite, records).endswith(row)
 
 
 def test_leaders_are_the_first_and_what_cannot_be_told_from_it(local: Any) -> None:

@@ -219,6 +219,7 @@ PUBLISHED: dict[str, tuple[str, list[str]]] = {
     "DDRM": ("ddrm", []),
     "DiffPIR": ("diffpir", []),
     "RED-diff": ("reddiff", []),
+    "RED-diff, published code": ("reddiff-code", []),
     "DAPS": ("daps", []),
     "PnP-DM, Langevin": ("pnp-dm", []),
     "PnP-DM, exact linear step": ("pnp-dm", ["likelihood_step=exact"]),

@@ -20,7 +20,7 @@ import contextlib
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -160,7 +160,8 @@ class Bench:
 
     def _write(self, records: list[Record]) -> list[Line]:
         """table.json, table.csv, table.md and cost.svg in the output folder; the table's lines."""
-        lines = lines_of(records)
+        published = {name: preset.published for name, preset in self.presets.items()}
+        lines = lines_of(records, published)
         table = {
             "version": __version__,
             "prior": self.loaded.name,
@@ -359,11 +360,11 @@ def _write_json(path: Path, value: Any) -> None:
 
 
 def _preset(system: System) -> Preset:
+    draws = [] if system.draws is None else [f"draws={system.draws}"]
     try:
-        preset = load_preset(system.source, system.overrides)
+        return load_preset(system.source, [*system.overrides, *draws])
     except ConfigError as error:
         raise ConfigError(f"system {system.name!r}: {error}") from None
-    return replace(preset, draws=system.draws or preset.draws)
 
 
 def _tracks(item: TrackSet) -> Tracks:
