@@ -11,7 +11,7 @@ their neighbours decided: the outer half of each overlap enters the likelihood a
 draw by draw, so that every draw is one draw of the whole track. Two passes and not one from left to
 right: no early mistake is handed on, and the segments of a pass can share a batch.
 
-Joined by a cross-fade, the draws take turns at the preset's speeds, see ``speeds``.
+Joined by a cross-fade, the draws take turns at several speeds of the track, see ``speeds``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from torch import Tensor
 from mgdm_audio.audio.joins import Join, Meeting
 from mgdm_audio.audio.runner import StemRunner
 from mgdm_audio.audio.segments import stitched
-from mgdm_audio.audio.speeds import play, play_back, ratio, take_over
+from mgdm_audio.audio.speeds import at_own_speed, play, play_back, ratio
 from mgdm_audio.audio.spread import SpreadMap
 from mgdm_audio.engine.runner import UNITS, Progress
 from mgdm_audio.errors import PairingError, UserError
@@ -74,6 +74,7 @@ class Drawing:
     batch: int  # channels
     spread: SpreadMap | None  # of [batch, sources]; None: nobody asks how sure the mean is
     join: Join
+    speeds: tuple[float, ...]  # semitones, the track's own first
     seed: int
     draws: int
     keep: bool = False  # the draws themselves are wanted too
@@ -122,7 +123,7 @@ class Drawing:
 
     def _together(self) -> int:
         """Segments whose draws at one speed fill a batch."""
-        draws = -(-self.draws // len(self.runner.preset.speeds))
+        draws = -(-self.draws // len(self.speeds))
         return max(1, self.runner.batch_size // (draws * self.batch))
 
     def _draw(self, indices: Sequence[int], neighbours: dict[int, _Segment]) -> list[_Segment]:
@@ -171,11 +172,11 @@ class Drawing:
         return list(found.values())
 
     def _turn(self, item: _Item) -> int:
-        """Which of the preset's speeds is an item's."""
-        return item.draw % len(self.runner.preset.speeds)
+        """Which of the speeds is an item's."""
+        return item.draw % len(self.speeds)
 
     def _speed(self, item: _Item) -> Fraction:
-        return ratio(self.runner.preset.speeds[self._turn(item)])
+        return ratio(self.speeds[self._turn(item)])
 
     def _add(self, segment: _Segment, x: Tensor, y: Tensor, item: _Item) -> None:
         """A draw [sources, time] of the mixture y [1, time], as it was played, to the sums."""
@@ -183,7 +184,7 @@ class Drawing:
         if speed == 1:
             segment.as_is[item.channel] = x
         else:
-            x = take_over(segment.as_is[item.channel], x, speed)
+            x = at_own_speed(segment.as_is[item.channel], x, speed)
             # The sum of the sources is the mixture's again, but for rounding: share what is left.
             x = x + (y - x.sum(0)) / len(x)
         mean, before = segment.rows[0, item.channel], segment.drawn[item.channel]
@@ -257,12 +258,12 @@ class Drawing:
         x = x + MixtureSum(sources).pinv(likelihood.residual(x))
         deviations = steps[0].deviation if steps else None
 
-        def at_own_speed(deviation: Tensor) -> Tensor:
+        def played_back(deviation: Tensor) -> Tensor:
             return deviation if speed == 1 else play_back(deviation, speed, own)
 
         spans = [slice(n, n + time) for n in offsets]
         return [
-            (x[i, :, span], None if deviations is None else at_own_speed(deviations[i, :, span]))
+            (x[i, :, span], None if deviations is None else played_back(deviations[i, :, span]))
             for i, span in enumerate(spans)
         ]
 

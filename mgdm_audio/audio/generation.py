@@ -121,7 +121,7 @@ class Generator(StemRunner):
     ) -> Iterator[Sample]:
         """``samples`` draws of the stems that ``given`` lacks, at its rate, channels and length.
 
-        The network hears the mean of the channels, and what it adds is the same in each of them.
+        The network is given the mean of the channels, and what it adds is the same in each of them.
         Raises UserError where no stem is missing or none is there, for files longer than
         ``MAX_SECONDS``, and for a sampler that observes nothing.
         """

@@ -142,6 +142,7 @@ class _Track:
             channels,
             spread,
             join=self.segmentation.join,
+            speeds=self.segmentation.speeds,
             seed=seed,
             draws=draws,
             keep=keep,

@@ -73,5 +73,4 @@ class StemRunner(Runner):
             "prior_sha256": self.loaded.sha256,
             "prior_config_sha256": hash_json(self.loaded.config),
             **super().provenance(),
-            "speeds": list(self.preset.speeds),
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from itertools import chain
@@ -55,22 +55,22 @@ class Separator(StemRunner):
         overlap: float = 1.0,
         join: Join = "crossfade",
         level: str = "rms",
+        speeds: Sequence[float] | None = None,
         batch_size: int | None = None,
         precision: str = "auto",
     ):
-        """``segment``, ``overlap``: seconds. ``join``: of neighbouring segments, see ``drawing``;
-        with "condition" all draws hear the track at its own speed. ``batch_size``: segments x draws
-        x channels in one network call on a GPU, by default 8; a CPU takes one at a time, see
-        ``StemRunner``.
+        """``segment``, ``overlap``: seconds. ``join``: of neighbouring segments, see ``drawing``.
+        ``batch_size``: segments x draws x channels in one network call on a GPU, by default 8; a
+        CPU takes one at a time, see ``StemRunner``.
 
         ``level``: "rms" brings a mixture to the level of those that the prior was trained on,
-        "none" leaves it as it is. ``precision``: "float32", "bfloat16" (the network's matrices
-        only) or "auto".
+        "none" leaves it as it is. ``speeds``: semitones, 0 first, by default the preset's: the
+        draws take turns at them (speed augmentation at test time), with ``join="condition"`` at
+        the first alone. ``precision``: "float32", "bfloat16" (the network's matrices only) or
+        "auto".
         """
-        if join == "condition":  # a sample decided at one speed lies between samples at another
-            preset = replace(preset, speeds=(0.0,))
         super().__init__(loaded, preset, device=device, batch_size=batch_size, precision=precision)
-        self.segmentation = Segmentation.of(self, segment, overlap, join, level)
+        self.segmentation = Segmentation.of(self, segment, overlap, join, level, speeds)
         self.segment = self.segmentation.segment
 
     def separate(
@@ -175,6 +175,7 @@ class Separator(StemRunner):
             batch,
             None,
             join=self.segmentation.join,
+            speeds=self.segmentation.speeds,
             seed=seed,
             draws=draws or self.preset.draws,
             on_progress=on_progress,
@@ -245,6 +246,7 @@ class Separator(StemRunner):
             "keep_draws": keep_draws,
             "two_stems": None,
             "seed": seed,
+            "speeds": list(cuts.speeds),
             "level": cuts.level,
             "segment_seconds": cuts.segment / rate,
             "overlap_seconds": cuts.overlap / rate,

@@ -215,7 +215,7 @@ def test_a_sampler_that_cannot_condition_is_one_line(make: Make) -> None:
 
 
 def test_amortised_guidance_is_told_too(make: Make) -> None:
-    loaded, preset = make().loaded, load_preset("default", ["draws=2", "speeds=[0]"])
+    loaded, preset = make().loaded, load_preset("default", ["draws=2", "separation.speeds=[0]"])
     options = {"device": "cpu", "precision": "float32", "segment": 0.3, "overlap": 0.1}
     segment, overlap = round(0.3 * RATE), round(0.1 * RATE)
     hop = segment - overlap

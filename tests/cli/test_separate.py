@@ -130,6 +130,16 @@ def test_it_writes_the_stems_and_how_they_were_made(separate: Separate) -> None:
     assert report.keys() == want.keys() | more | measured
 
 
+def test_speeds_are_named_on_the_command_line(separate: Separate) -> None:
+    path = separate.put("in.wav", song(1, 1, 3000, 22050))
+    assert separate(path, "--speeds", "0,-3").exit_code == 0
+    assert separate.report("in")["speeds"] == [0, -3]
+    for given, says in (("3,0", "semitones, 0 first"), ("0,x", "give semitones, as 0,-3,3")):
+        refused = separate(path, "--speeds", given)
+        assert refused.exit_code != 0
+        assert says in refused.stderr
+
+
 @pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT"])
 def test_stems_sum_to_the_input_in_every_format(separate: Separate, subtype: str) -> None:
     mixture = song(1, 2, 4000, 22050)

@@ -66,12 +66,11 @@ def test_a_published_row_keeps_its_values_of_a_task() -> None:
     assert KNOWN.keys() >= PUBLISHED_TASKS
 
 
-def test_speeds_are_of_signals_in_time(tmp_path: Path) -> None:
-    assert load_image_preset("dps", "sr4", ["speeds=[0]"]) == load_image_preset("dps", "sr4")
-    says = r"speeds = \[0.0, 3.0\]: images have none; leave it out"
+def test_options_of_a_separation_are_for_sound(tmp_path: Path) -> None:
+    says = r"\[separation\] is for sound; leave it out for images"
     with pytest.raises(ConfigError, match=f"^dps: {says}"):
-        load_image_preset("dps", "sr4", ["speeds=[0, 3]"])
-    (path := tmp_path / "mine.toml").write_text('sampler = "dps"\nspeeds = [0, 3]\n')
+        load_image_preset("dps", "sr4", ["separation.speeds=[0, 3]"])
+    (path := tmp_path / "mine.toml").write_text('sampler = "dps"\n[separation]\nspeeds = [0, 3]\n')
     with pytest.raises(ConfigError, match=f"mine.toml: {says}"):
         load_image_preset(path, "sr4")
 

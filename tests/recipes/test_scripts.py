@@ -123,7 +123,7 @@ def test_estimates_at_other_speeds_are_pending(
         pending: dict[str, Path] = local("pending").find_pending(*place)
         return pending
 
-    assert list(separate("speeds=[0, 5, -5]")) == ["Track00007"]
+    assert list(separate("separation.speeds=[0, 5, -5]")) == ["Track00007"]
     assert not separate()
 
 

@@ -40,6 +40,7 @@ from mgdm_audio.audio.scoring.folders import Tracks, find_tracks, track_number
 from mgdm_audio.audio.scoring.metrics import si_sdr_improvement, why_none
 from mgdm_audio.audio.segments import starts
 from mgdm_audio.audio.separator import DEFAULT_SAMPLER, Separator
+from mgdm_audio.audio.speeds import speeds_of
 from mgdm_audio.checkpoint import LoadedPrior, load_prior
 from mgdm_audio.config import ConfigError
 from mgdm_audio.digest import hash_file, hash_json
@@ -222,6 +223,7 @@ class Bench:
         return settings | {
             "sampler": type(preset.sampler).__name__,
             **preset.settings,
+            "speeds": list(speeds_of(preset)),
             "draws": preset.draws,
         }
 

@@ -32,8 +32,8 @@ def load_image_preset(name_or_path: str | Path, task: str, overrides: Sequence[s
 
     Where the comparison has a value of its own for a task, that is taken; ``overrides`` come after,
     as in ``load_preset``. For a task that is not among ``PUBLISHED_TASKS`` a bundled setting stands
-    for no published row. Raises ``ConfigError`` for an unknown name, key or value, and for speeds,
-    which a signal in time has.
+    for no published row. Raises ``ConfigError`` for an unknown name, key or value, and for a table
+    [separation], which is for sound.
     """
     name = str(name_or_path)
     if name in list_image_presets():
@@ -45,6 +45,6 @@ def load_image_preset(name_or_path: str | Path, task: str, overrides: Sequence[s
     else:
         near = nearest(name, list_image_presets())
         raise ConfigError(f"no preset '{name}', nor a .toml file{near}")
-    if preset.speeds != (0,):
-        raise ConfigError(f"{name}: speeds = {list(preset.speeds)}: images have none; leave it out")
+    if preset.separation:
+        raise ConfigError(f"{name}: [separation] is for sound; leave it out for images")
     return preset

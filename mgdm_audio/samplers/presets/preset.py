@@ -34,7 +34,7 @@ class Preset:
     noise_std: float  # sigma_y given to the likelihood
     draws: int  # posterior draws averaged into one estimate
     options: dict[str, Any]
-    speeds: tuple[float, ...] = (0.0,)  # semitones; the draws of a signal in time take turns
+    separation: dict[str, Any] = field(default_factory=dict)  # what only a separator reads
     published: str = NO_ROW  # the published row that these settings stand for
 
     def stands_for(self, draws: int | None = None) -> str:
@@ -44,8 +44,7 @@ class Preset:
     @property
     def settings(self) -> dict[str, Any]:
         """What decides a draw, for the record."""
-        speeds = list(self.speeds)
-        return {"options": self.options, "noise_std": self.noise_std, "speeds": speeds}
+        return {"options": self.options, "noise_std": self.noise_std}
 
 
 @dataclass(frozen=True)
@@ -55,17 +54,15 @@ class _File:
     sampler: str
     noise_std: float = 1e-4
     draws: int = 1
-    speeds: tuple[float, ...] = (0.0,)
     published: str = NO_ROW
     options: dict[str, Any] = field(default_factory=dict)
+    separation: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.sampler not in SAMPLERS:
             raise ValueError(f"unknown sampler '{self.sampler}'{nearest(self.sampler, SAMPLERS)}")
         if not 0 < self.noise_std < math.inf or self.draws < 1:
             raise ValueError("noise_std is positive and finite, draws is at least 1")
-        if not self.speeds or self.speeds[0] != 0 or not all(abs(s) <= 12 for s in self.speeds):
-            raise ValueError(f"speeds = {list(self.speeds)}: semitones, 0 first, up to 12 or -12")
         if not self.published.isprintable() or not self.published.strip() or "|" in self.published:
             raise ValueError(
                 f"published = {self.published!r}: name the row of a table, in one line without |, "
@@ -84,8 +81,8 @@ def load_preset(
     """The bundled preset of that name, or the preset in that ``.toml`` file.
 
     ``overrides``: ``["gibbs_steps=2", "noise_std=1e-3", "vi_steps.base=5"]``. A key that is not
-    one of the file's own (sampler, noise_std, draws, speeds, published, options) is an option of
-    the sampler. What they change stands for no published row, unless they name one. ``settled``:
+    one of the file's own (sampler, noise_std, draws, published, options, separation) is an option
+    of the sampler. What they change stands for no published row, unless they name one. ``settled``:
     overrides that come first and are part of the preset, as those of an image task.
     Raises ``ConfigError`` for an unknown name (naming the nearest), key, value or file.
     """
@@ -113,7 +110,9 @@ def _resolve(table: Mapping[str, Any], name: str, where: str) -> Preset:
     file = from_mapping(_File, table, where)
     sampler = from_mapping(SAMPLERS[file.sampler], file.options, f"{where}: options")
     options = dataclasses.asdict(sampler)
-    return Preset(name, sampler, file.noise_std, file.draws, options, file.speeds, file.published)
+    return Preset(
+        name, sampler, file.noise_std, file.draws, options, file.separation, file.published
+    )
 
 
 def _find(name: str) -> Path:
