@@ -3,7 +3,7 @@
     from mgdm_audio import Separator
 
     separator = Separator.from_pretrained("mini-slakh-v2")
-    stems = separator.separate_file("song.wav")
+    stems = separator.separate("song.wav")
 
 Public names are resolved on first use, so that importing the package does not import torch.
 """
@@ -11,7 +11,7 @@ Public names are resolved on first use, so that importing the package does not i
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from mgdm_audio.version import __version__
 
 if TYPE_CHECKING:
     from mgdm_audio.audio.separator import Separator

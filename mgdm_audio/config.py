@@ -107,7 +107,7 @@ def convert(hint: Any, value: Any, where: str) -> Any:
         if value in args:
             return value
         known = [str(a) for a in args]
-        raise ConfigError(f"{where}: unknown value {value!r}{nearest(str(value), known)}")
+        raise ConfigError(f"{where}: unknown value {_shown(value)}{nearest(str(value), known)}")
     if origin in (typing.Union, types.UnionType):
         return _convert_union(args, value, where)
     if dataclasses.is_dataclass(hint):
@@ -124,11 +124,11 @@ def convert(hint: Any, value: Any, where: str) -> Any:
         return float(value)
     elif isinstance(hint, type) and type(value) is hint:
         return value
-    raise ConfigError(f"{where}: {value!r} is not {_describe(hint)}")
+    raise ConfigError(f"{where}: {_shown(value)} is not {_describe(hint)}")
 
 
 def _convert_union(members: tuple[Any, ...], value: Any, where: str) -> Any:
-    failure = ConfigError(f"{where}: {value!r} is not allowed")
+    failure = ConfigError(f"{where}: {_shown(value)} is not allowed")
     for member in members:
         try:
             return convert(member, value, where)
@@ -143,8 +143,12 @@ def _convert_dataclass(cls: Any, value: Any, where: str) -> Any:
         return from_mapping(cls, value, where)
     required = [f.name for f in dataclasses.fields(cls) if _required(f)]
     if len(required) != 1:
-        raise ConfigError(f"{where}: {value!r} is not a table")
+        raise ConfigError(f"{where}: {_shown(value)} is not a table")
     return from_mapping(cls, {required[0]: value}, where)
+
+
+def _shown(value: Any) -> str:
+    return " ".join(repr(value).split())  # an array's representation goes over several lines
 
 
 def _describe(hint: Any) -> str:

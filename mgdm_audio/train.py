@@ -126,10 +126,10 @@ class Objective(nn.Module):
         self.network = network
 
     def forward(
-        self, x_0: Tensor, sigma: Tensor, noise: Tensor, given: Tensor
+        self, x_0: Tensor, sigma: Tensor, noise: Tensor, given: Tensor, weight: Tensor
     ) -> tuple[Tensor, Tensor]:
         denoising, likelihood = self.network.loss(x_0, sigma, noise, given)  # type: ignore[operator]
-        return denoising.mean(), likelihood.mean()
+        return (weight * denoising).mean(), (weight * likelihood).mean()
 
 
 def gradient_groups(network: nn.Module) -> dict[str, list[nn.Parameter]]:
@@ -189,15 +189,17 @@ def train(
     config: Training,
     *,
     export: Callable[[nn.Module, int], None],
+    disturb: Callable[[Tensor, Tensor, torch.Generator], Tensor] | None = None,
     progress: Callable[[int, int, dict[str, float]], None] | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> State:
     """Train until the schedule is over, from the state in ``folder`` if it holds one.
 
     batches(size, generator) -> x_0 [size, sources, time]. ``export(network, step)`` is called with
-    the averaged weights at each save, each validation and the end. ``settings``: JSON values to
-    keep in the state. ``folder`` gets log.jsonl and, where tensorboard is installed, the same
-    numbers for it. Raises UserError on a non-finite loss.
+    the averaged weights at each save, each validation and the end. ``disturb(x_0, sigma,
+    generator)``, of the shape of ``x_0``, is added to the noisy examples beside the noise.
+    ``settings``: JSON values to keep in the state. ``folder`` gets log.jsonl and, where
+    tensorboard is installed, the same numbers for it. Raises UserError on a non-finite loss.
     """
     try:
         from accelerate import Accelerator
@@ -271,11 +273,17 @@ def train(
         sigma, given = (v.to(accelerator.device) for v in noise.draw(len(x_0), generator))
         own = generator_for(config.seed, "noise", state.step, rank, device=accelerator.device)
         eps = torch.randn(x_0.shape, generator=own, device=accelerator.device)
+        weight = torch.ones_like(sigma)
+        if disturb is not None:
+            added = disturb(x_0, sigma, generator) / sigma.view(-1, *[1] * (x_0.ndim - 1))
+            eps += added
+            # By the noise there is in all: else the few that are most disturbed outweigh the rest.
+            weight = 1 / (1 + added.flatten(1).square().mean(1))
         rate = schedule.at(state.step, state.elapsed)
         for group in optimiser.param_groups:
             group["lr"] = rate
         with accelerator.autocast():
-            denoising, likelihood = objective(x_0, sigma, eps, given)
+            denoising, likelihood = objective(x_0, sigma, eps, given, weight)
         optimiser.zero_grad(set_to_none=True)
         accelerator.backward(denoising + likelihood)
         norms = [nn.utils.clip_grad_norm_(g, config.gradient_clip) for g in groups.values()]

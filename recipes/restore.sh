@@ -11,6 +11,7 @@ limit=0              # of them in order of their names; 0: all
 prior=               # prior for images, see: mgdm-audio restore --help
 size=                # edge in pixels; empty: as the prior says
 tasks=sr4            # tasks, separated by spaces
+task_options=        # options of tasks, TASK.KEY=VALUE, separated by spaces
 samplers=mgdm        # presets for images or TOML files, separated by spaces
 samples=1            # draws of each image
 seed=0               # of operators, noise and draws
@@ -31,6 +32,10 @@ if at_stage 0 "prior and images"; then
     [[ -n $images ]] || fail "give --images, a folder of images"
     [[ -d $images ]] || fail "$images: no such folder"
 fi
+for item in $task_options; do
+    [[ $item == ?*.?*=* ]] || fail "$item is no option of a task; write TASK.KEY=VALUE"
+    [[ " $tasks " == *" ${item%%.*} "* ]] || echo "note: $item: ${item%%.*} is not among the tasks"
+done
 environment images
 
 list() { # the images, each ended by a zero byte
@@ -41,6 +46,10 @@ list() { # the images, each ended by a zero byte
 
 if at_stage 1 "restore"; then
     for task in $tasks; do
+        chosen=()
+        for item in $task_options; do
+            [[ ${item%%.*} != "$task" ]] || chosen+=(--task-option "${item#*.}")
+        done
         for sampler in $samplers; do
             out=$exp/$task/$(basename "$sampler" .toml)
             mkdir -p "$out"
@@ -56,8 +65,8 @@ if at_stage 1 "restore"; then
             echo "$task, $sampler: ${#pending[@]} of $count images"
             printf '%s\0' "${pending[@]}" |
                 xargs -0 mgdm-audio restore -o "$out" --task "$task" --prior "$prior" \
-                    ${size:+--size "$size"} --sampler "$sampler" --samples "$samples" \
-                    --seed "$seed" --device "$device" -- ||
+                    ${chosen[@]+"${chosen[@]}"} ${size:+--size "$size"} --sampler "$sampler" \
+                    --samples "$samples" --seed "$seed" --device "$device" -- ||
                 fail "$out: not every image was restored; the same command goes on from here"
         done
     done

@@ -9,11 +9,11 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "mgdm_audio"
 LAYERS = [
-    {"errors", "transfer"},
+    {"errors", "transfer", "version"},
     {"rng", "config", "broadcast", "atomic", "digest", "sharding"},
     {"diffusion", "measurement"},
     {"samplers", "networks"},
-    {"checkpoint", "training_state"},
+    {"checkpoint", "training_state", "engine"},
     {"audio", "images", "train", "conversion"},
     {"cli"},
 ]
@@ -66,3 +66,45 @@ def test_every_module_has_a_layer() -> None:
 def test_importing_the_package_imports_no_torch() -> None:
     code = "import sys, mgdm_audio; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent).returncode == 0
+
+
+def dependencies() -> dict[str, set[str]]:
+    """Module -> the modules of the package that it imports anywhere, type checking included."""
+    names = {
+        ".".join(("mgdm_audio", *path.relative_to(PACKAGE).with_suffix("").parts)): path
+        for path in PACKAGE.rglob("*.py")
+    }
+    modules = {name.removesuffix(".__init__"): path for name, path in names.items()}
+
+    def module(name: str) -> str:
+        return name if name in modules else name.rpartition(".")[0]
+
+    return {
+        name: {module(each) for each in imports(path) if module(each) in modules} - {name}
+        for name, path in modules.items()
+    }
+
+
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """Modules of which each imports the next and the last the first; [] where there are none."""
+    done: set[str] = set()
+
+    def visit(name: str, above: list[str]) -> list[str]:
+        if name in above:
+            return above[above.index(name) :]
+        if name in done:
+            return []
+        for other in sorted(graph[name]):
+            if found := visit(other, [*above, name]):
+                return found
+        done.add(name)
+        return []
+
+    return next((found for name in sorted(graph) if (found := visit(name, []))), [])
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    graph = dependencies()
+    assert circle(graph) == []
+    # It would be found: a leaf that imports the top.
+    assert circle(graph | {"mgdm_audio.errors": {"mgdm_audio.cli.main"}}) != []

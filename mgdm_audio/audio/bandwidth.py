@@ -1,6 +1,7 @@
 """What a prior of a lower sample rate cannot place: sharing the residual among the stems."""
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -49,6 +50,13 @@ def reach(sample_rate: int) -> int:
 def span(sample_rate: int) -> int:
     """Samples to ask for at a time: with their surroundings they are one block."""
     return _BLOCK - 2 * reach(sample_rate)
+
+
+def spans(time_: int, sample_rate: int) -> Iterator[tuple[int, int]]:
+    """Consecutive spans of a track, [start, stop)."""
+    step = span(sample_rate)
+    for start in range(0, time_, step):
+        yield start, min(start + step, time_)
 
 
 def _window(sample_rate: int) -> int:

@@ -11,7 +11,7 @@ their neighbours decided: the outer half of each overlap enters the likelihood a
 draw by draw, so that every draw is one draw of the whole track. Two passes and not one from left to
 right: no early mistake is handed on, and the segments of a pass can share a batch.
 
-Joined by a cross-fade, the draws take turns at the preset's speeds, see ``speeds``.
+Joined by a cross-fade, the draws take turns at several speeds of the track, see ``speeds``.
 """
 
 from __future__ import annotations
@@ -25,19 +25,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mgdm_audio.audio.joins import Join, Meeting
-from mgdm_audio.audio.runner import Runner, out_of_memory
+from mgdm_audio.audio.runner import StemRunner
 from mgdm_audio.audio.segments import stitched
-from mgdm_audio.audio.speeds import play, play_back, ratio, take_over
+from mgdm_audio.audio.speeds import at_own_speed, play, play_back, ratio
 from mgdm_audio.audio.spread import SpreadMap
+from mgdm_audio.engine.runner import UNITS, Progress
 from mgdm_audio.errors import PairingError, UserError
 from mgdm_audio.measurement import GaussianLikelihood, Mask, MixtureSum, Stacked
 from mgdm_audio.rng import generator_for
 from mgdm_audio.samplers import Step
 
 SILENCE = 1e-4  # of the prior's level: a quieter segment is shared equally, no network is asked
-Progress = Callable[[int, int], None]
-"""Called with (steps done, steps in all)."""
-_STEPS = 1000  # that a segment counts, whatever the sampler's number
 
 
 @dataclass
@@ -60,11 +58,15 @@ class _Item:
     draw: int
 
 
+_Drawn = tuple[Tensor, Tensor | None]
+"""[sources, any], and the standard deviation (``Step.deviation``) of the same shape, if any."""
+
+
 @dataclass
 class Drawing:
     """The draws of one track: iterate over ``pieces``, then read ``spread`` if there is one."""
 
-    runner: Runner
+    runner: StemRunner
     cut_at: Callable[[int], Tensor]  # [batch, 1, segment] of the mixture at the prior's level
     count: int  # of segments
     time: int  # samples of the track
@@ -72,6 +74,7 @@ class Drawing:
     batch: int  # channels
     spread: SpreadMap | None  # of [batch, sources]; None: nobody asks how sure the mean is
     join: Join
+    speeds: tuple[float, ...]  # semitones, the track's own first
     seed: int
     draws: int
     keep: bool = False  # the draws themselves are wanted too
@@ -120,7 +123,7 @@ class Drawing:
 
     def _together(self) -> int:
         """Segments whose draws at one speed fill a batch."""
-        draws = -(-self.draws // len(self.runner.preset.speeds))
+        draws = -(-self.draws // len(self.speeds))
         return max(1, self.runner.batch_size // (draws * self.batch))
 
     def _draw(self, indices: Sequence[int], neighbours: dict[int, _Segment]) -> list[_Segment]:
@@ -129,8 +132,7 @@ class Drawing:
         The mean goes into a running sum, so that memory does not grow with the number of draws.
         Each draw sees the segment at another offset from the frames of a network that has frames:
         in the mean, what a frame's edges add to an estimate cancels (cycle spinning, Coifman &
-        Donoho 1995). Where memory runs out the batch is halved, for these and the next ones.
-        """
+        Donoho 1995)."""
         sources, y, found = len(self.runner.stems), {}, {}
         items: list[_Item] = []
         for index in indices:
@@ -149,37 +151,32 @@ class Drawing:
                 for channel in loud.nonzero().flatten().tolist()
             ]
         items.sort(key=self._turn)  # those of a batch are equally long, the track's own first
-        first = 0
-        while first < len(items):
-            chunk = items[first : first + self.runner.batch_size]
-            chunk = [item for item in chunk if self._turn(item) == self._turn(chunk[0])]
+        begun = self.done
 
-            def step(record: Step, before: int = first, size: int = len(chunk)) -> None:
-                share = (before + size * (record.index + 1) / record.total) / len(items)
-                self._progress(self.done + share * len(indices))
+        def share(done: float) -> None:
+            self._progress(begun + done * len(indices))
 
-            sampled = self._sample(chunk, y, neighbours, step)
-            if sampled is None:
-                self.runner.batch_size = max(1, len(chunk) // 2)
-                continue
-            for (x, deviation), item in zip(sampled, chunk, strict=True):
-                self._add(found[item.segment], x, y[item.segment][item.channel], item)
-                if deviation is not None:
-                    # The errors of two means of one truth are much the same: what is left of
-                    # their variances in a blend are their weights, not the squares of these.
-                    weight = self.meeting.weight(item.segment, deviation).sqrt()
-                    self._spread(item, weight * deviation, 1 / self.draws)
-            first += len(chunk)
+        def draw(chunk: Sequence[_Item], on_step: Callable[[Step], None]) -> list[_Drawn]:
+            return self._sample(chunk, y, neighbours, on_step)
+
+        drawn_items = self.runner.run(items, draw, alike=self._turn, on_share=share)
+        for item, (x, deviation) in drawn_items:
+            self._add(found[item.segment], x, y[item.segment][item.channel], item)
+            if deviation is not None:
+                # The errors of two means of one truth are much the same: what is left of
+                # their variances in a blend are their weights, not the squares of these.
+                weight = self.meeting.weight(item.segment, deviation).sqrt()
+                self._spread(item, weight * deviation, 1 / self.draws)
         self.done += len(indices)
         self._progress(self.done)
         return list(found.values())
 
     def _turn(self, item: _Item) -> int:
-        """Which of the preset's speeds is an item's."""
-        return item.draw % len(self.runner.preset.speeds)
+        """Which of the speeds is an item's."""
+        return item.draw % len(self.speeds)
 
     def _speed(self, item: _Item) -> Fraction:
-        return ratio(self.runner.preset.speeds[self._turn(item)])
+        return ratio(self.speeds[self._turn(item)])
 
     def _add(self, segment: _Segment, x: Tensor, y: Tensor, item: _Item) -> None:
         """A draw [sources, time] of the mixture y [1, time], as it was played, to the sums."""
@@ -187,7 +184,7 @@ class Drawing:
         if speed == 1:
             segment.as_is[item.channel] = x
         else:
-            x = take_over(segment.as_is[item.channel], x, speed)
+            x = at_own_speed(segment.as_is[item.channel], x, speed)
             # The sum of the sources is the mixture's again, but for rounding: share what is left.
             x = x + (y - x.sum(0)) / len(x)
         mean, before = segment.rows[0, item.channel], segment.drawn[item.channel]
@@ -211,15 +208,12 @@ class Drawing:
 
     def _sample(
         self,
-        items: list[_Item],
+        items: Sequence[_Item],
         y: dict[int, Tensor],
         neighbours: dict[int, _Segment],
         on_step: Callable[[Step], None],
-    ) -> list[tuple[Tensor, Tensor | None]] | None:
-        """A draw of each item as it was played, [sources, any], and a deviation at the track's own
-        speed (``Step.deviation``) if there is one; None where memory ran out. Raises UserError
-        where it did for a single item.
-        """
+    ) -> list[_Drawn]:
+        """A draw of each item as it was played, and its deviation at the track's own speed."""
         steps: list[Step] = []
 
         def step(record: Step) -> None:
@@ -253,15 +247,6 @@ class Drawing:
         watch = None if self.on_progress is None and self.spread is None else step
         try:
             x = self.runner.sample(prior, given, generator=generators, on_step=watch)
-        except (MemoryError, RuntimeError) as error:
-            if not out_of_memory(error):
-                raise
-            if len(items) == 1:
-                raise UserError(
-                    f"sampler {self.runner.preset.name}: out of memory on {self.runner.device}; "
-                    "free some, or choose another device or sampler"
-                ) from None
-            x = None
         except PairingError as error:
             if given is likelihood:
                 raise
@@ -269,20 +254,16 @@ class Drawing:
                 f"join condition: sampler {self.runner.preset.name} takes no known samples "
                 f"({error}); use join crossfade"
             ) from None
-        if x is None:  # the error is gone, and with it what it kept alive
-            if self.runner.device.type == "cuda":
-                torch.cuda.empty_cache()
-            return None
         # A sampler meets the mixture up to sigma_y at best: the rest is shared equally.
         x = x + MixtureSum(sources).pinv(likelihood.residual(x))
         deviations = steps[0].deviation if steps else None
 
-        def at_own_speed(deviation: Tensor) -> Tensor:
+        def played_back(deviation: Tensor) -> Tensor:
             return deviation if speed == 1 else play_back(deviation, speed, own)
 
         spans = [slice(n, n + time) for n in offsets]
         return [
-            (x[i, :, span], None if deviations is None else at_own_speed(deviations[i, :, span]))
+            (x[i, :, span], None if deviations is None else played_back(deviations[i, :, span]))
             for i, span in enumerate(spans)
         ]
 
@@ -299,4 +280,4 @@ class Drawing:
 
     def _progress(self, segments: float) -> None:
         if self.on_progress is not None:
-            self.on_progress(int(_STEPS * segments), _STEPS * self.count)
+            self.on_progress(int(UNITS * segments), UNITS * self.count)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,9 @@ from mgdm_audio.audio.level import active_level
 from mgdm_audio.audio.pcm import SUBTYPES, common_gain
 from mgdm_audio.audio.resampling import resample, resample_back
 from mgdm_audio.audio.result_folder import whole
-from mgdm_audio.audio.runner import Runner
+from mgdm_audio.audio.runner import StemRunner
 from mgdm_audio.checkpoint import LoadedPrior
+from mgdm_audio.engine.runner import UNITS, Progress
 from mgdm_audio.errors import UserError
 from mgdm_audio.measurement import GaussianLikelihood, KnownSources
 from mgdm_audio.rng import generator_for
@@ -30,8 +31,6 @@ from mgdm_audio.samplers import Ancestral, Step
 GENERATION, IMPUTATION = "ancestral", "impute"  # the presets for no stems and for some
 MAX_SECONDS = 120.0  # of one sample, which is one segment: see Generator
 RECORD = "sample.json"
-Progress = Callable[[int, int], None]
-"""Called with (steps done, steps in all)."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ class Sample:
         return record
 
 
-class Generator(Runner):
+class Generator(StemRunner):
     """Draws of a prior's stems, each of them one segment of any length up to ``MAX_SECONDS``.
 
     Beside given stems the missing ones are drawn from the posterior, with the given ones observed
@@ -122,7 +121,7 @@ class Generator(Runner):
     ) -> Iterator[Sample]:
         """``samples`` draws of the stems that ``given`` lacks, at its rate, channels and length.
 
-        The network hears the mean of the channels, and what it adds is the same in each of them.
+        The network is given the mean of the channels, and what it adds is the same in each of them.
         Raises UserError where no stem is missing or none is there, for files longer than
         ``MAX_SECONDS``, and for a sampler that observes nothing.
         """
@@ -163,33 +162,35 @@ class Generator(Runner):
             level = float(active_level(heard.sum(0, keepdim=True), rate))
             gain = expected_level(self.loaded, names) / level if level > 0 else 1.0
         time_ = length if heard is None else heard.shape[-1]
-        chunks = -(-samples // self.batch_size)
-        for chunk in range(chunks):
-            indices = range(chunk * self.batch_size, min((chunk + 1) * self.batch_size, samples))
+        y = None if heard is None else gain * heard
 
-            def step(record: Step, chunk: int = chunk) -> None:
-                if on_progress is not None:  # a chunk counts 1000
-                    share = (record.index + 1) / record.total
-                    on_progress(int(1000 * (chunk + share)), 1000 * chunks)
+        def share(done: float) -> None:
+            if on_progress is not None:
+                on_progress(int(UNITS * done * samples), UNITS * samples)
 
+        def draw(
+            indices: Sequence[int], on_step: Callable[[Step], None]
+        ) -> list[tuple[Tensor, float, dict[str, int]]]:
+            """Each draw with its share of the seconds, and the denoiser calls of the batch."""
             started, before = time.monotonic(), self.calls.counts
-            y = None if heard is None else gain * heard
-            x = self._draw(y, names, time_, seed, list(indices), step).cpu() / gain
+            x = self._draw(y, names, time_, seed, indices, on_step).cpu() / gain
             seconds = (time.monotonic() - started) / len(indices)
             calls = {way: count - before[way] for way, count in self.calls.counts.items()}
-            for index, sources in zip(indices, x, strict=True):
-                sources = resample_back(sources, rate, sample_rate, length)
-                stems = {
-                    name: source.expand(channels, -1).clone()
-                    for name, source in zip(self.stems, sources, strict=True)
-                }
-                stems = {n: given.stems[n] if given and n in names else stems[n] for n in stems}
-                report = self._report(shape, names, seed, index, seconds) | {
-                    "input": {} if given is None else given.inputs,
-                    "level_gain": gain,
-                    "denoiser_calls": calls,
-                }
-                yield Sample(stems, frozenset(names), sample_rate, report)
+            return [(sources, seconds, calls) for sources in x]
+
+        for index, (sources, seconds, calls) in self.run(range(samples), draw, on_share=share):
+            sources = resample_back(sources, rate, sample_rate, length)
+            stems = {
+                name: source.expand(channels, -1).clone()
+                for name, source in zip(self.stems, sources, strict=True)
+            }
+            stems = {n: given.stems[n] if given and n in names else stems[n] for n in stems}
+            report = self._report(shape, names, seed, index, seconds) | {
+                "input": {} if given is None else given.inputs,
+                "level_gain": gain,
+                "denoiser_calls": calls,
+            }
+            yield Sample(stems, frozenset(names), sample_rate, report)
 
     def _draw(
         self,
@@ -197,7 +198,7 @@ class Generator(Runner):
         names: tuple[str, ...],
         time_: int,
         seed: int,
-        indices: list[int],
+        indices: Sequence[int],
         on_step: Callable[[Step], None],
     ) -> Tensor:
         """[batch, sources, time] at the prior's rate and level; ``y``: [given, time]."""

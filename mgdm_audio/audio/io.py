@@ -2,7 +2,6 @@
 
 import io
 import os
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +14,13 @@ from torch import Tensor
 from mgdm_audio import atomic
 from mgdm_audio.audio.ffmpeg import check_whole, decode
 from mgdm_audio.audio.pcm import SUBTYPES, storable
+from mgdm_audio.audio.wav_header import wav_header
 from mgdm_audio.audio.wav_writer import forget_time, wav_form
 from mgdm_audio.errors import UserError
 
 _BLOCK = 1 << 18  # frames read at a time
 _RATES = range(100, 1_000_001)  # Hz; outside, the header is damaged
 _FORMATS = {".wav": "WAV", ".flac": "FLAC"}
-_UNKNOWN = 0x7FFF0000  # bytes; who writes WAV into a pipe promises so much and more
 
 
 @dataclass(frozen=True)
@@ -45,10 +44,11 @@ def read(path: str | Path) -> Audio:
     return Audio(samples, blocks[0].sample_rate, blocks[0].subtype)
 
 
-def read_blocks(path: str | Path) -> Iterator[Audio]:
+def read_blocks(path: str | Path, stream: int = 0) -> Iterator[Audio]:
     """``read`` in consecutive blocks, at least one, each of a few hundred thousand samples at most.
 
-    Raises what ``read`` raises, if only where the damage is met.
+    ``stream``: which stream of sound, from 0, of a file that may have several (mp4). Raises what
+    ``read`` raises, if only where the damage is met, and UserError for a stream that is not there.
     """
     path, frames = Path(path), 0
     try:
@@ -60,7 +60,7 @@ def read_blocks(path: str | Path) -> Iterator[Audio]:
             if os.fstat(file.fileno()).st_size == 0:
                 raise UserError(f"{path}: is empty (0 bytes); fetch or export it again")
             # A descriptor, not the name: libsndfile would let some suffixes overrule the content.
-            for samples, sample_rate, subtype in _decode(path, file.fileno()):
+            for samples, sample_rate, subtype in _decode(path, file.fileno(), stream):
                 if sample_rate not in _RATES:
                     raise UserError(
                         f"{path}: a sample rate of {sample_rate} Hz; the header is damaged"
@@ -80,14 +80,17 @@ def read_blocks(path: str | Path) -> Iterator[Audio]:
         raise UserError(f"{path}: holds no samples; export it again")
 
 
-def _decode(path: Path, descriptor: int) -> Iterator[tuple[np.ndarray, int, str]]:
+def _decode(path: Path, descriptor: int, stream: int) -> Iterator[tuple[np.ndarray, int, str]]:
     """Blocks [channel, time], each with the sample rate and the subtype."""
+    if stream:
+        yield from decode(path, "it reads no stream but the first", stream)
+        return
     frames, rate, refusal, checked = 0, 1, "", False
     try:
         with soundfile.SoundFile(descriptor, closefd=False) as file:
             checked = file.format == "FLAC"  # its checksums tell damage, which FFmpeg would conceal
             rate, promised = file.samplerate, file.frames / file.samplerate
-            if file.format in ("WAV", "WAVEX"):  # where libsndfile promises what is there
+            if file.format in ("WAV", "WAVEX", "RF64"):  # where libsndfile promises what is there
                 promised *= _excess(path)
             # By blocks: a damaged header may promise more frames than there is memory.
             while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
@@ -110,16 +113,11 @@ def _excess(path: Path) -> float:
 
     1 where the length is left open.
     """
-    with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        file.seek(12)  # "RIFF", a length, "WAVE"; then chunks
-        while len(head := file.read(8)) == 8:
-            kind, length = struct.unpack("<4sI", head)
-            there = size - file.tell()
-            if kind == b"data":
-                return max(1.0, length / there) if there > 0 and length < _UNKNOWN else 1.0
-            file.seek(length + length % 2, os.SEEK_CUR)
-    return 1.0
+    header = wav_header(path)
+    if header is None or header.promised is None:
+        return 1.0
+    there = path.stat().st_size - header.start
+    return max(1.0, header.promised / there) if there > 0 else 1.0
 
 
 def _check_finite(path: Path, samples: Tensor, before: int = 0) -> None:

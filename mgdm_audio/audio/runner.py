@@ -1,4 +1,4 @@
-"""A prior and a sampler, ready to run on a device: what separating and generating share."""
+"""A prior over stems and a preset, ready to run: what separating and generating share."""
 
 from __future__ import annotations
 
@@ -6,22 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-import torch
-from torch import Tensor
-
-from mgdm_audio import __version__
-from mgdm_audio.audio.autocast import at_precision
-from mgdm_audio.audio.device import choose_device
 from mgdm_audio.checkpoint import DEFAULT_PRIOR, LoadedPrior, load_prior
-from mgdm_audio.diffusion import Prior
 from mgdm_audio.digest import hash_json
-from mgdm_audio.errors import UserError
-from mgdm_audio.measurement import Likelihood
+from mgdm_audio.engine import Runner, choose_device
 from mgdm_audio.samplers.presets import Preset, load_preset
 
 
-class Runner:
-    """``prior``: the loaded one at the precision asked for; ``calls``: how often it was asked."""
+class StemRunner(Runner):
+    """A runner on a prior over stems."""
 
     PRESET: ClassVar[str]  # by default
 
@@ -40,13 +32,15 @@ class Runner:
 
         ``precision``: "float32", "bfloat16" (the network's matrices only) or "auto".
         """
-        self.loaded, self.preset = loaded, preset
-        self.device, self.device_reason = choose_device(device)
+        super().__init__(
+            loaded.prior, preset, device=device, batch_size=batch_size or 8, precision=precision
+        )
+        if self.device.type == "cpu":
+            self.batch_size = 1
+        self.loaded = loaded
         # An architecture may take multiples of some length only.
         self.multiple = int(getattr(loaded.network, "length_multiple", 1))
         self.hop = int(getattr(loaded.network, "hop", 0))  # samples between its frames, if any
-        self.batch_size = 1 if self.device.type == "cpu" else batch_size or 8
-        self.prior, self.calls, self.precision = at_precision(loaded.prior, self.device, precision)
 
     @classmethod
     def from_pretrained(
@@ -72,35 +66,11 @@ class Runner:
         """Names of the stems, in order."""
         return self.loaded.stems
 
-    def sample(self, prior: Prior, likelihood: Likelihood | None, **options: Any) -> Tensor:
-        """The sampler's draws. Raises UserError for options that do not fit, and if it diverges."""
-        try:
-            x: Tensor = self.preset.sampler.sample(prior, likelihood, **options)
-        except ValueError as error:
-            raise UserError(f"sampler {self.preset.name}: {error}") from error
-        if not x.isfinite().all():
-            raise UserError(f"sampler {self.preset.name} diverged; go back to its preset's options")
-        return x
-
     def provenance(self) -> dict[str, Any]:
-        """What a record says of the prior, the sampler and the machine."""
+        """What a record says of the program, the prior, the sampler and the machine."""
         return {
-            "version": __version__,
             "prior": self.loaded.name,
             "prior_sha256": self.loaded.sha256,
             "prior_config_sha256": hash_json(self.loaded.config),
-            "sampler": self.preset.name,
-            **self.preset.settings,
-            "batch_size": self.batch_size,
-            "device": str(self.device),
-            "device_reason": self.device_reason,
-            "precision": self.precision,
+            **super().provenance(),
         }
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation failed, on any device."""
-    text = str(error).lower()
-    words = ("out of memory", "can't allocate memory", "not enough memory")
-    kinds = (MemoryError, torch.OutOfMemoryError)
-    return isinstance(error, kinds) or any(word in text for word in words)

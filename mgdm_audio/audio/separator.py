@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from mgdm_audio.audio.drawing import Drawing, Progress
-from mgdm_audio.audio.io import read
+from mgdm_audio.audio.drawing import Drawing
+from mgdm_audio.audio.io import Audio, read_blocks
 from mgdm_audio.audio.joins import Join
 from mgdm_audio.audio.level import active_level
-from mgdm_audio.audio.pipeline import Held, separate_blocks
-from mgdm_audio.audio.runner import Runner
+from mgdm_audio.audio.pipeline import separate_blocks
+from mgdm_audio.audio.result_folder import unwritable
+from mgdm_audio.audio.runner import StemRunner
+from mgdm_audio.audio.segmentation import Segmentation
 from mgdm_audio.audio.segments import cut
-from mgdm_audio.audio.separation import Separation
+from mgdm_audio.audio.separation import Separation, check_stem
+from mgdm_audio.audio.source import as_samples, require_finite
+from mgdm_audio.audio.store import Held, Spool, Store
 from mgdm_audio.checkpoint import LoadedPrior
 from mgdm_audio.digest import hash_file
+from mgdm_audio.engine.runner import Progress
 from mgdm_audio.errors import UserError
 from mgdm_audio.samplers.presets import Preset
 
 DEFAULT_SAMPLER = "default"
-JOINS: tuple[Join, ...] = get_args(Join)
-LEVELS = ("rms", "none")  # to which a mixture is brought, see ``Separator``
 
 
-class Separator(Runner):
+class Separator(StemRunner):
     """Posterior sampling of the stems of a mixture, segment by segment.
 
     Several channels are separated as batch items that share their random numbers. Equal channels
@@ -47,33 +55,90 @@ class Separator(Runner):
         overlap: float = 1.0,
         join: Join = "crossfade",
         level: str = "rms",
+        speeds: Sequence[float] | None = None,
         batch_size: int | None = None,
         precision: str = "auto",
     ):
-        """``segment``, ``overlap``: seconds. ``join``: of neighbouring segments, see ``drawing``;
-        with "condition" all draws hear the track at its own speed. ``batch_size``: segments x draws
-        x channels in one network call on a GPU, by default 8; a CPU takes one at a time, see
-        ``Runner``.
+        """``segment``, ``overlap``: seconds. ``join``: of neighbouring segments, see ``drawing``.
+        ``batch_size``: segments x draws x channels in one network call on a GPU, by default 8; a
+        CPU takes one at a time, see ``StemRunner``.
 
         ``level``: "rms" brings a mixture to the level of those that the prior was trained on,
-        "none" leaves it as it is. ``precision``: "float32", "bfloat16" (the network's matrices
-        only) or "auto".
+        "none" leaves it as it is. ``speeds``: semitones, 0 first, by default the preset's: the
+        draws take turns at them (speed augmentation at test time), with ``join="condition"`` at
+        the first alone. ``precision``: "float32", "bfloat16" (the network's matrices only) or
+        "auto".
         """
-        if level not in LEVELS:
-            raise UserError(f"level {level!r}: choose one of {', '.join(LEVELS)}")
-        if not 0 <= overlap < segment / 2:
-            raise UserError(f"overlap {overlap} s: choose at least 0 and under half of {segment} s")
-        if join not in JOINS:
-            raise UserError(f"join {join!r}: choose one of {', '.join(JOINS)}")
-        if join == "condition":  # a sample decided at one speed lies between samples at another
-            preset = replace(preset, speeds=(0.0,))
         super().__init__(loaded, preset, device=device, batch_size=batch_size, precision=precision)
-        self.join: Join = join
-        self.level = level
-        self.segment = max(1, round(segment * loaded.sample_rate) // self.multiple) * self.multiple
-        self.overlap = round(overlap * loaded.sample_rate)
+        self.segmentation = Segmentation.of(self, segment, overlap, join, level, speeds)
+        self.segment = self.segmentation.segment
 
     def separate(
+        self,
+        source: Any,
+        sample_rate: int | None = None,
+        *,
+        seed: int = 0,
+        draws: int | None = None,
+        keep_draws: bool = False,
+        two_stems: str | None = None,
+        folder: str | Path | None = None,
+        on_progress: Progress | None = None,
+    ) -> Separation:
+        """A sound file, or samples in memory, -> stems of its rate, channels and length.
+
+        ``source``: a path, or an array of floats [time] or [channel, time], see ``as_samples``, at
+        ``sample_rate`` Hz. ``draws`` replaces the preset's number; ``keep_draws``: each of them is
+        in the result. ``two_stems``: only this stem, and the mixture less it. ``folder``: where
+        temporary files hold what else is in memory: 4 bytes a sample of the input, of each stem at
+        the prior's rate and of each stem at the input's, for each draw that is kept once more;
+        until the result is closed.
+
+        Raises UserError, in one line, for a file that cannot be read, samples of another shape,
+        none, or some that are not finite, an unknown stem and a folder that cannot be written to.
+        """
+        if two_stems is not None:
+            check_stem(two_stems, self.stems)
+        record: dict[str, Any] = {}
+        if isinstance(source, str | os.PathLike):
+            path = Path(source)
+            first, blocks = _opened(path, sample_rate, on_progress)
+            rate = first.sample_rate
+        elif sample_rate is None:
+            raise UserError("samples in memory: give their sample_rate in Hz")
+        else:
+            path, blocks, rate = None, iter([as_samples(source)]), sample_rate
+        with ExitStack() as stack:
+
+            def store(shape: tuple[int, ...]) -> Store:
+                held = Held(shape) if folder is None else Spool(shape, Path(folder))
+                stack.callback(held.close)
+                return held
+
+            try:
+                if folder is not None:
+                    Path(folder).mkdir(parents=True, exist_ok=True)
+                found = separate_blocks(
+                    self,
+                    self.segmentation,
+                    blocks,
+                    rate,
+                    store,
+                    seed=seed,
+                    draws=draws or self.preset.draws,
+                    keep_draws=keep_draws,
+                    settings=self.settings(seed=seed, draws=draws, keep_draws=keep_draws),
+                    on_progress=on_progress,
+                )
+            except OSError as error:
+                raise unwritable(folder or ".", error) from None
+            stack.pop_all()
+        if path is not None:
+            record = {"input": path.name, "input_sha256": hash_file(path)}
+        found = replace(found, report=found.report | record)
+        return found if two_stems is None else found.two_stems(two_stems)
+
+    def separate_batch(
         self,
         mixture: Tensor,
         *,
@@ -84,21 +149,22 @@ class Separator(Runner):
     ) -> dict[str, Tensor]:
         """mixture: [batch, 1, time] at the prior's rate -> stem: [batch, time], mean of ``draws``.
 
-        ``level``: rms by which the items are brought to the prior's level, [batch] or a number, by
-        default each item's own active level; no part of it where the separator's own level is
-        "none". Every segment and draw has a seed of its own, so the draws do not depend on
-        ``batch_size`` beyond how a GPU rounds; items of a batch share their random numbers.
+        For experiments: no resampling, no store, all on the device. ``level``: rms by which the
+        items are brought to the prior's level, [batch] or a number, by default each item's own
+        active level; no part of it where the separator's own level is "none". Every segment and
+        draw has a seed of its own, so the draws do not depend on ``batch_size`` beyond how a GPU
+        rounds; items of a batch share their random numbers.
         """
         if mixture.ndim != 3 or mixture.shape[1] != 1 or mixture.shape[-1] < 1:
             raise UserError(f"mixture of shape {tuple(mixture.shape)}: give [batch, 1, time >= 1]")
         batch, _, time_ = mixture.shape
         y = mixture.to(self.device, torch.float32)
-        _check_finite(y)
+        require_finite(y)
         if level is None:
             level = torch.stack([active_level(item, self.loaded.sample_rate) for item in y])
-        gain = self.level_gain(torch.as_tensor(level, dtype=y.dtype, device=y.device))
-        gain = gain.reshape(-1, 1, 1)
-        segment, overlap = self.cuts(time_)
+        level = torch.as_tensor(level, dtype=y.dtype, device=y.device)
+        gain = self.segmentation.level_gain(level).reshape(-1, 1, 1)
+        segment, overlap = self.segmentation.cuts(time_)
         segments = cut(y * gain, segment, overlap)  # [n, batch, 1, segment]
         drawing = Drawing(
             self,
@@ -108,28 +174,14 @@ class Separator(Runner):
             overlap,
             batch,
             None,
-            join=self.join,
+            join=self.segmentation.join,
+            speeds=self.segmentation.speeds,
             seed=seed,
             draws=draws or self.preset.draws,
             on_progress=on_progress,
         )
         mean = torch.cat([piece[0] for piece in drawing.pieces()], -1) / gain
         return {stem: mean[:, k] for k, stem in enumerate(self.stems)}
-
-    def level_gain(self, level: Tensor, unit: float = 1.0) -> Tensor:
-        """What brings a mixture of this active level to the prior's; 1 for silence.
-
-        Where mixtures are left as they are: ``unit``, by which this one was divided.
-        """
-        if self.level == "none":
-            return torch.full_like(level, unit)
-        return torch.where(level > 0, self.loaded.mixture_rms / level.clamp_min(1e-30), 1.0)
-
-    def cuts(self, time_: int) -> tuple[int, int]:
-        """Segment and overlap for a mixture of ``time_`` samples, all at the prior's rate."""
-        segment = min(self.segment, -(-time_ // self.multiple) * self.multiple)
-        overlap = min(self.overlap, (segment - 1) // 2)
-        return segment, overlap
 
     def separate_audio(
         self,
@@ -140,10 +192,10 @@ class Separator(Runner):
         draws: int | None = None,
         on_progress: Progress | None = None,
     ) -> dict[str, Tensor]:
-        """samples: [channel, time] at any rate -> stem: [channel, time], summing to the samples."""
-        return self.posterior(
-            samples, sample_rate, seed=seed, draws=draws, on_progress=on_progress
-        ).stems
+        """Former name of ``separate(samples, sample_rate, ...).stems``."""
+        _warn("separate_audio(samples, rate)", "separate(samples, rate).stems")
+        found = self.separate(samples, sample_rate, seed=seed, draws=draws, on_progress=on_progress)
+        return dict(found.stems)
 
     def posterior(
         self,
@@ -155,33 +207,15 @@ class Separator(Runner):
         keep_draws: bool = False,
         on_progress: Progress | None = None,
     ) -> Separation:
-        """samples: [channel, time] at any rate -> the stems, how they spread, and a report.
-
-        ``draws`` replaces the preset's number. ``keep_draws``: each of them is in the result.
-        Raises UserError for samples of another shape, none, or some that are not finite.
-        """
-        if samples.ndim != 2 or not samples.numel():
-            raise UserError(f"samples of shape {tuple(samples.shape)}: give [channel, time >= 1]")
-        samples = samples.detach().to("cpu", torch.float32)
-        _check_finite(samples)
-        found = separate_blocks(
-            self,
-            [samples],
+        """Former name of ``separate(samples, sample_rate, ...)``."""
+        _warn("posterior(samples, rate)", "separate(samples, rate)")
+        return self.separate(
+            samples,
             sample_rate,
-            Held,
             seed=seed,
             draws=draws,
             keep_draws=keep_draws,
             on_progress=on_progress,
-        )
-        mean, *each = found.parts.read(0, samples.shape[-1])
-        return Separation(
-            samples,
-            dict(zip(self.stems, mean, strict=True)),
-            sample_rate,
-            found.report,
-            found.spread,
-            torch.stack(each) if keep_draws else None,
         )
 
     def separate_file(
@@ -193,37 +227,54 @@ class Separator(Runner):
         keep_draws: bool = False,
         on_progress: Progress | None = None,
     ) -> Separation:
-        """Separate an audio file. Raises UserError, in one line, where it cannot be read."""
-        audio = read(path)
-        result = self.posterior(
-            audio.samples,
-            audio.sample_rate,
-            seed=seed,
-            draws=draws,
-            keep_draws=keep_draws,
-            on_progress=on_progress,
+        """Former name of ``separate(path, ...)``."""
+        _warn("separate_file(path)", "separate(path)")
+        return self.separate(
+            path, seed=seed, draws=draws, keep_draws=keep_draws, on_progress=on_progress
         )
-        source = {"input": Path(path).name, "input_sha256": hash_file(Path(path))}
-        return replace(result, report=result.report | source)
 
     def settings(
         self, *, seed: int = 0, draws: int | None = None, keep_draws: bool = False
     ) -> dict[str, Any]:
         """All that decides a separation beside its input, for the record."""
+        cuts, rate = self.segmentation, self.loaded.sample_rate
         return self.provenance() | {
             "input": None,  # the file's name and content, if it was a file
             "input_sha256": None,
+            "published": self.preset.stands_for(draws),
             "draws": draws or self.preset.draws,
             "keep_draws": keep_draws,
             "two_stems": None,
             "seed": seed,
-            "level": self.level,
-            "segment_seconds": self.segment / self.loaded.sample_rate,
-            "overlap_seconds": self.overlap / self.loaded.sample_rate,
-            "join": self.join,
+            "speeds": list(cuts.speeds),
+            "level": cuts.level,
+            "segment_seconds": cuts.segment / rate,
+            "overlap_seconds": cuts.overlap / rate,
+            "join": cuts.join,
         }
 
 
-def _check_finite(samples: Tensor) -> None:
-    if not samples.isfinite().all():
-        raise UserError("the samples are not all finite numbers; repair them first")
+def _opened(
+    path: Path, sample_rate: int | None, on_progress: Progress | None
+) -> tuple[Audio, Iterator[Tensor]]:
+    """The first block of a file, and the samples of all its blocks, the first among them."""
+    blocks = read_blocks(path)
+    first = next(blocks)
+    if sample_rate not in (None, first.sample_rate):
+        raise UserError(
+            f"{path}: has {first.sample_rate} Hz, not {sample_rate}; leave sample_rate out"
+        )
+
+    def samples() -> Iterator[Tensor]:
+        for block in chain([first], blocks):
+            yield block.samples
+            if on_progress is not None:
+                on_progress(0, 1)  # nothing to show, but it may want to stop
+
+    return first, samples()
+
+
+def _warn(old: str, new: str) -> None:
+    warnings.warn(
+        f"Separator.{old} goes in the next version; write {new}", DeprecationWarning, stacklevel=3
+    )

@@ -1,19 +1,45 @@
-"""A separator that hears a track at several speeds, as a tape is played, and brings all back.
+"""Speed augmentation at test time: draws at several speeds of a track, brought back to its own.
 
-A network knows the instruments that it was trained on. Played a few semitones higher or lower a
-sound is another instrument to it, and its mistakes are partly others: the mean over speeds errs
-less than the mean over as many draws at one, and their spread says more of the error.
+A network knows the instruments that it was trained on. A few semitones higher or lower a sound is
+another instrument to it, and its mistakes are partly others: the mean over speeds errs less than
+the mean over as many draws at one, and their spread says more of the error.
 """
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 
 from torch import Tensor
 
 from mgdm_audio.audio.resampling import resample, resample_back
+from mgdm_audio.config import from_mapping
+from mgdm_audio.samplers.presets import Preset
 
 LARGEST = 12.0  # semitones
 _STEPS = 64  # speeds are multiples of 1 / 64, at most 14 cents off: short polyphase filters
+
+
+@dataclass(frozen=True)
+class SeparationOptions:
+    """The table [separation] of a preset."""
+
+    speeds: tuple[float, ...] = (0.0,)  # semitones; the draws take turns
+
+    def __post_init__(self) -> None:
+        require_speeds(self.speeds)
+
+
+def require_speeds(speeds: Sequence[float]) -> None:
+    """ValueError for speeds that make no sense."""
+    if not speeds or speeds[0] != 0 or not all(abs(s) <= LARGEST for s in speeds):
+        raise ValueError(f"speeds = {list(speeds)}: semitones, 0 first, up to 12 or -12")
+
+
+def speeds_of(preset: Preset) -> tuple[float, ...]:
+    """The speeds of a preset's draws in semitones. Raises ConfigError for what is no option."""
+    table = from_mapping(SeparationOptions, preset.separation, f"{preset.name}: separation")
+    return table.speeds
 
 
 def ratio(semitones: float) -> Fraction:
@@ -40,11 +66,13 @@ def play_back(x: Tensor, speed: Fraction, time: int) -> Tensor:
     return resample_back(x[..., :played], speed.denominator, speed.numerator, time)
 
 
-def take_over(as_is: Tensor, played: Tensor, speed: Fraction) -> Tensor:
-    """``as_is``, with what its playing keeps replaced by an estimate of what was played.
+def at_own_speed(reference: Tensor, played: Tensor, speed: Fraction) -> Tensor:
+    """An estimate of what was played, at the track's own speed: [..., time].
 
-    as_is: [..., time]; played: [..., at least ceil(time / speed)], see ``play_back``. What the way
-    there and back loses, the top band at least, is as in ``as_is``.
+    reference: [..., time], an estimate at the track's own speed; played: [..., at least
+    ceil(time / speed)], see ``play_back``. What the way there and back loses, the top band at
+    least, is taken from ``reference``.
     """
-    kept = play(as_is, speed)
-    return as_is + play_back(played[..., : kept.shape[-1]] - kept, speed, as_is.shape[-1])
+    kept = play(reference, speed)
+    time = reference.shape[-1]
+    return reference + play_back(played[..., : kept.shape[-1]] - kept, speed, time)

@@ -59,7 +59,7 @@ def devices() -> Iterator[Check]:
     """CPU threads, and the device that would be used."""
     import torch
 
-    from mgdm_audio.audio.device import choose_device
+    from mgdm_audio.engine.device import choose_device
 
     yield Check("ok", "threads", f"{torch.get_num_threads()} (OMP_NUM_THREADS changes it)")
     device, reason = choose_device()
@@ -108,7 +108,7 @@ def self_test() -> Iterator[Check]:
     tones = sum(torch.sin(2 * torch.pi * f * seconds) for f in (55.0, 220.0, 277.2, 329.6))
     mixture = (0.08 * tones + 0.3 * beat * noise).float()
     begun = time.perf_counter()
-    stems = separator.separate(mixture[None, None], seed=0)
+    stems = separator.separate(mixture, rate)
     taken = time.perf_counter() - begun
     total = torch.stack([stem.double().cpu().reshape(-1) for stem in stems.values()]).sum(0)
     error = (total - mixture).square().sum() / mixture.double().square().sum()

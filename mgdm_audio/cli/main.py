@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from mgdm_audio import __version__
 from mgdm_audio.errors import UserError
+from mgdm_audio.version import __version__
 
 # verb: (where its command is, one line of help)
 COMMANDS = {

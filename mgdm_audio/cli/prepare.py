@@ -79,6 +79,9 @@ def slakh(source: Path, splits: str, **settings: Any) -> None:
     SRC is Slakh2100, slakh2100_flac_redux (its split "omitted" only when named), babyslakh_16k, or
     MSDM's stems made from it.  Needs PyYAML: pip install 'mgdm_audio[data]'.
 
+    The files in <track>/stems decide, metadata.yaml says which stem each belongs to: a file is
+    summed whatever its audio_rendered is, and left out if metadata.yaml does not list it.
+
     \b
     mgdm-audio prepare slakh slakh2100_flac_redux -o data
     mgdm-audio prepare slakh slakh2100_flac_redux -o data --splits test --sample-rate 44100
@@ -99,14 +102,18 @@ def slakh(source: Path, splits: str, **settings: Any) -> None:
     "name",
     required=True,
     type=MAPPING,
-    help="Which files sum to which stem: musdb18, moisesdb, or a .toml file.",
+    help="Which files sum to which stem: musdb18 (MUSDB18-HQ, or MUSDB18's .stem.mp4 files, which "
+    "need PyAV: pip install 'mgdm_audio[formats]'), moisesdb, or a .toml file.",
 )
 def stems(source: Path, splits: str, name: str, **settings: Any) -> None:
     """Any folders of stems, by a mapping of their files.
 
+    What matches no stem is left out, and so is a file that MoisesDB's data.json does not list.
+
     \b
     A mapping's TOML file:
       splits = ["train", "test"]        # folders of SRC; without this line SRC holds the tracks
+      streams = ["bass", "other_keys"]  # for tracks <track>.stem.mp4: their streams, in order
       [stems]
       bass = ["bass"]                   # <track>/bass.wav or .flac
       other = ["other_*", "strings/*"]  # the sum of all that match
@@ -115,12 +122,10 @@ def stems(source: Path, splits: str, name: str, **settings: Any) -> None:
     mgdm-audio prepare stems musdb18hq --map musdb18 -o data
     mgdm-audio prepare stems mine --map mine.toml -o data --splits train
     """
-    from mgdm_audio.audio.preparation.mapping import load_mapping, planner
-    from mgdm_audio.audio.preparation.sources import find_tracks
+    from mgdm_audio.audio.preparation.mapping import load_mapping, planner, tracks
 
     mapping = load_mapping(name)
-    tracks = find_tracks(source, _names(splits), mapping.splits)
-    _run(tracks, planner(mapping), **settings)
+    _run(tracks(mapping, source, _names(splits)), planner(mapping), **settings)
 
 
 def _names(splits: str) -> list[str]:

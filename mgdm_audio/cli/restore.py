@@ -8,7 +8,13 @@ import click
 from mgdm_audio.cli.names import IMAGE_PRESET, IMAGE_PRIOR
 from mgdm_audio.cli.progress import progress
 
-SCORES = {"psnr_db": "PSNR {} dB", "ssim": "SSIM {}", "lpips": "LPIPS {}"}
+SCORES = {
+    "psnr_db": "PSNR {} dB",
+    "ssim": "SSIM {}",
+    "lpips": "LPIPS {}",
+    "psnr_aligned_db": "aligned PSNR {} dB",
+    "ssim_aligned": "aligned SSIM {}",
+}
 
 
 @click.command()
@@ -24,7 +30,7 @@ SCORES = {"psnr_db": "PSNR {} dB", "ssim": "SSIM {}", "lpips": "LPIPS {}"}
     "task_options",
     multiple=True,
     metavar="KEY=VALUE",
-    help="An option of the task, e.g. quality=10 of jpeg.",
+    help="An option of the task, e.g. quality=10.",
 )
 @click.option(
     "--prior",
@@ -76,7 +82,9 @@ def restore(
     Writes OUTPUT/<image name>/ with restored_<i>.png, mean.png, original.png and observation.png,
     std.png (of several samples; where the draws disagree), all of it side by side in sheet.png,
     observation.npy and report.json: settings, hashes, seconds, and PSNR, SSIM and (where its
-    weights are at hand) LPIPS of the result.
+    weights are at hand) LPIPS of the result.  Aligned PSNR and SSIM are the best over all images
+    that the task cannot tell from the original: phase retrieval sees neither where in a black
+    frame a picture lies nor whether it is turned by 180 degrees.
 
     Images are cut to the prior's proportions and resized to its size.  The noise added, and
     assumed, is the preset's noise_std; values of images lie in [-1, 1].  The same seed gives the
@@ -91,15 +99,24 @@ def restore(
       outpainting_half  outpainting_top  outpainting_bottom  outpainting_expand
       sr4  sr16  colorization  denoising  high_dynamic_range  jpeg  phase_retrieval
       blur  blur_svd  motion_blur  nonuniform_blur  nonlinear_blur
-    The last needs --task-option network=FILE.pt2, a network that torch.export.save wrote.
+
+    \b
+    Options of tasks, by --task-option:
+      jpeg             quality (1..100), subsampling=4:4:4, baseline=true,
+                       published=true (the operator of the published code)
+      blur, blur_svd   std (pixels); of blur_svd also cutoff
+      motion_blur      kernel_size, intensity (0..1), or kernel=FILE
+                       (.npy or a grey image, correlated with the picture)
+      nonuniform_blur  kernel_size, intensity
+      nonlinear_blur   network=FILE.pt2, which torch.export.save wrote
 
     \b
     mgdm-audio restore face.png --task sr4 --prior ffhq.pt -o out
     mgdm-audio restore small.png --observation --task sr4 --prior ffhq.pt -o out --samples 4
     """
     from mgdm_audio.atomic import require_new
-    from mgdm_audio.audio.device import choose_device
     from mgdm_audio.config import apply_overrides
+    from mgdm_audio.engine.device import choose_device
     from mgdm_audio.errors import UserError
     from mgdm_audio.images.io import read_image, read_observation, require_pillow
     from mgdm_audio.images.metrics import lpips_distance
@@ -119,7 +136,7 @@ def restore(
     chosen, reason = choose_device(device)
     opened = load_image_prior(prior, chosen, size=size)
     options = apply_overrides({}, task_options)
-    restorer = Restorer(opened, preset, task, options, seed=seed, device=chosen)
+    restorer = Restorer(opened, preset, task, options, seed=seed, device=device)
     click.echo(f"device: {chosen} ({reason})", err=True)
     lpips = None if observation else lpips_distance()
     failed = 0
@@ -145,7 +162,8 @@ def restore(
         said = f"{record['draws']} restored ({record['seconds']:.1f} s"
         scores = record["scores"]["mean"] if record["scores"] else {}
         for name, value in scores.items():
-            said += "" if value is None else f", {SCORES[name].format(value)}"
+            same = restorer.operator.symmetries is None and "aligned" in name
+            said += "" if value is None or same else f", {SCORES[name].format(value)}"
         click.echo(f"{output / path.stem}: {said})")
     if failed:
         sys.exit(1)

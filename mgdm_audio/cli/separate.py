@@ -11,6 +11,15 @@ from mgdm_audio.cli.names import PRESET, PRIOR
 from mgdm_audio.cli.progress import progress
 
 
+def _semitones(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> tuple[float, ...] | None:
+    try:
+        return None if value is None else tuple(float(part) for part in value.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{value!r}: give semitones, as 0,-3,3") from None
+
+
 @click.command()
 @click.argument(
     "inputs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="INPUT..."
@@ -50,7 +59,14 @@ from mgdm_audio.cli.progress import progress
     type=click.Choice(["crossfade", "condition"]),
     default="crossfade",
     show_default=True,
-    help="How segments meet: blended, or every other one told what its neighbours decided.",
+    help="How segments meet: blended, or every other one drawn given its neighbours.",
+)
+@click.option(
+    "--speeds",
+    metavar="A,B,...",
+    callback=_semitones,
+    help="Semitones, 0 first, by which draws change the speed of the track, in turn (default: the "
+    "preset's).",
 )
 @click.option(
     "--batch-size",
@@ -94,6 +110,7 @@ def separate(
     seed: int,
     level: str,
     join: Literal["crossfade", "condition"],
+    speeds: tuple[float, ...] | None,
     batch_size: int | None,
     device: str,
     subtype: str,
@@ -124,7 +141,6 @@ def separate(
     from mgdm_audio.audio.resuming import is_done
     from mgdm_audio.audio.separation import RECORD, check_stem
     from mgdm_audio.audio.separator import DEFAULT_SAMPLER, Separator
-    from mgdm_audio.audio.streaming import separate_to_files
     from mgdm_audio.audio.tracks import find_tracks
     from mgdm_audio.checkpoint import DEFAULT_PRIOR
     from mgdm_audio.errors import UserError
@@ -146,6 +162,7 @@ def separate(
         device=device,
         level=level,
         join=join,
+        speeds=speeds,
         batch_size=batch_size,
     )
     names = separator.stems
@@ -166,17 +183,17 @@ def separate(
                 rows.append((track.name, "", "", "ok, there already"))
                 continue
             with progress(track.path.name) as move:
-                record = separate_to_files(
-                    separator,
+                found = separator.separate(
                     track.path,
-                    layout,
-                    subtype=subtype,
                     seed=seed,
                     draws=samples,
                     keep_draws=keep_samples,
                     two_stems=two_stems,
+                    folder=output,
                     on_progress=move,
                 )
+                with found:
+                    record = found.save(layout, subtype)
             page = write_page(folder) if report else None
         except UserError as error:
             line = " ".join(str(error).split())

@@ -13,6 +13,7 @@ from mgdm_audio.cli.names import PRIOR
 from mgdm_audio.errors import UserError
 
 FIXED = ("model.", "data.stems", "data.sample_rate")  # settings that a run keeps
+FREE = ("model.bin_weight", "model.pivot")  # of these, what --init may differ in: no weight's shape
 
 
 @dataclass(frozen=True)
@@ -44,23 +45,29 @@ class TrainConfig:
     data: DataConfig
     model: dict[str, Any] = field(default_factory=dict)
     noise: dict[str, Any] = field(default_factory=dict)
+    leakage: dict[str, Any] = field(default_factory=dict)
     schedule: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     prior_schedule: dict[str, Any] = field(default_factory=lambda: {"kind": "karras"})
 
 
 def other_settings(
-    whose: str, old: Mapping[str, Any], new: Mapping[str, Any], otherwise: str
+    whose: str,
+    old: Mapping[str, Any],
+    new: Mapping[str, Any],
+    otherwise: str,
+    free: Collection[str] = (),
 ) -> str:
     """What of the settings differs from those of ``whose`` weights, in words; "" if nothing does.
 
     Raises UserError where these weights cannot go on so; ``otherwise`` says what can be done.
+    ``free``: settings in which they may, of those that a run keeps.
     """
     from mgdm_audio.training_state import differences
 
     found = differences(old, new)
     for key, change in found.items():
-        if key.startswith(FIXED):
+        if key.startswith(FIXED) and key not in free:
             raise UserError(
                 f"{whose}: was trained with another {key} ({change}); "
                 f"set it as it was, or {otherwise}"
@@ -98,6 +105,7 @@ def train(config: Path, output: Path, overrides: tuple[str, ...], init: str | No
 
     from mgdm_audio.audio.augmentation import Augmentation
     from mgdm_audio.audio.datasets import StemFolder
+    from mgdm_audio.audio.leakage import Leakage
     from mgdm_audio.audio.resident import ResidentStems
     from mgdm_audio.checkpoint import load_prior, read_config, save_prior
     from mgdm_audio.config import ConfigError, apply_overrides, from_mapping, load_toml
@@ -114,6 +122,7 @@ def train(config: Path, output: Path, overrides: tuple[str, ...], init: str | No
     shape = from_mapping(TFUNetConfig, parsed.model, f"{where}: model")
     augment = from_mapping(Augmentation, data.augment, f"{where}: data.augment")
     noise = from_mapping(NoiseLevels, parsed.noise, f"{where}: noise")
+    leakage = from_mapping(Leakage, parsed.leakage, f"{where}: leakage")
     schedule = from_mapping(Schedule, parsed.schedule, f"{where}: schedule")
     training = from_mapping(Training, parsed.training, f"{where}: training")
     shape = replace(shape, sources=len(data.stems))
@@ -128,10 +137,16 @@ def train(config: Path, output: Path, overrides: tuple[str, ...], init: str | No
             f"{where}: noise.given = {noise.given:g}: the mixture of one stem is that stem; "
             "give --set noise.given=0"
         )
+    if len(data.stems) == 1 and leakage.share > 0:
+        raise UserError(
+            f"{where}: leakage.share = {leakage.share:g}: one stem has no other to leak into; "
+            "give --set leakage.share=0"
+        )
     settings: dict[str, Any] = {
         "model": asdict(shape),
         "data": asdict(data) | {"augment": asdict(augment)},
         "noise": asdict(noise),
+        "leakage": asdict(leakage),
         "training": asdict(training),
     }
     before = read_settings(output / STATE)
@@ -159,6 +174,9 @@ def train(config: Path, output: Path, overrides: tuple[str, ...], init: str | No
             songs.refresh()
         return songs.batch(size, data.segment, augment, generator)
 
+    def leak(x_0: torch.Tensor, sigma: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        return leakage.draw(x_0, sigma, data.sample_rate, generator)
+
     with torch.random.fork_rng():  # initial weights come from torch's global state, left as it was
         torch.manual_seed(training.seed)
         network = TFUNet(shape)
@@ -168,7 +186,7 @@ def train(config: Path, output: Path, overrides: tuple[str, ...], init: str | No
             "model": asdict(read_config(init).shape),
             "data": {"stems": start.stems, "sample_rate": start.sample_rate},
         }
-        other_settings(f"--init {init}", theirs, settings, "start from another prior")
+        other_settings(f"--init {init}", theirs, settings, "start from another prior", FREE)
         network.load_state_dict(start.network.state_dict())
         level = level or start.mixture_rms
     if level is None:
@@ -208,6 +226,7 @@ def train(config: Path, output: Path, overrides: tuple[str, ...], init: str | No
         schedule,
         training,
         export=export,
+        disturb=leak if leakage.share > 0 else None,
         progress=progress,
         settings=settings | {"mixture_rms": level},
     )

@@ -73,6 +73,33 @@ def read_observation(path: str | Path, shape: Sequence[int]) -> Tensor:
     return x.float()
 
 
+def read_kernel(path: str | Path) -> Tensor:
+    """A blur kernel of any size, ``[2 r + 1, 2 q + 1]`` float64, divided by its sum.
+
+    A ``.npy`` array ``[height, width]``, or a grey image file whose black is 0. Its centre is at
+    ``(height // 2, width // 2)``: a side of even length gets a row of zeros at its end. Raises
+    UserError for what cannot be read, has another shape, or holds a negative value or zeros alone.
+    """
+    path = Path(path)
+    if path.suffix == ".npy":
+        kernel = _load(path)
+    else:
+        x, changes = _decode(path)
+        if len(x) != 1 or changes:
+            raise UserError(f"{path}: a kernel is grey, without transparency; convert it to that")
+        kernel = x[0] + 1
+    if kernel.ndim != 2:
+        raise UserError(f"{path}: has shape {tuple(kernel.shape)}; a kernel is [height, width]")
+    if float(kernel.min()) < 0:
+        raise UserError(f"{path}: holds {float(kernel.min()):g}; a kernel has no negative value")
+    if float(kernel.sum()) == 0:
+        raise UserError(f"{path}: is 0 all over; a kernel has some weight")
+    height, width = kernel.shape
+    # Divided by its largest value first: sums of values near the largest double overflow.
+    kernel = F.pad(kernel / kernel.max(), (0, 1 - width % 2, 0, 1 - height % 2))
+    return kernel / kernel.sum()
+
+
 def to_image(x: Tensor) -> Image:
     """``[channel, height, width]`` of 1 or 3 channels in [-1, 1] as 8 bits, beyond it clipped."""
     Image = _pillow()
@@ -103,8 +130,10 @@ def _pillow() -> Any:
 
 def _load(path: Path) -> Tensor:
     try:
-        array = np.load(path, allow_pickle=False)
-        x = torch.from_numpy(np.asarray(array, dtype=np.float64))
+        array = np.asarray(np.load(path, allow_pickle=False))
+        if array.dtype.kind not in "biuf":  # of complex values NumPy would drop the imaginary part
+            raise ValueError(f"values of type {array.dtype}")
+        x = torch.from_numpy(array.astype(np.float64))
     except (OSError, ValueError, TypeError, EOFError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"{path}: cannot be read as an array of numbers ({reason})") from None

@@ -11,9 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mgdm_audio.images.kernels import gaussian_kernel
+from mgdm_audio.measurement import ShiftsAndTurn
 
 RANGE = 2.0  # of values
 WINDOW, STD = 11, 1.5  # of SSIM, pixels
+NEAREST = 32  # moved images, of the highest PSNR, among which the highest SSIM is sought
 ALEXNET = "alexnet-owt-7be5be79.pth"  # torchvision's name of the weights LPIPS stands on
 
 Distance = Callable[[Tensor, Tensor], float]
@@ -69,13 +71,33 @@ def lpips_distance() -> Distance | None:
     return distance
 
 
-def compare(x: Tensor, reference: Tensor, lpips: Distance | None = None) -> dict[str, float | None]:
-    """All of them, by name, rounded; ``lpips`` is left out where it is not at hand."""
+def compare(
+    x: Tensor,
+    reference: Tensor,
+    lpips: Distance | None = None,
+    symmetries: ShiftsAndTurn | None = None,
+) -> dict[str, float | None]:
+    """All of them, by name, rounded; ``lpips`` is left out where it is not at hand.
+
+    ``psnr_aligned_db`` and ``ssim_aligned`` are the best over the images that the operator which
+    observed ``reference`` cannot tell from it, by its ``symmetries``: PSNR over all of them, SSIM
+    over the ``NEAREST`` by PSNR and ``reference`` itself. They are never below the plain scores,
+    and equal to them without symmetries. LPIPS is plain.
+    """
     x, reference = x.clamp(-1, 1), reference.clamp(-1, 1)
-    similarity = ssim(x, reference)
-    ratio = psnr(x, reference)
-    result: dict[str, float | None] = {
-        "psnr_db": round(ratio, 3) if ratio < float("inf") else None,  # JSON has no infinity
-        "ssim": None if similarity is None else round(similarity, 4),
-    }
+    moved = [] if symmetries is None else symmetries.nearest(x, reference, NEAREST)
+    result: dict[str, float | None] = {}
+    result["psnr_db"], result["ssim"] = _best(x, [reference])
+    result["psnr_aligned_db"], result["ssim_aligned"] = _best(x, [reference, *moved])
     return result if lpips is None else result | {"lpips": round(lpips(x, reference), 4)}
+
+
+def _best(x: Tensor, references: list[Tensor]) -> tuple[float | None, float | None]:
+    """The largest PSNR, in dB, and the largest SSIM over the references, rounded."""
+    ratio = max(psnr(x, reference) for reference in references)
+    similarities = [ssim(x, reference) for reference in references]
+    known = [value for value in similarities if value is not None]
+    return (
+        round(ratio, 3) if ratio < float("inf") else None,  # JSON has no infinity
+        round(max(known), 4) if known else None,
+    )

@@ -16,6 +16,7 @@ from torch import Tensor
 from mgdm_audio import atomic
 from mgdm_audio.images.io import png
 from mgdm_audio.images.metrics import Distance, compare
+from mgdm_audio.measurement import ShiftsAndTurn
 
 RECORD = "report.json"
 GAP = 2  # pixels between the images of a sheet
@@ -30,6 +31,7 @@ class Restoration:
     noise_std: float  # of y
     report: dict[str, Any]
     original: Tensor | None = None  # [channel, height, width], where y was made from it
+    symmetries: ShiftsAndTurn | None = None  # of the operator that made it
 
     @property
     def mean(self) -> Tensor:
@@ -56,11 +58,17 @@ class Restoration:
         return self.y.ndim == 3 and self.y.shape[0] in (1, 3) and within
 
     def scores(self, lpips: Distance | None = None) -> dict[str, Any] | None:
-        """``compare`` of the mean and of every draw with the original, where there is one."""
+        """``compare`` of the mean and of every draw with the original, where there is one.
+
+        Where the operator cannot tell some images apart, draws may show different ones of them;
+        their mean is then none of these.
+        """
         if self.original is None:
             return None
-        each = [compare(draw, self.original, lpips) for draw in self.draws]
-        return {"mean": compare(self.mean, self.original, lpips), "draws": each}
+        scores = [
+            compare(x, self.original, lpips, self.symmetries) for x in (self.mean, *self.draws)
+        ]
+        return {"mean": scores[0], "draws": scores[1:]}
 
     def save(self, folder: str | Path, lpips: Distance | None = None) -> dict[str, Any]:
         """Write the images and report.json to a new folder; returns what the report holds.

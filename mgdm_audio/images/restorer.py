@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -9,24 +10,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mgdm_audio import __version__
-from mgdm_audio.diffusion import counted
+from mgdm_audio.engine.runner import UNITS, Progress, Runner
 from mgdm_audio.errors import UserError
 from mgdm_audio.images.priors import ImagePrior
 from mgdm_audio.images.restoration import Restoration
-from mgdm_audio.images.tasks import build_operator
+from mgdm_audio.images.tasks import build_operator, option_hashes
 from mgdm_audio.measurement import GaussianLikelihood
 from mgdm_audio.rng import generator_for, randn_like
 from mgdm_audio.samplers import PSLD, ReSample, Step, on_latents
 from mgdm_audio.samplers.presets import Preset
 
 DECODES = (PSLD, ReSample)  # samplers that know of codecs: they take and return pictures
+_Draw = tuple[Tensor, str, int]
+"""An observation, its image's name and the number of the draw."""
 
-OnProgress = Callable[[int, int], None]
-"""Called with (steps done, steps in all)."""
 
-
-class Restorer:
+class Restorer(Runner):
     """Posterior sampling of images that one operator has measured.
 
     ``y = A(x) + noise_std N(0, I)``, with the preset's ``noise_std``. The operator is a function of
@@ -44,17 +43,18 @@ class Restorer:
         seed: int = 0,
         device: torch.device | str = "cpu",
         batch_size: int | None = None,
+        precision: str = "auto",
     ) -> None:
         """``opened`` is on ``device``. ``batch_size``: draws at a time, of one image or of
-        several; 1 on a CPU and else 4.
+        several; 1 on a CPU and else 4. ``precision``: "float32", "bfloat16" (the network's matrix
+        products only) or "auto", which is what is fast on the device.
 
         Raises UserError for a task or an option that cannot be.
         """
-        self.opened, self.preset, self.seed = opened, preset, seed
-        self.task, self.options = task, dict(options or {})
-        self.device = torch.device(device)
+        super().__init__(opened.prior, preset, device=device, precision=precision)
         self.batch_size = batch_size or (1 if self.device.type == "cpu" else 4)
-        self.prior, self.calls = counted(opened.prior)
+        self.opened, self.seed = opened, seed
+        self.task, self.options = task, dict(options or {})
         try:
             self.operator = build_operator(
                 task, opened.image_shape, generator=generator_for(seed, "operator"), **self.options
@@ -65,6 +65,7 @@ class Restorer:
         except RuntimeError as error:  # too large for the memory, say
             reason = str(error).splitlines()[0]
             raise UserError(f"image task {task!r} with {self.options}: {reason}") from None
+        self._option_hashes = option_hashes(self.options)
 
     @torch.no_grad()
     def observe(self, x: Tensor, name: str = "") -> Tensor:
@@ -80,7 +81,7 @@ class Restorer:
         *,
         draws: int | None = None,
         original: Tensor | None = None,
-        on_progress: OnProgress | None = None,
+        on_progress: Progress | None = None,
     ) -> Restoration:
         """Draws given ``y: [*observation]``. ``original`` is kept beside them, to be compared.
 
@@ -99,7 +100,7 @@ class Restorer:
         *,
         draws: int | None = None,
         originals: Sequence[Tensor] | None = None,
-        on_progress: OnProgress | None = None,
+        on_progress: Progress | None = None,
     ) -> list[Restoration]:
         """``restore`` of several, a batch running across them. Each reports its share of the
         seconds, and the denoiser calls of all: one serves every item of a batch."""
@@ -107,23 +108,17 @@ class Restorer:
         draws = draws or self.preset.draws
         items = [(y, name, d) for y, name in zip(observations, names, strict=True)
                  for d in range(draws)]  # fmt: skip
-        restored: list[Tensor] = []
-        while len(restored) < len(items):
-            batch = items[len(restored) : len(restored) + self.batch_size]
 
-            def step(record: Step, first: int = len(restored), size: int = len(batch)) -> None:
-                if on_progress is not None:
-                    done = first + size * (record.index + 1) / record.total
-                    on_progress(int(1000 * done), 1000 * len(items))
+        def share(done: float) -> None:
+            if on_progress is not None:
+                on_progress(int(UNITS * done * len(items)), UNITS * len(items))
 
-            try:
-                restored += self._draw(batch, step)
-            except torch.OutOfMemoryError:
-                if len(batch) == 1:
-                    size = f"{self.opened.image_shape[2]} pixels"
-                    raise UserError(f"{self.device}: out of memory at a size of {size}; "
-                                    "give a smaller one, or another device") from None  # fmt: skip
-                self.batch_size = len(batch) // 2
+        width = self.opened.image_shape[2]
+        too_large = (
+            f"out of memory at a size of {width} pixels; give a smaller one, or another device"
+        )
+        found = self.run(items, self._draw, on_share=share, too_large=too_large)
+        restored = [x for _, x in found]
         seconds = (time.monotonic() - started) / max(len(names), 1)
         calls = {"forward": self.calls.forward - before[0],
                  "gradient": self.calls.gradient - before[1]}  # fmt: skip
@@ -131,51 +126,51 @@ class Restorer:
         for i, (y, name) in enumerate(zip(observations, names, strict=True)):
             report = self._settings() | {
                 "input": name or None,
+                "published": self.preset.stands_for(draws),
                 "draws": draws,
                 "seconds": round(seconds, 3),
                 "denoiser_calls": calls,
             }
             of_image = torch.stack(restored[i * draws : (i + 1) * draws])
             original = None if originals is None else originals[i]
-            results.append(Restoration(of_image, y, self.preset.noise_std, report, original))
+            results.append(
+                Restoration(
+                    of_image, y, self.preset.noise_std, report, original, self.operator.symmetries
+                )
+            )
         return results
 
     def _settings(self) -> dict[str, Any]:
         """What all reports say."""
-        return {
-            "version": __version__,
+        return self.provenance() | {
             "torch": torch.__version__,
             "task": self.task,
-            "task_options": self.options,
+            "task_options": {k: _named(v) for k, v in self.options.items()},
+            "task_files_sha256": self._option_hashes,
             "prior": self.opened.name,
             "prior_sha256": dict(self.opened.sha256),
             "image_shape": list(self.opened.image_shape),
-            "sampler": self.preset.name,
-            "options": self.preset.options,
-            "noise_std": self.preset.noise_std,
             "seed": self.seed,
-            "device": str(self.device),
-            "batch_size": self.batch_size,
         }
 
     @torch.no_grad()
-    def _draw(
-        self, items: Sequence[tuple[Tensor, str, int]], on_step: Callable[[Step], None]
-    ) -> list[Tensor]:
-        """``[channel, height, width]`` of every (observation, name, number), on the CPU."""
+    def _draw(self, items: Sequence[_Draw], on_step: Callable[[Step], None]) -> list[Tensor]:
+        """``[channel, height, width]`` of every item, on the CPU."""
         observed = torch.stack([y for y, _, _ in items]).to(self.device, torch.float32)
         likelihood = GaussianLikelihood(self.operator, observed, self.preset.noise_std)
         codec = None if isinstance(self.preset.sampler, DECODES) else self.prior.codec
         if codec is not None:
             likelihood = on_latents(likelihood, self.prior)
         generators = [generator_for(self.seed, "draw", name, d) for _, name, d in items]
-        try:
-            x = self.preset.sampler.sample(
-                self.prior, likelihood, generator=generators, on_step=on_step
-            )
-        except ValueError as error:
-            raise UserError(f"sampler {self.preset.name}: {error}") from error
-        x = x if codec is None else codec.decode(x)
-        if not bool(x.isfinite().all()):
-            raise UserError(f"sampler {self.preset.name} diverged; change its options by --set")
+        decode = None if codec is None else codec.decode
+        x = self.sample(
+            self.prior, likelihood, generator=generators, on_step=on_step, decode=decode
+        )
         return list(x.float().cpu())
+
+
+def _named(value: Any) -> Any:
+    """What JSON cannot hold by its name, a function's or a file's; any other value as it is."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return getattr(value, "__qualname__", type(value).__name__) if callable(value) else value

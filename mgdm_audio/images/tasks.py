@@ -14,9 +14,11 @@ hide here is our choice, stated at each. So are the motion kernels, drawn by our
 from __future__ import annotations
 
 import inspect
+import os
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -24,32 +26,31 @@ import torch
 from torch import Tensor
 
 from mgdm_audio.config import convert, nearest
+from mgdm_audio.digest import hash_file
 from mgdm_audio.errors import UserError
-from mgdm_audio.images.kernels import gaussian_kernel, motion_kernel
-from mgdm_audio.images.program import load_program
-from mgdm_audio.measurement.filtering import (
-    Blur,
-    Downsampling,
-    SeparableBlur,
-    SpatiallyVaryingBlur,
+from mgdm_audio.images.blurs import (
+    Shape,
+    blur,
+    blur_svd,
+    motion_blur,
+    nonlinear_blur,
+    nonuniform_blur,
 )
+from mgdm_audio.measurement.filtering import Downsampling
 from mgdm_audio.measurement.jpeg import SoftJPEG
 from mgdm_audio.measurement.masking import Mask
 from mgdm_audio.measurement.nonlinear import (
     Affine,
     Clip,
-    Function,
     Idempotent,
     PhaseRetrieval,
+    on_unit_range,
 )
 from mgdm_audio.measurement.operator import Operator, compose
 from mgdm_audio.measurement.separable import Separable
-from mgdm_audio.rng import randn
 
 NOISE_STD = 0.05  # sigma_y of every task, for images in [-1, 1]
-
-Shape = tuple[int, int, int]
-"""``(channels, height, width)``."""
+FILE_OPTIONS = ("kernel", "network")  # options of tasks that may name a file
 
 
 def build_operator(
@@ -76,11 +77,26 @@ def build_operator(
         if default is inspect.Parameter.empty and option not in options:
             raise UserError(f"{who}: give its option {option!r}")
     hints = typing.get_type_hints(task.func if isinstance(task, partial) else task)
-    options = {k: convert(hints[k], v, f"{who}: {k}") for k, v in options.items()}
+    options = {
+        k: convert(hints[k], os.fspath(v) if isinstance(v, os.PathLike) else v, f"{who}: {k}")
+        for k, v in options.items()
+    }
     try:
         return task(shape, generator, **options)
-    except ValueError as error:
+    except (ValueError, UserError) as error:
         raise UserError(f"{who}: {error}") from error
+
+
+def option_hashes(options: Mapping[str, Any]) -> dict[str, str]:
+    """Option -> SHA-256 of the file that it names, of those that name one.
+
+    Raises ``UserError`` where one cannot be read.
+    """
+    return {
+        option: hash_file(Path(value))
+        for option, value in options.items()
+        if option in FILE_OPTIONS and isinstance(value, str | os.PathLike)
+    }
 
 
 def require_task(name: str) -> None:
@@ -144,72 +160,6 @@ def colorization(shape: Shape, generator: torch.Generator) -> Operator:
     return Separable({-3: torch.tensor([[0.3333, 0.3334, 0.3333]], dtype=torch.float64)})
 
 
-def blur(shape: Shape, generator: torch.Generator, *, std: float = 3.0) -> Operator:
-    """A Gaussian of ``std`` pixels, cut at 4 std, the image mirrored at its edges.
-
-    That is the published kernel of 61 x 61, which is 0 further out.
-    """
-    return SeparableBlur(_gaussian(std, shape), shape[1:], padding="reflect")
-
-
-def blur_svd(
-    shape: Shape, generator: torch.Generator, *, std: float = 3.0, cutoff: float = 0.03
-) -> Operator:
-    """The Gaussian with nothing beyond the edges; one-dimensional singular values < cutoff are 0.
-
-    The published matrix drops the last tap of its kernel; ours does not.
-    """
-    return SeparableBlur(_gaussian(std, shape), shape[1:], padding="zeros", cutoff=cutoff)
-
-
-def motion_blur(
-    shape: Shape, generator: torch.Generator, *, kernel_size: int = 61, intensity: float = 0.5
-) -> Operator:
-    """A random motion kernel, the image mirrored at its edges."""
-    kernel = motion_kernel(kernel_size, intensity, generator)
-    return Blur(kernel, shape[1:], padding="reflect")
-
-
-def nonuniform_blur(
-    shape: Shape, generator: torch.Generator, *, kernel_size: int = 31, intensity: float = 0.5
-) -> Operator:
-    """Four random motion kernels, one a corner, blended bilinearly in between (our choice).
-
-    It stands in for the paper's non-uniform blur where that one's network is not at hand; scores
-    of the two do not compare. See ``nonlinear_blur``.
-    """
-    kernels = [motion_kernel(kernel_size, intensity, generator) for _ in range(4)]
-    down, right = (torch.linspace(0, 1, length, dtype=torch.float64) for length in shape[1:])
-    weights = [row[:, None] * column for row in (1 - down, down) for column in (1 - right, right)]
-    return SpatiallyVaryingBlur(torch.stack(kernels), torch.stack(weights), padding="reflect")
-
-
-def nonlinear_blur(
-    shape: Shape, generator: torch.Generator, *, network: str | Callable[[Tensor, Tensor], Tensor]
-) -> Operator:
-    """The paper's non-uniform blur: a learned one, of the encoded kernel space of Tran et al.
-
-    ``network(image in [0, 1], code) -> image in [0, 1]``, to be had from the authors of "Explore
-    image deblurring via encoded blur kernel space" (arXiv 2104.00317); this package has neither
-    its code nor its weights. Or the name of a file to which ``torch.export.save`` wrote it,
-
-        one = torch.export.Dim("batch")
-        program = torch.export.export(network, (image, code), dynamic_shapes=({0: one}, {0: one}))
-
-    with ``image: [2, *shape]`` and ``code: [2, 512, 2, 2]``. The code here is ``1.2 N(0, I)`` of
-    ``[batch, 512, 2, 2]``, drawn once and the same for all images, so that ``y`` and every gradient
-    see one operator.
-    """
-    code = 1.2 * randn((1, 512, 2, 2), generator=generator)
-    if isinstance(network, str):
-        network = load_program(network)
-
-    def blurred(x: Tensor) -> Tensor:
-        return network(x, code.to(x).expand(len(x), -1, -1, -1))
-
-    return compose(Clip(-1, 1), _in_unit_range(Function(blurred)))
-
-
 def jpeg(
     shape: Shape,
     generator: torch.Generator,
@@ -217,17 +167,25 @@ def jpeg(
     quality: int = 2,
     subsampling: Literal["4:2:0", "4:4:4"] = "4:2:0",
     baseline: bool = False,
+    published: bool = False,
 ) -> Operator:
-    """JPEG at ``quality`` with a soft rounding, colour or grey; see ``SoftJPEG``."""
+    """JPEG at ``quality`` with a soft rounding, colour or grey; see ``SoftJPEG``.
+
+    ``published``: the operator of the published code, which is not quite JPEG; of photographs at
+    quality 2, what the two observe differs by 7 to 16 % of its norm.
+    """
     if shape[0] not in (1, 3):
         raise ValueError(f"{shape[0]} channels: give images of 1, grey, or of 3")
-    return Idempotent(_in_unit_range(SoftJPEG(quality, subsampling=subsampling, baseline=baseline)))
+    codec = SoftJPEG(quality, subsampling=subsampling, baseline=baseline, published=published)
+    return Idempotent(on_unit_range(codec))
 
 
 def phase_retrieval(shape: Shape, generator: torch.Generator) -> Operator:
     """The modulus of the Fourier transform of ``(x + 1) / 2`` with a quarter of zeros on each side.
 
-    ``[batch, channel, 1.5 height, 1.5 width]``: oversampling 2 in the literature's terms.
+    ``[batch, channel, 1.5 height, 1.5 width]``: oversampling 2 in the literature's terms. It is
+    the one task that cannot tell an image from the same one moved: its ``symmetries`` are the
+    shifts on a background of -1, and the turn by 180 degrees.
     """
     return compose(PhaseRetrieval([shape[1] // 4, shape[2] // 4]), Affine(0.5, 0.5))
 
@@ -267,17 +225,6 @@ TASKS: Mapping[str, Callable[..., Operator]] = MappingProxyType(
     }
 )
 """Name -> function of (event shape, generator, options by keyword) -> operator."""
-
-
-def _in_unit_range(operator: Operator) -> Operator:
-    """An operator on [0, 1] made one on [-1, 1]."""
-    return compose(Affine(2, -1), compose(operator, Affine(0.5, 0.5)))
-
-
-def _gaussian(std: float, shape: Shape) -> Tensor:
-    if std > max(shape[1:]):
-        raise ValueError(f"std = {std}: is wider than the image; give some pixels, say 3")
-    return gaussian_kernel(std)
 
 
 def _rectangle(shape: Shape, rows: tuple[int, int], columns: tuple[int, int]) -> Tensor:

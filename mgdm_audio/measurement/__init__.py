@@ -25,6 +25,7 @@ from mgdm_audio.measurement.operator import (
 )
 from mgdm_audio.measurement.separable import Separable
 from mgdm_audio.measurement.stacked import Stacked
+from mgdm_audio.measurement.symmetries import ShiftsAndTurn
 
 __all__ = [
     "Affine",
@@ -44,6 +45,7 @@ __all__ = [
     "PoissonLikelihood",
     "Separable",
     "SeparableBlur",
+    "ShiftsAndTurn",
     "SoftJPEG",
     "SourceMatrix",
     "SpatiallyVaryingBlur",

@@ -62,9 +62,14 @@ class SoftJPEG(Operator):
                      libjpeg does by default; "4:4:4": all at full size
     ``baseline``     keep the quantisation steps to 255, as files of 8-bit tables must (Pillow's);
                      else they go on rising below quality 25, as in the papers
+    ``published``    the operator of the code that MGDM's authors published, which departs from JPEG
+                     in four ways: its tables are transposed, their steps are neither rounded to
+                     integers nor kept from 0 (quality 100 is refused), Cb and Cr are repeated
+                     where JPEG interpolates, and decoded planes are not clipped to 8 bits
     ``rounding``     of the coefficients; ``torch.round`` makes it JPEG itself
 
-    Raises ``ValueError`` for another quality or subsampling.
+    Raises ``ValueError`` for another quality or subsampling, and for ``published`` together with
+    4:4:4 or ``baseline``, which that code does not have.
     """
 
     def __init__(
@@ -73,12 +78,19 @@ class SoftJPEG(Operator):
         *,
         subsampling: Literal["4:2:0", "4:4:4"] = "4:2:0",
         baseline: bool = False,
+        published: bool = False,
         rounding: Callable[[Tensor], Tensor] = soft_round,
     ) -> None:
         if subsampling not in ("4:2:0", "4:4:4"):
             raise ValueError(f"subsampling {subsampling!r}: give 4:2:0 or 4:4:4")
-        self.tables = quantisation_tables(quality, baseline=baseline)
+        if published and (baseline or subsampling != "4:2:0"):
+            raise ValueError("published is 4:2:0 without baseline; leave those two out")
+        if published:
+            self.tables = published_tables(quality)
+        else:
+            self.tables = quantisation_tables(quality, baseline=baseline)
         self.halved = subsampling == "4:2:0"
+        self.published = published
         self.rounding = rounding
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -95,20 +107,25 @@ class SoftJPEG(Operator):
             small = self._code(functional.avg_pool2d(ycbcr[:, 1:], 2), 1)
             # The interpolation of libjpeg's decoder, which sees no entry of the padding.
             small = small[..., : (height + 1) // 2, : (width + 1) // 2]
-            chroma = functional.interpolate(small, scale_factor=2, mode="bilinear")
+            mode = "nearest" if self.published else "bilinear"
+            chroma = functional.interpolate(small, scale_factor=2, mode=mode)
         else:
             chroma = self._code(ycbcr[:, 1:], 1)
         ycbcr = torch.cat([luma + 128, chroma[..., :height, :width]], dim=1)
         return (along({-3: YCBCR.inverse()}, ycbcr) / 255).clamp(0, 1)
 
     def _code(self, planes: Tensor, which: int) -> Tensor:
-        """Planes, centred on 0, through the coefficients; clipped to 8 bits, as by a decoder."""
+        """Planes, centred on 0, through the coefficients; clipped to 8 bits, as by a decoder.
+
+        Not clipped where the operator is the published one.
+        """
         table = self.tables[which].to(planes)
         dct = _dct(planes)
         blocks = planes.unflatten(-2, (-1, 8)).unflatten(-1, (-1, 8)).transpose(-3, -2)
         coefficients = self.rounding((dct @ blocks @ dct.T) / table) * table
         blocks = dct.T @ coefficients @ dct
-        return blocks.transpose(-3, -2).flatten(-2).flatten(-3, -2).clamp(-128, 127)
+        planes = blocks.transpose(-3, -2).flatten(-2).flatten(-3, -2)
+        return planes if self.published else planes.clamp(-128, 127)
 
 
 def quantisation_tables(quality: int, *, baseline: bool = False) -> Tensor:
@@ -118,6 +135,18 @@ def quantisation_tables(quality: int, *, baseline: bool = False) -> Tensor:
     percent = 5000 // quality if quality < 50 else 200 - 2 * quality
     tables = torch.tensor([LUMINANCE, CHROMINANCE])
     return ((tables * percent + 50) // 100).clamp(1, 255 if baseline else 32767)
+
+
+def published_tables(quality: int) -> Tensor:
+    """The steps of the published operator, for ``quality`` from 1 to 99: float64 ``[2, 8, 8]``.
+
+    T.81's tables transposed: what it divides a vertical frequency by divides the horizontal one
+    here, and the other way round.
+    """
+    if not 1 <= quality <= 99:
+        raise ValueError(f"quality {quality} of the published operator: give 1 to 99")
+    factor = 50 / quality if quality < 50 else 2 - quality / 50
+    return factor * torch.tensor([LUMINANCE, CHROMINANCE], dtype=torch.float64).mT
 
 
 def _dct(like: Tensor) -> Tensor:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from mgdm_audio.measurement.operator import Operator
+from mgdm_audio.measurement.operator import Operator, compose
+from mgdm_audio.measurement.symmetries import ShiftsAndTurn
 
 
 class PhaseRetrieval(Operator):
@@ -26,6 +28,10 @@ class PhaseRetrieval(Operator):
         ends = [amount for amount in reversed(self.padding) for _ in range(2)]
         spectrum = torch.fft.fftn(torch.nn.functional.pad(x, ends), dim=axes, norm="ortho")
         return torch.fft.fftshift(spectrum, axes).abs()
+
+    @property
+    def symmetries(self) -> ShiftsAndTurn:
+        return ShiftsAndTurn(self.padding)
 
 
 class Clip(Operator):
@@ -47,6 +53,11 @@ class Affine(Operator):
     def __call__(self, x: Tensor) -> Tensor:
         return self.gain * x + self.offset
 
+    def pulled_back(self, symmetries: ShiftsAndTurn) -> ShiftsAndTurn | None:
+        if self.gain == 0:
+            return None
+        return replace(symmetries, background=(symmetries.background - self.offset) / self.gain)
+
 
 class Idempotent(Operator):
     """``y = operator(x)``, an event which the operator leaves as it is: ``A(A(x)) = A(x)``.
@@ -60,6 +71,10 @@ class Idempotent(Operator):
     def __call__(self, x: Tensor) -> Tensor:
         return self.operator(x)
 
+    @property
+    def symmetries(self) -> ShiftsAndTurn | None:
+        return self.operator.symmetries
+
 
 class Function(Operator):
     """``y = function(x)``, ``[batch, *event] -> [batch, *observation]``: a network, say.
@@ -72,3 +87,8 @@ class Function(Operator):
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.function(x)
+
+
+def on_unit_range(operator: Operator) -> Operator:
+    """An operator on events and observations in [0, 1], made one on both in [-1, 1]."""
+    return compose(Affine(2, -1), compose(operator, Affine(0.5, 0.5)))

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mgdm_audio.broadcast import per_item
 from mgdm_audio.measurement.conjugate_gradient import conjugate_gradient
+from mgdm_audio.measurement.symmetries import ShiftsAndTurn
 
 
 class Operator(ABC):
@@ -21,6 +22,18 @@ class Operator(ABC):
     @abstractmethod
     def __call__(self, x: Tensor) -> Tensor:
         """``A(x)``: ``[batch, *observation]``."""
+
+    @property
+    def symmetries(self) -> ShiftsAndTurn | None:
+        """The moves of an event that leave ``A(x)`` as it is; None where none is known.
+
+        Not what a linear operator sends to 0: adding that is no move.
+        """
+        return None
+
+    def pulled_back(self, symmetries: ShiftsAndTurn) -> ShiftsAndTurn | None:
+        """The symmetries of ``outer o self`` by those of ``outer``; None where none is known."""
+        return None
 
 
 class LinearOperator(Operator):
@@ -118,6 +131,13 @@ class Composed(Operator):
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.outer(self.inner(x))
+
+    @property
+    def symmetries(self) -> ShiftsAndTurn | None:
+        own = self.inner.symmetries
+        if own is None and self.outer.symmetries is not None:
+            own = self.inner.pulled_back(self.outer.symmetries)
+        return own
 
 
 class ComposedLinear(LinearOperator):

@@ -9,7 +9,11 @@ s_k the prior's standard deviation of source k in a bin,
     v_k    = sigma^2 s_k^2 / (sigma^2 + s_k^2)        variance of x_0 given x_sigma, Gaussian prior
     mean_k = s_k^2 / (sigma^2 + s_k^2) x_k + sqrt(v_k) F_k
 
-which is c_skip and c_out of EDM, bin by bin. When the mixture y is given too, the Gaussian
+which is c_skip and c_out of EDM, bin by bin. F_k is an offset plus a mask on the whitened input
+x_k / sqrt(sigma^2 + s_k^2), and the mask is at most sigma / s_k, so that the gain on x_k is at most
+1: so is that of the posterior mean under every zero-mean scale mixture of Gaussians. Without this
+bound, a sampler that calls the network again and again amplifies what cancels in the sum of the
+sources. When the mixture y is given too, the Gaussian
 conditional given both takes its place, with w_k = v_k / sum_j v_j:
 
     mean_k + w_k (y - sum_j mean_j),        variance v_k (1 - w_k)
@@ -51,6 +55,7 @@ class TFUNetConfig:
     group_width: int = 16  # channels of a group of the convolutions, see Block
     attention: int = 0  # heads of the attention over time that follows each mixing; 0: none
     bin_weight: float = 0.5  # of the loss: 1 counts every bin alike, 0 as loud as it is
+    pivot: bool = False  # with the mixture, what the sum of x tells of the noise is taken out of x
 
     def __post_init__(self) -> None:
         if not self.channels or len(self.channels) != len(self.blocks) or self.blocks[-1] < 1:
@@ -295,6 +300,12 @@ class TFUNet(nn.Module):
         """
         config = self.config
         batch, p, k = x.shape[0], config.patch, config.sources
+        if mixture is None:
+            given = x.new_zeros(batch)
+        else:
+            given = x.new_ones(batch) if given is None else given.to(x.dtype)
+            if config.pivot:  # the noise left in x sums to zero over the sources
+                x = x + given.view(-1, 1, 1) * (mixture - x.sum(1, keepdim=True)) / k
         z, z_quadrature = self.mdct(x)
         frames = z.shape[2]
         noise = sigma.view(-1, 1, 1, 1) ** 2
@@ -306,12 +317,10 @@ class TFUNet(nn.Module):
         variance = gaussian.expand(batch, -1, -1, -1)
         inputs = [normal.clamp(-LIMIT, LIMIT), log_level(normal, z_quadrature * whiten)]
         if mixture is None:
-            given = x.new_zeros(batch)
             share = torch.zeros_like(gaussian)
             innovation = x.new_zeros(batch, 1, frames, config.bins)
             inputs += [innovation, log_level(innovation, innovation)] * 2
         else:
-            given = x.new_ones(batch) if given is None else given.to(x.dtype)
             seen = given.view(-1, 1, 1, 1)
             y, y_quadrature = (seen * part for part in self.mdct(mixture))
             # What the mixture says beyond x_sigma, in units of its standard deviation.
@@ -340,6 +349,8 @@ class TFUNet(nn.Module):
 
         # Masks on what came in: a network finds a sign-carrying product far harder than a gain.
         additive, on_source, on_mixture = grid(self.leave(h), 3 * k).chunk(3, 1)
+        # At most the mask under which the whole gain on z is 1: no posterior mean has more.
+        on_source = torch.minimum(on_source, sigma.view(-1, 1, 1, 1) / self.scale[:, None])
         masked = on_source * normal.clamp(-MASK_REACH, MASK_REACH)
         masked = masked + on_mixture * innovation.clamp(-MASK_REACH, MASK_REACH)
         correction = variance.sqrt() * (additive + masked)

@@ -6,8 +6,11 @@ A point estimate mu, fitted by one step of Adam at each level from the noisiest 
     loss = |y - A(mu)|^2 / 2 + lambda_t < stop_gradient[eps_t(x_t) - eps], mu >
     lambda_t = lambda sigma_t / alpha_t                        inverse signal-to-noise ratio
 
-The gradient asks nothing of the network but a forward call. lambda_t comes from the prior's own
-levels; the published code computes it from DDPM's linear schedule whatever the prior.
+The gradient asks nothing of the network but a forward call. alpha_t and sigma_t are those of the
+prior's own levels. The code behind the table of the MGDM paper (arXiv 2502.03332) takes them from
+DDPM's linear schedule (arXiv 2006.11239) at the index t + 1 whatever the prior, and calls the
+network at its index t: ``levels = "ddpm"``. On the audio grid the network is then given a state
+whose noise is not that of its level, and the estimate is poor.
 
 Where mu settles: for x_0 ~ N(0, C) the second gradient is lambda s^2 (C + s^2 I)^-1 mu on average
 over eps, s = sigma_t / alpha_t. It vanishes together with the first at the MAP estimate under the
@@ -26,11 +29,12 @@ the second term and of the observation's T in the first: its lambda = .25 is .25
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from mgdm_audio.diffusion import Prior
+from mgdm_audio.diffusion import NoiseSchedule, Prior
 from mgdm_audio.measurement import GaussianLikelihood, LinearOperator
 from mgdm_audio.rng import Generators, randn_like
 from mgdm_audio.samplers.adam import Adam
@@ -39,6 +43,7 @@ from mgdm_audio.samplers.base import (
     Step,
     initial_state,
     likelihood_gradient,
+    require_choices,
     require_gaussian,
 )
 
@@ -54,8 +59,10 @@ class REDDiff:
     learning_rate: float = 0.1  # of Adam
     betas: tuple[float, float] = (0.9, 0.99)  # of Adam
     strength: float = 0.0625  # lambda, of the prior against the data
+    levels: Literal["prior", "ddpm"] = "prior"  # whose alpha_t and sigma_t
 
     def __post_init__(self) -> None:
+        require_choices(self)
         if self.num_steps < 2:
             raise ValueError(f"num_steps = {self.num_steps}: give at least 2")
         if not 0 < self.learning_rate < float("inf"):
@@ -86,12 +93,19 @@ class REDDiff:
             mu = randn_like(eps, generator)
         adam = Adam(mu, self.learning_rate, self.betas)
         grid = schedule.timesteps(self.num_steps)[:0:-1]  # t_{N-1} .. t_1
+        table, shift = (NoiseSchedule.linear(), 1) if self.levels == "ddpm" else (schedule, 0)
+        if grid[0] + shift > table.num_levels:
+            raise ValueError(
+                f"levels = 'ddpm': DDPM has {table.num_levels} levels, this prior's schedule "
+                f"{schedule.num_levels}; use levels = 'prior'"
+            )
         for i, t in enumerate(grid):
             if i > 0:
                 eps = randn_like(mu, generator)
-            x_t = float(schedule.alpha[t]) * mu + float(schedule.sigma[t]) * eps  # line 4
+            alpha, sigma = float(table.alpha[t + shift]), float(table.sigma[t + shift])
+            x_t = alpha * mu + sigma * eps  # line 4
             gradient = prior.predict_eps(x_t, t).sub_(eps)
-            gradient.mul_(self.strength * float(schedule.noise_level[t]))  # line 5
+            gradient.mul_(self.strength * sigma / alpha)  # line 5
             # - d/dmu |y - A(mu)|^2 / 2 is sigma_y^2 times the score.
             score = likelihood_gradient(likelihood, mu)
             gradient.sub_(score, alpha=likelihood.noise_std**2)

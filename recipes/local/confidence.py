@@ -83,7 +83,7 @@ def main() -> None:
     windows: list[Row] = []
     for track, files in list(find_tracks(options.stems).items())[: options.tracks]:
         truth = middle(separator, files, options.seconds)
-        found = separator.posterior(
+        found = separator.separate(
             truth.sum(0, keepdim=True),
             separator.loaded.sample_rate,
             seed=track_number(track),

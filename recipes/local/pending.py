@@ -13,6 +13,7 @@ from typing import Any
 from script import run
 
 from mgdm_audio.audio.scoring.folders import track_number
+from mgdm_audio.audio.speeds import speeds_of
 from mgdm_audio.audio.stem_files import listed, read_record
 from mgdm_audio.checkpoint import WEIGHTS, read_config
 from mgdm_audio.digest import hash_file, hash_json
@@ -48,6 +49,7 @@ def find_pending(
         "prior_sha256": hash_file(found.path / WEIGHTS),
         "prior_config_sha256": hash_json(found.config),
         **json.loads(json.dumps(preset.settings)),  # tuples become lists, as in the record
+        "speeds": list(speeds_of(preset)),
         "draws": preset.draws,
         "level": level,
     }

@@ -15,6 +15,7 @@ from script import run
 
 from mgdm_audio.audio.segments import starts
 from mgdm_audio.errors import UserError
+from mgdm_audio.samplers.presets import NO_ROW, STANDS_FOR
 
 BASELINES = {  # the directory's name: the row's; they come first
     "mixture": "mixture, shared equally",
@@ -42,13 +43,19 @@ def costs(records: list[dict[str, Any]]) -> list[str]:
     return [speed, str(records[0]["draws"]), f"{with_gradient:.0f} / {without:.0f}"]
 
 
-def row(system: str, scores: dict[str, Any], stems: list[str], costs: list[str]) -> str:
+def stands_for(records: list[dict[str, Any]]) -> str:
+    """The published row; a dash where the records are of before it was noted."""
+    sampled = [r for r in records if "denoiser_calls" in r]  # and no baseline
+    return sampled[0].get("published", "-") if sampled else NO_ROW
+
+
+def row(system: str, scores: dict[str, Any], stems: list[str], others: list[str]) -> str:
     cells = [BASELINES.get(system, system)]
     for stem in stems:
         mean, interval = scores["si_sdri"].get(stem), scores["interval_95"].get(stem)
         spread = f" ± {(interval[1] - interval[0]) / 2:.2f}" if interval else ""
         cells.append("-" if mean is None else f"{mean:.2f}{spread}")
-    return "| " + " | ".join(cells + costs) + " |"
+    return "| " + " | ".join(cells + others) + " |"
 
 
 def table(exp: Path) -> str:
@@ -59,12 +66,12 @@ def table(exp: Path) -> str:
     order = [name for name in BASELINES if name in found]
     order += [name for name in found if name not in BASELINES]
     stems = list(next(iter(found.values()))["si_sdri"])
-    heads = ["SI-SDRi, dB", *stems, "s / s", "draws", "calls"]
-    lines = ["| " + " | ".join(heads) + " |", "|---" + "|---:" * (len(heads) - 1) + "|"]
+    heads = ["SI-SDRi, dB", *stems, "s / s", "draws", "calls", "stands for"]
+    lines = ["| " + " | ".join(heads) + " |", "|---" + "|---:" * (len(heads) - 2) + "|---|"]
     made_with: dict[str, None] = {}  # a set that keeps its order
     for name in order:
         records = [load(p) for p in sorted((exp / "estimates" / name).glob("*/separation.json"))]
-        lines.append(row(name, found[name], stems, costs(records)))
+        lines.append(row(name, found[name], stems, [*costs(records), stands_for(records)]))
         for record in (r for r in records if "prior" in r):
             prior = f"{record['prior']} ({record['prior_sha256'][:12]})"
             made_with[f"prior {prior}, {record['device']}, mgdm_audio {record['version']}"] = None
@@ -73,7 +80,7 @@ def table(exp: Path) -> str:
     notes = [
         f"Mean over {count} track{'s' * (count > 1)}{interval}; s / s: seconds of computing a "
         "second of audio; calls: of the denoiser, for a segment and all draws at once, "
-        "with / without gradient.",
+        f"with / without gradient; {STANDS_FOR}",
         *made_with,
     ]
     return "\n".join(lines) + "\n\n" + "  \n".join(notes) + "\n"

@@ -29,6 +29,8 @@ from mgdm_audio.images.metrics import compare, lpips_distance
 from mgdm_audio.images.presets import load_image_preset
 from mgdm_audio.images.priors import ImagePrior, load_image_prior
 from mgdm_audio.images.restorer import Restorer
+from mgdm_audio.images.tasks import FILE_OPTIONS, option_hashes
+from mgdm_audio.samplers.presets import Preset
 
 COLUMNS = 10  # images in a row of the picture
 
@@ -55,7 +57,10 @@ class Suite:
 
 
 def read_suite(path: Path) -> Suite:
-    """Raises UserError for what is no suite, or names a task that it does not have."""
+    """Files that options of tasks name are relative to the suite's folder.
+
+    Raises UserError for what is no suite, or names a task that it does not have.
+    """
     table = load_toml(path)
     systems = {name: from_mapping(System, value, f"{path}: systems.{name}")
                for name, value in table.pop("systems", {}).items()}  # fmt: skip
@@ -64,10 +69,18 @@ def read_suite(path: Path) -> Suite:
         for task in [*system.only, *system.at]:
             if task not in suite.tasks:
                 raise UserError(f"{path}: systems.{name}: {task!r} is none of the suite's tasks")
+    for options in suite.tasks.values():
+        for option in set(options) & set(FILE_OPTIONS):
+            options[option] = str(path.parent / str(options[option]))
     return suite
 
 
 open_prior = cache(load_image_prior)
+
+
+def preset_for(system: System, task: str) -> Preset:
+    """The system's preset with its changes for the task. Raises UserError for one that is none."""
+    return load_image_preset(system.preset, task, [*system.set, *system.at.get(task, [])])
 
 
 def row(
@@ -78,9 +91,10 @@ def row(
 
     Raises UserError where the sampler cannot take the task or the prior, or diverges.
     """
-    preset = load_image_preset(system.preset, task, [*system.set, *system.at.get(task, [])])
+    preset = preset_for(system, task)
     settings = json.loads(json.dumps({
         "version": __version__, "task": task, "task_options": options, "seed": seed,
+        "task_files_sha256": option_hashes(options),
         "prior": opened.name, "prior_sha256": dict(opened.sha256),
         "sampler": type(preset.sampler).__name__, "options": preset.options,
         "noise_std": preset.noise_std,
@@ -103,7 +117,7 @@ def row(
         "cpu_seconds": round(time.process_time() - begun[0], 3),
         "seconds": round(time.monotonic() - begun[1], 3),
         "denoiser_calls": restored[0].report["denoiser_calls"],
-        "scores": {name: compare(r.mean, x, lpips)
+        "scores": {name: compare(r.mean, x, lpips, r.symmetries)
                    for name, r, x in zip(names, restored, originals, strict=True)},
     }  # fmt: skip
     write_bytes(out.with_suffix(".png"), png(sheet([r.mean for r in restored])))

@@ -21,8 +21,9 @@ from mgdm_audio.audio.resampling import resample
 from mgdm_audio.audio.scoring.folders import find_tracks, track_number
 from mgdm_audio.audio.scoring.metrics import si_sdr_improvement
 from mgdm_audio.audio.seams import MEASURES, steps
+from mgdm_audio.audio.segmentation import JOINS
 from mgdm_audio.audio.segments import starts
-from mgdm_audio.audio.separator import JOINS, Separator
+from mgdm_audio.audio.separator import Separator
 from mgdm_audio.rng import generator_for
 
 WINDOWS = (0.05, 0.5)  # seconds
@@ -31,12 +32,14 @@ CUTS = 10  # random ones for each join
 
 def separated(separator: Separator, mixture: Tensor, seed: int) -> Tensor:
     """[time] -> [stem, time]"""
-    return torch.stack([x[0] for x in separator.separate(mixture[None, None], seed=seed).values()])
+    return torch.stack(
+        [x[0] for x in separator.separate_batch(mixture[None, None], seed=seed).values()]
+    )
 
 
 def places(separator: Separator, time: int, seed: int) -> tuple[list[int], list[int]]:
     """The joins, in the middle of the overlaps, and random cuts."""
-    segment, overlap = separator.cuts(time)
+    segment, overlap = separator.segmentation.cuts(time)
     joins = [start + overlap // 2 for start in starts(time, segment, overlap)[1:]]
     room = round(max(WINDOWS) * separator.loaded.sample_rate)
     joins = [join for join in joins if room <= join <= time - room]

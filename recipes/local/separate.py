@@ -33,7 +33,7 @@ def separate(
     """Write the folder ``estimate`` whole or not at all; returns why not, or nothing."""
     try:
         found = separator(prior, sampler, level, device)
-        result = found.separate_file(mixture, seed=track_number(mixture.stem))
+        result = found.separate(mixture, seed=track_number(mixture.stem))
         record = result.save(estimate, "FLOAT")
     except UserError as error:
         return " ".join(str(error).split())

@@ -16,9 +16,7 @@ from pathlib import Path
 import soundfile
 import torch
 
-from mgdm_audio.audio.layout import Layout
 from mgdm_audio.audio.separator import Separator
-from mgdm_audio.audio.streaming import separate_to_files
 
 RATE = 44100
 
@@ -32,7 +30,8 @@ def peak_mib(prior: str, seconds: int) -> float:
                 file.write((0.1 * torch.randn(RATE, 2, generator=generator)).numpy())
         options = ["num_steps=1", "draws=2"]
         separator = Separator.from_pretrained(prior, "wiener", overrides=options, device="cpu")
-        separate_to_files(separator, folder / "noise.wav", Layout(folder / "out", "{stem}", ""))
+        with separator.separate(folder / "noise.wav", folder=folder) as found:
+            found.save(folder / "out")
     unit = 1024 if sys.platform == "darwin" else 1  # macOS counts bytes, Linux KiB
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit / 1024
 

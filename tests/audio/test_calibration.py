@@ -9,7 +9,6 @@ import torch
 from click.testing import CliRunner
 from torch import Tensor
 
-from mgdm_audio.audio.autocast import at_precision
 from mgdm_audio.audio.calibration import PER_OCTAVE, Residuals, calibrate, measure_residuals
 from mgdm_audio.audio.datasets import StemFolder
 from mgdm_audio.audio.io import write
@@ -17,6 +16,7 @@ from mgdm_audio.checkpoint import load_prior, save_prior
 from mgdm_audio.cli.main import main
 from mgdm_audio.diffusion.calibration import Calibration
 from mgdm_audio.diffusion.posterior import MixtureDenoiser, Posterior
+from mgdm_audio.engine.precision import at_precision
 from mgdm_audio.errors import UserError
 from mgdm_audio.networks.tf_unet import TFUNet
 from tests.toys import STEMS, TINY, song, tiny_network

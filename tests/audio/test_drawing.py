@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mgdm_audio.audio.separator import JOINS, Separator
+from mgdm_audio.audio.segmentation import JOINS
+from mgdm_audio.audio.separator import Separator
 from mgdm_audio.checkpoint import load_prior
 from mgdm_audio.errors import UserError
 from mgdm_audio.samplers.presets import Preset, load_preset
@@ -82,7 +83,7 @@ def test_known_samples_enter_as_in_the_closed_form(
     time = segments * hop + OVERLAP
     y = torch.randn(1, 1, time, generator=torch.Generator().manual_seed(segments))
     level = separator.loaded.mixture_rms  # a gain of 1
-    found = torch.stack(list(separator.separate(y, level=level).values()))[:, 0]
+    found = torch.stack(list(separator.separate_batch(y, level=level).values()))[:, 0]
 
     identity = torch.eye(4 * SEGMENT, dtype=Double)
     mixture_rows = identity.reshape(4, SEGMENT, -1).sum(0)
@@ -118,10 +119,10 @@ def test_known_samples_enter_as_in_the_closed_form(
 def test_a_pass_fills_a_batch_and_keeps_the_result(make: Make, join: str) -> None:
     mixture = song(1, 2, 9000, RATE)
     options = {"segment": 0.1, "overlap": 0.03, "join": join}
-    one = make(**options, batch_size=1).posterior(mixture, RATE, keep_draws=True)
+    one = make(**options, batch_size=1).separate(mixture, RATE, keep_draws=True)
     for batch_size in (3, 8, 100):
         separator = make(**options, batch_size=batch_size)
-        many = separator.posterior(mixture, RATE, keep_draws=True)
+        many = separator.separate(mixture, RATE, keep_draws=True)
         assert one.spread is not None
         assert many.spread is not None
         assert one.draws is not None
@@ -140,8 +141,8 @@ def test_a_pass_fills_a_batch_and_keeps_the_result(make: Make, join: str) -> Non
 def test_the_same_seed_gives_the_same_bits(make: Make, join: str, rate: int) -> None:
     mixture = song(1, 1, 9000, rate)
     options = {"segment": 0.1, "overlap": 0.03, "join": join}
-    a, b = (make(**options).posterior(mixture, rate, seed=5, keep_draws=True) for _ in range(2))
-    c = make(**options).posterior(mixture, rate, seed=6)
+    a, b = (make(**options).separate(mixture, rate, seed=5, keep_draws=True) for _ in range(2))
+    c = make(**options).separate(mixture, rate, seed=6)
     assert a.draws is not None
     assert b.draws is not None
     assert torch.equal(a.draws, b.draws)
@@ -165,7 +166,7 @@ def test_pieces_are_the_track(make: Make, time: int, overlap: int, batch_size: i
 
     y = torch.arange(1.0, time + 1)[None, None]
     options = {"segment": 24 / RATE, "overlap": overlap / RATE, "batch_size": batch_size}
-    found = make(Shares(), 1, **options).separate(y)
+    found = make(Shares(), 1, **options).separate_batch(y)
     assert (torch.stack(list(found.values()))[:, 0] - shares * y[0]).abs().max() < 1e-4
 
 
@@ -186,7 +187,7 @@ def test_draws_meet_at_the_joins(make: Make) -> None:
     separator = make(Noise(), 3, segment=SEGMENT / RATE, overlap=OVERLAP / RATE, batch_size=4)
     hop, pad = SEGMENT - OVERLAP, separator.hop
     y = torch.zeros(1, 4 * hop + OVERLAP) + 0.1
-    result = separator.posterior(y, RATE, keep_draws=True)
+    result = separator.separate(y, RATE, keep_draws=True)
     assert result.draws is not None
     unit = 0.1 / separator.loaded.mixture_rms
     told = [pair for batch in seen for pair in zip(*batch, strict=True)]
@@ -207,21 +208,25 @@ def test_a_sampler_that_cannot_condition_is_one_line(make: Make) -> None:
         separator.loaded, msdm, device="cpu", segment=0.1, overlap=0.03, join="condition"
     )
     with pytest.raises(UserError, match=r"msdm-dirac takes no known .*; use join crossfade"):
-        cannot.separate_audio(song(1, 1, 5000, RATE), RATE)
-    assert cannot.separate_audio(song(1, 1, 500, RATE), RATE).keys() == set(STEMS)  # no join
+        cannot.separate(song(1, 1, 5000, RATE), RATE)
+    assert cannot.separate(song(1, 1, 500, RATE), RATE).keys() == set(STEMS)  # no join
     with pytest.raises(UserError, match="join 'fade': choose one of"):
         make(join="fade")
 
 
 def test_amortised_guidance_is_told_too(make: Make) -> None:
-    loaded, preset = make().loaded, load_preset("default", ["draws=2", "speeds=[0]"])
+    loaded, preset = make().loaded, load_preset("default", ["draws=2", "separation.speeds=[0]"])
     options = {"device": "cpu", "precision": "float32", "segment": 0.3, "overlap": 0.1}
     segment, overlap = round(0.3 * RATE), round(0.1 * RATE)
     hop = segment - overlap
     mixture = song(1, 1, hop + segment, RATE)
     faded, told = (
         torch.stack(
-            list(Separator(loaded, preset, join=join, **options).separate(mixture[None]).values())
+            list(
+                Separator(loaded, preset, join=join, **options)
+                .separate_batch(mixture[None])
+                .values()
+            )
         )[:, 0]
         for join in JOINS
     )

@@ -2,18 +2,18 @@
 
 import json
 import math
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import soundfile
 import torch
 from torch import Tensor
 
-from mgdm_audio.audio.autocast import Autocast
 from mgdm_audio.audio.result_folder import require_writable
 from mgdm_audio.audio.separation import Separation
 from mgdm_audio.audio.spread import Spread
+from mgdm_audio.engine.precision import Autocast
 from mgdm_audio.errors import UserError
 from tests.toys import song
 
@@ -30,7 +30,13 @@ def separation() -> Separation:
     std = {"bass": torch.tensor([[0.3, 0.1, 0.2], [0.4, 0.1, 0.2]]), "drums": torch.zeros(2, 3)}
     shares = torch.tensor([0.6, 0.8])  # of two bands: their squares sum to 1
     spread = Spread({n: x[..., None] * shares for n, x in std.items()}, 0.1, (0.0, 200.0, 500.0))
-    return Separation(mixture, stems, RATE, {"draws": 3}, spread, draws)
+    return Separation.of(mixture, stems, RATE, {"draws": 3}, spread, draws)
+
+
+def changed(separation: Separation, **changes: Any) -> Separation:
+    """The same but for what is named, as ``Separation.of`` takes it."""
+    names = ("mixture", "stems", "sample_rate", "report", "spread", "draws")
+    return Separation.of(**{name: getattr(separation, name) for name in names} | changes)
 
 
 def sound(path: Path) -> Tensor:
@@ -47,9 +53,9 @@ def test_confidence_compares_energies(separation: Separation) -> None:
     assert found["drums"] == pytest.approx(300)  # equal draws
     nothing = {"bass": torch.zeros(2, TIME)}
     quiet = Spread({"bass": torch.zeros(2, 3, 2)}, 0.1, (0.0, 200.0, 500.0))
-    silent = replace(separation, stems=nothing, spread=quiet)
+    silent = changed(separation, stems=nothing, spread=quiet, draws=None)
     assert silent.confidence_db == {"bass": None}
-    assert replace(separation, spread=None).confidence_db is None
+    assert changed(separation, spread=None).confidence_db is None
 
 
 @pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT"])
@@ -78,7 +84,7 @@ def test_a_gain_against_clipping_is_common_to_all_that_is_written(
     draws = draws.clone()
     draws[1, 0, 0, 7] += 3  # one draw alone would clip
     draws[1, 1, 0, 7] -= 3
-    record = replace(separation, draws=draws).save(tmp_path / "a", "PCM_16")
+    record = changed(separation, draws=draws).save(tmp_path / "a", "PCM_16")
     gain = record["gain"]
     assert 0.25 < gain < 0.4
     for folder in (tmp_path / "a", tmp_path / "a" / "samples" / "1"):
@@ -99,14 +105,14 @@ def test_what_an_earlier_result_left_is_replaced_and_the_user_s_files_stay(
         path.write_text("mine")
     draws = separation.draws
     assert draws is not None
-    replace(separation, draws=draws[:1]).save(tmp_path / "a")
+    changed(separation, draws=draws[:1]).save(tmp_path / "a")
     names = {str(p.relative_to(tmp_path / "a")) for p in (tmp_path / "a").rglob("*.*")}
     written = {"bass.wav", "drums.wav", "separation.json", "uncertainty.json"}
     kept = {"notes.txt", "samples/1/notes.txt", "bass.flac"}
     assert names == written | kept | {"samples/0/bass.wav", "samples/0/drums.wav"}
     for path in mine:
         path.unlink()
-    replace(separation, draws=None).save(tmp_path / "a")
+    changed(separation, draws=None).save(tmp_path / "a")
     assert not (tmp_path / "a" / "samples" / "0").exists()
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
 
@@ -119,8 +125,9 @@ def test_nothing_is_left_of_a_result_that_cannot_be_written(
         separation.save(tmp_path / "a")
     with pytest.raises(UserError, match="cannot be written"):
         require_writable(tmp_path / "a")
-    broken = replace(separation, mixture=separation.mixture * float("nan"))
-    broken.stems["bass"][0, 0] = float("nan")
+    stems = {name: stem.clone() for name, stem in separation.stems.items()}
+    stems["bass"][0, 0] = float("nan")
+    broken = changed(separation, mixture=separation.mixture * float("nan"), stems=stems)
     with pytest.raises(UserError, match="nan"):
         broken.save(tmp_path / "b", "FLOAT")
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
@@ -154,7 +161,7 @@ def test_nothing_is_touched_where_not_all_can_be_replaced(
     separation: Separation, tmp_path: Path
 ) -> None:
     folder = tmp_path / "a"
-    replace(separation, draws=None).save(folder)
+    changed(separation, draws=None).save(folder)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     (folder / "samples").write_text("the user's own")  # where the draws have to go
     with pytest.raises(UserError, match="cannot be written"):
@@ -179,7 +186,7 @@ def test_confidence_is_the_si_sdr_of_the_mean_of_many_draws() -> None:
     truth = center + 0.3 * torch.randn(1, time, generator=generator)
     std = draws.std(0).square().mean().sqrt().expand(1, 1, 1)
     spread = Spread({"bass": std}, 1.0, (0.0, time / 2))
-    found = Separation(center, {"bass": draws.mean(0)}, time, {"draws": n}, spread)
+    found = Separation.of(center, {"bass": draws.mean(0)}, time, {"draws": n}, spread)
     assert found.confidence_db is not None
     error = (draws.mean(0) - truth).square().mean()
     sdr = 10 * math.log10(float(center.square().mean() / error))

@@ -110,7 +110,7 @@ def test_stems_sum_to_the_mixture_and_have_its_shape(
     make: Make, channels: int, time: int, rate: int
 ) -> None:
     mixture = song(1, channels, time, rate)
-    stems = make().separate_audio(mixture, rate)
+    stems = make().separate(mixture, rate)
     for stem in stems.values():
         assert stem.shape == mixture.shape
         assert stem.dtype == torch.float32
@@ -129,8 +129,8 @@ def test_a_mixture_is_left_as_it_is_where_that_is_asked(make: Make, gain: float)
         return y.expand_as(noise) / 4
 
     mixture, separator = gain * song(1, 1, 6000, RATE), make(answer, draws=1, level="none")
-    separator.separate(mixture[None])
-    separator.separate_audio(mixture, RATE)
+    separator.separate_batch(mixture[None])
+    separator.separate(mixture, RATE)
     for y in seen:
         assert torch.equal(y[0, :, :6000], mixture)
     assert len(seen) == 2
@@ -142,13 +142,13 @@ def test_a_mixture_is_left_as_it_is_where_that_is_asked(make: Make, gain: float)
 def test_bfloat16_takes_nothing_from_the_sum(make: Make) -> None:
     mixture = song(1, 2, 9000, RATE)
     separator = make(precision="bfloat16")
-    assert residual_db(separator.separate_audio(mixture, RATE), mixture) < -120
+    assert residual_db(separator.separate(mixture, RATE), mixture) < -120
 
 
 @pytest.mark.parametrize("rate", [RATE, 44100])
 def test_silence_gives_silent_stems_and_asks_no_network(make: Make, rate: int) -> None:
     separator = make()
-    stems = separator.separate_audio(torch.zeros(2, 3000), rate)
+    stems = separator.separate(torch.zeros(2, 3000), rate)
     assert stacked(stems).count_nonzero() == 0
     assert separator.calls.forward == 0
 
@@ -158,7 +158,7 @@ def test_a_silent_channel_or_pause_is_shared_equally(make: Make) -> None:
     mixture = song(1, 2, 5 * separator.segment, RATE)
     mixture[1] = 0
     mixture[0, separator.segment : 3 * separator.segment] *= 1e-5
-    stems = stacked(separator.separate_audio(mixture, RATE))
+    stems = stacked(separator.separate(mixture, RATE))
     assert stems[:, 1].count_nonzero() == 0
     pause = stems[:, 0, separator.segment : 3 * separator.segment]
     assert pause.abs().max() > 2e-7
@@ -169,12 +169,12 @@ def test_a_silent_channel_or_pause_is_shared_equally(make: Make) -> None:
 
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(make: Make) -> None:
     mixture = song(1, 2, 6000, RATE)
-    a = stacked(make().separate_audio(mixture, RATE, seed=5))
+    a = stacked(make().separate(mixture, RATE, seed=5))
     state = torch.get_rng_state()
-    b = stacked(make().separate_audio(mixture, RATE, seed=5))
+    b = stacked(make().separate(mixture, RATE, seed=5))
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(a, b)
-    c = stacked(make().separate_audio(mixture, RATE, seed=6))
+    c = stacked(make().separate(mixture, RATE, seed=6))
     assert (a - c).abs().max() > 1e-3
 
 
@@ -182,8 +182,8 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(make: Make) -> N
 def test_the_batch_size_does_not_change_the_draws(make: Make, batch_size: int) -> None:
     mixture = song(1, 2, 6000, RATE)
     options = {"draws": 3, "segment": 0.2, "overlap": 0.05}
-    a = make(**options, batch_size=6).posterior(mixture, RATE, keep_draws=True)
-    b = make(**options, batch_size=batch_size).posterior(mixture, RATE, keep_draws=True)
+    a = make(**options, batch_size=6).separate(mixture, RATE, keep_draws=True)
+    b = make(**options, batch_size=batch_size).separate(mixture, RATE, keep_draws=True)
     assert a.spread is not None
     assert b.spread is not None
     assert a.draws is not None
@@ -196,14 +196,14 @@ def test_the_batch_size_does_not_change_the_draws(make: Make, batch_size: int) -
 
 def test_equal_channels_give_equal_stems(make: Make) -> None:
     mixture = song(1, 1, 6000, RATE)
-    one = stacked(make().separate_audio(mixture, RATE))
-    three = stacked(make().separate_audio(mixture.expand(3, -1), RATE))
+    one = stacked(make().separate(mixture, RATE))
+    three = stacked(make().separate(mixture.expand(3, -1), RATE))
     assert (three - one).abs().max() < 1e-5  # other matrix products, as above
 
 
 def test_items_of_a_batch_share_their_random_numbers(make: Make) -> None:
     y = torch.ones(3, 1, 50)
-    stems = stacked(make(lambda y, noise: noise).separate(y))
+    stems = stacked(make(lambda y, noise: noise).separate_batch(y))
     assert torch.equal(stems, stems[:, :1].expand_as(stems))
     assert stems[0, 0].std() > 0
 
@@ -213,7 +213,7 @@ def test_draws_are_averaged_and_the_residual_shared(make: Make) -> None:
     # of 4 starts d / 4 frames before the segment.
     y = song(1, 2, 300, RATE)[:, None]
     separator = make(lambda y, noise: noise, draws=4, batch_size=3)
-    stems = stacked(separator.separate(y, seed=7, level=0.04)).transpose(0, 1)
+    stems = stacked(separator.separate_batch(y, seed=7, level=0.04)).transpose(0, 1)
     total = torch.zeros(2, 4, 300)
     for draw in range(4):
         source = generator_for(7, "segment", 0, "draw", draw)
@@ -223,7 +223,7 @@ def test_draws_are_averaged_and_the_residual_shared(make: Make) -> None:
     want = y / 4 + total / 4 * 0.04 / separator.loaded.mixture_rms
     assert (stems - want).abs().max() < 1e-6
     # A number of draws given outright replaces the preset's.
-    one = stacked(separator.separate(y, seed=7, level=0.04, draws=1)).transpose(0, 1)
+    one = stacked(separator.separate_batch(y, seed=7, level=0.04, draws=1)).transpose(0, 1)
     noise = randn((4, 300), generator=generator_for(7, "segment", 0, "draw", 0))
     want = y / 4 + (noise - noise.mean(0)) * 0.04 / separator.loaded.mixture_rms
     assert (one - want).abs().max() < 1e-6
@@ -243,7 +243,7 @@ def test_the_draws_that_are_kept_sum_to_the_mixture_and_spread_as_reported(
     separator = make(draws=4, batch_size=3)
     blind = replace(separator.preset.sampler, covariance="isotropic")  # reports no deviation
     separator.preset = replace(separator.preset, sampler=blind)
-    result = separator.posterior(mixture, rate, keep_draws=True)
+    result = separator.separate(mixture, rate, keep_draws=True)
     assert result.draws is not None
     assert result.spread is not None
     assert result.draws.shape == (4, 4, *mixture.shape)
@@ -264,18 +264,18 @@ def test_the_draws_that_are_kept_sum_to_the_mixture_and_spread_as_reported(
 def test_the_spread_does_not_need_the_draws_nor_change_the_stems(make: Make) -> None:
     mixture = song(1, 2, 6000, RATE)
     options = {"draws": 3, "segment": 0.2, "overlap": 0.05}
-    kept = make(**options).posterior(mixture, RATE, keep_draws=True)
-    plain = make(**options).posterior(mixture, RATE)
+    kept = make(**options).separate(mixture, RATE, keep_draws=True)
+    plain = make(**options).separate(mixture, RATE)
     assert plain.draws is None
     assert plain.spread is not None
     assert kept.spread is not None
     assert torch.equal(stacked(plain.stems), stacked(kept.stems))
     assert torch.equal(stacked(plain.spread.std), stacked(kept.spread.std))
-    assert torch.equal(stacked(plain.stems), stacked(make(**options).separate_audio(mixture, RATE)))
+    assert torch.equal(stacked(plain.stems), stacked(make(**options).separate(mixture, RATE)))
 
 
 def test_a_single_draw_has_no_spread(make: Make) -> None:
-    result = make(draws=1).posterior(song(1, 1, 3000, RATE), RATE)
+    result = make(draws=1).separate(song(1, 1, 3000, RATE), RATE)
     assert result.spread is None
     assert result.confidence_db is None
 
@@ -288,7 +288,7 @@ def test_the_spread_is_that_of_blended_draws_where_segments_overlap(
     # independent draws, each by a half, leave half of the variance.
     separator = make(lambda y, noise: noise, draws=40, segment=0.6, overlap=0.2, batch_size=8)
     mixture = scale * 0.1 * torch.ones(1, RATE)
-    result = separator.posterior(mixture, RATE)
+    result = separator.separate(mixture, RATE)
     assert result.spread is not None
     w = torch.sin(math.pi / 2 * (torch.arange(4410) + 0.5) / 4410) ** 2
     want = torch.ones(10)
@@ -311,7 +311,7 @@ def test_what_a_draw_leaves_open_is_added_to_the_spread(make: Make) -> None:
     loaded = make().loaded
     preset = Preset("means", Means(lambda y, noise: noise), 1e-4, 40, {})
     options = {"device": "cpu", "precision": "float32", "segment": 0.6, "overlap": 0.2}
-    result = Separator(loaded, preset, **options).posterior(0.1 * torch.ones(1, RATE), RATE)
+    result = Separator(loaded, preset, **options).separate(0.1 * torch.ones(1, RATE), RATE)
     assert result.spread is not None
     unit = 0.1 / loaded.mixture_rms
     # A standard deviation from 2205 x 40 degrees of freedom is good to 0.24 %: five of these.
@@ -323,7 +323,7 @@ def test_what_a_draw_leaves_open_is_added_to_the_spread(make: Make) -> None:
 
 def test_segments_have_random_numbers_of_their_own(make: Make) -> None:
     separator = make(lambda y, noise: noise, draws=1, segment=0.01, overlap=0.0)
-    stems = stacked(separator.separate(torch.ones(1, 1, 2 * separator.segment)))
+    stems = stacked(separator.separate_batch(torch.ones(1, 1, 2 * separator.segment)))
     first, second = stems.split(separator.segment, -1)
     assert (first - second).abs().max() > 0.1
 
@@ -336,13 +336,13 @@ def test_a_sampler_of_constant_shares_is_stitched_without_a_seam(
     shares = torch.tensor([0.5, 0.4, 0.3, -0.2])
     separator = make(lambda y, noise: shares[:, None] * y, segment=0.05, overlap=overlap)
     mixture = song(1, 2, time, RATE)
-    stems = stacked(separator.separate_audio(mixture, RATE))
+    stems = stacked(separator.separate(mixture, RATE))
     assert (stems - shares[:, None, None] * mixture).abs().max() < 1e-6  # float32, peaks of 0.25
 
 
 def test_a_sampler_that_ignores_the_mixture_gives_equal_shares(make: Make) -> None:
     mixture = song(1, 2, 2000, RATE)
-    stems = stacked(make(lambda y, noise: torch.zeros_like(noise)).separate_audio(mixture, RATE))
+    stems = stacked(make(lambda y, noise: torch.zeros_like(noise)).separate(mixture, RATE))
     assert (stems - mixture / 4).abs().max() < 1e-6
 
 
@@ -350,8 +350,8 @@ def test_a_sampler_that_ignores_the_mixture_gives_equal_shares(make: Make) -> No
 @pytest.mark.parametrize("gain", [2.0**-20, 2.0**9, 2.0**100, 0.3])
 def test_the_level_of_a_file_does_not_matter(make: Make, gain: float, rate: int) -> None:
     mixture = song(1, 2, 6000, rate)
-    a = stacked(make().separate_audio(mixture, rate))
-    b = stacked(make().separate_audio(gain * mixture, rate)) / gain
+    a = stacked(make().separate(mixture, rate))
+    b = stacked(make().separate(gain * mixture, rate)) / gain
     if gain == 0.3:  # is rounded, and the network's input with it
         assert (a - b).abs().max() < 1e-5
     else:
@@ -368,7 +368,7 @@ def test_the_network_hears_the_mixture_at_the_level_it_was_trained_on(make: Make
     separator = make(listen, draws=1)
     y = torch.randn(1, 1, 3 * RATE, generator=torch.Generator().manual_seed(0))
     y[..., RATE : 2 * RATE] *= 1e-3  # a pause: it does not count
-    separator.separate(5 * y)
+    separator.separate_batch(5 * y)
     loud = torch.cat([heard[0][..., :RATE], heard[0][..., 2 * RATE :]], -1)
     assert float(loud.square().mean().sqrt()) == pytest.approx(0.08, rel=1e-5)
 
@@ -388,7 +388,7 @@ def test_progress_rises_to_its_total(make: Make) -> None:
     mixture[1, :1500] = 0
     separator = make(draws=3, batch_size=2, segment=0.05, overlap=0.01)
     seen: list[tuple[int, int]] = []
-    separator.separate_audio(mixture, RATE, on_progress=lambda *pair: seen.append(pair))
+    separator.separate(mixture, RATE, on_progress=lambda *pair: seen.append(pair))
     done = [d for d, _ in seen]
     (total,) = {t for _, t in seen}
     assert done == sorted(done)
@@ -401,7 +401,7 @@ def test_a_file_comes_with_a_report(make: Make, tmp_path: Path) -> None:
     mixture = song(1, 2, 8820, 44100)
     soundfile.write(path, mixture.T.numpy(), 44100, "PCM_24")
     separator = make(batch_size=5, segment=0.5, overlap=0.1)
-    result = separator.separate_file(path, seed=3, draws=3)
+    result = separator.separate(path, seed=3, draws=3)
     assert result.sample_rate == 44100
     assert tuple(result.stems) == STEMS
     assert {stem.shape for stem in result.stems.values()} == {(2, 8820)}
@@ -422,6 +422,7 @@ def test_a_file_comes_with_a_report(make: Make, tmp_path: Path) -> None:
         "sampler": "wiener",
         "noise_std": 1e-4,
         "speeds": [0.0],
+        "published": "none",
         "draws": 3,
         "keep_draws": False,
         "two_stems": None,
@@ -437,7 +438,7 @@ def test_a_file_comes_with_a_report(make: Make, tmp_path: Path) -> None:
         # 2 channels x 3 draws in batches of 5, two steps each.
         "denoiser_calls": {"forward": 4, "gradient": 0, "backward": 0},
     }
-    again = separator.separate_file(path, draws=1)
+    again = separator.separate(path, draws=1)
     assert again.report["denoiser_calls"]["forward"] == 2  # of this file alone
 
 
@@ -473,13 +474,40 @@ def test_impossible_settings_are_refused(make: Make, options: dict[str, Any], wa
 @pytest.mark.parametrize("shape", [(100,), (1, 100), (1, 2, 100), (1, 1, 0)])
 def test_a_mixture_of_another_shape_is_refused(make: Make, shape: tuple[int, ...]) -> None:
     with pytest.raises(UserError, match=r"give \[batch, 1, time >= 1\]"):
-        make().separate(torch.zeros(shape))
+        make().separate_batch(torch.zeros(shape))
 
 
-@pytest.mark.parametrize("shape", [(100,), (2, 0), (0, 100), (1, 1, 100)])
+@pytest.mark.parametrize("shape", [(2, 0), (0, 100), (1, 1, 100)])
 def test_samples_of_another_shape_are_refused(make: Make, shape: tuple[int, ...]) -> None:
     with pytest.raises(UserError, match=r"give \[channel, time >= 1\]"):
-        make().separate_audio(torch.zeros(shape), RATE)
+        make().separate(torch.zeros(shape), RATE)
+
+
+def test_samples_need_their_rate_and_a_file_has_its_own(make: Make, tmp_path: Path) -> None:
+    x = song(1, 1, 3000, RATE)
+    with pytest.raises(UserError, match="give their sample_rate in Hz"):
+        make().separate(x)
+    soundfile.write(tmp_path / "a.wav", x[0].numpy(), RATE)
+    with pytest.raises(UserError, match=f"has {RATE} Hz, not 44100; leave sample_rate out"):
+        make().separate(tmp_path / "a.wav", 44100)
+    want = make().separate(tmp_path / "a.wav")
+    for same in (
+        make().separate(str(tmp_path / "a.wav"), RATE),
+        make().separate(want.mixture, RATE),
+    ):
+        assert torch.equal(stacked(same), stacked(want))
+
+
+def test_former_names_warn_and_give_the_same(make: Make, tmp_path: Path) -> None:
+    x = song(1, 1, 3000, RATE)
+    soundfile.write(tmp_path / "a.wav", x[0].numpy(), RATE, "FLOAT")
+    want = stacked(make().separate(x, RATE))
+    with pytest.warns(DeprecationWarning, match=r"write separate\(samples, rate\).stems"):
+        assert torch.equal(stacked(make().separate_audio(x, RATE)), want)
+    with pytest.warns(DeprecationWarning, match=r"write separate\(samples, rate\)"):
+        assert torch.equal(stacked(make().posterior(x, RATE)), want)
+    with pytest.warns(DeprecationWarning, match=r"write separate\(path\)"):
+        assert torch.equal(stacked(make().separate_file(tmp_path / "a.wav")), want)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -487,16 +515,16 @@ def test_samples_that_are_not_finite_are_refused(make: Make, value: float) -> No
     samples = song(1, 1, 6000, RATE)
     samples[0, 100] = value
     with pytest.raises(UserError, match="not all finite"):
-        make().separate_audio(samples, RATE)
+        make().separate(samples, RATE)
     with pytest.raises(UserError, match="not all finite"):
-        make().separate(samples[None])
+        make().separate_batch(samples[None])
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
 def test_samples_of_any_precision_are_separated_in_float32(make: Make, dtype: torch.dtype) -> None:
     samples = song(1, 1, 6000, 44100).to(dtype)
-    want = make().separate_audio(samples.float(), 44100)
-    got = make().separate_audio(samples.requires_grad_(), 44100)
+    want = make().separate(samples.float(), 44100)
+    got = make().separate(samples.requires_grad_(), 44100)
     for stem in STEMS:
         assert torch.equal(got[stem], want[stem])
         assert not got[stem].requires_grad
@@ -506,7 +534,7 @@ def test_a_gradient_sampler_works_too(tiny_prior: Path) -> None:
     overrides = ["num_steps=5", "gibbs_steps=1", "denoise_steps=2", "vi_steps=2", "min_index=1"]
     separator = Separator.from_pretrained(tiny_prior, "mgdm", overrides=overrides, device="cpu")
     mixture = song(1, 1, 3000, RATE)
-    stems = separator.separate_audio(mixture, RATE)
+    stems = separator.separate(mixture, RATE)
     assert residual_db(stems, mixture) < -120
     assert separator.calls.gradient > 0
     assert MixtureSum(4)(stacked(stems).transpose(0, 1)).isfinite().all()
@@ -520,10 +548,10 @@ def test_only_the_network_runs_in_low_precision(make: Make) -> None:
         return y / 4 + 0 * noise
 
     mixture = song(1, 1, 3000, RATE)
-    make(multiply, precision="bfloat16").separate_audio(mixture, RATE)
+    make(multiply, precision="bfloat16").separate(mixture, RATE)
     assert set(products) == {torch.float32}
     exact, rough = (
-        stacked(make(precision=precision).separate_audio(mixture, RATE))
+        stacked(make(precision=precision).separate(mixture, RATE))
         for precision in ("float32", "bfloat16")
     )
     assert 1e-6 < (exact - rough).abs().max() < 0.05
@@ -545,7 +573,7 @@ def test_a_network_gets_the_lengths_it_takes(make: Make, time: int) -> None:
         replace(loaded, prior=prior), separator.preset, device="cpu", segment=0.05, overlap=0.01
     )
     mixture = song(1, 1, time, RATE)
-    stems = stacked(picky.separate_audio(mixture, RATE))
+    stems = stacked(picky.separate(mixture, RATE))
     assert (stems - mixture / 4).abs().max() < 1e-6
     assert {length % 128 for length in heard} == {0}
     assert max(heard) <= 1024
@@ -565,10 +593,10 @@ def test_a_batch_too_large_for_the_memory_is_halved(make: Make, error: Exception
 
     mixture = song(1, 2, 3000, RATE)
     options = {"draws": 5, "segment": 0.1, "overlap": 0.01}
-    want = make(lambda y, noise: noise, **options, batch_size=1).separate_audio(mixture, RATE)
+    want = make(lambda y, noise: noise, **options, batch_size=1).separate(mixture, RATE)
     separator = make(answer, **options, batch_size=9)
     seen: list[tuple[int, int]] = []
-    got = separator.separate_audio(mixture, RATE, on_progress=lambda *pair: seen.append(pair))
+    got = separator.separate(mixture, RATE, on_progress=lambda *pair: seen.append(pair))
     assert torch.equal(stacked(got), stacked(want))
     assert sizes[:3] == [9, 4, 2]
     assert set(sizes[3:]) == {2}  # it is not tried again
@@ -581,10 +609,10 @@ def test_no_memory_for_a_single_draw_is_one_line(make: Make) -> None:
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
 
     with pytest.raises(UserError, match="out of memory on cpu"):
-        make(answer, batch_size=4).separate_audio(song(1, 1, 3000, RATE), RATE)
+        make(answer, batch_size=4).separate(song(1, 1, 3000, RATE), RATE)
 
     def broken(y: Tensor, noise: Tensor) -> Tensor:
         raise RuntimeError("shapes differ")  # no lack of memory: a bug, which keeps its traceback
 
     with pytest.raises(RuntimeError, match="shapes differ"):
-        make(broken, batch_size=4).separate_audio(song(1, 1, 3000, RATE), RATE)
+        make(broken, batch_size=4).separate(song(1, 1, 3000, RATE), RATE)

@@ -1,4 +1,4 @@
-"""Draws that hear a track at several speeds."""
+"""Draws at several speeds of a track."""
 
 import math
 from fractions import Fraction
@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from mgdm_audio.audio.separator import Separator
-from mgdm_audio.audio.speeds import play, play_back, ratio
+from mgdm_audio.audio.speeds import play, play_back, ratio, speeds_of
 from mgdm_audio.checkpoint import load_prior
 from mgdm_audio.config import ConfigError
+from mgdm_audio.errors import UserError
 from mgdm_audio.samplers.presets import Preset, load_preset
 from tests.toys import STEMS, song
 
@@ -36,7 +37,7 @@ class Shares:
 
 def separator(prior: Path, sampler: Shares, speeds: tuple[float, ...], **options: Any) -> Separator:
     draws = options.pop("draws", len(speeds))
-    preset = Preset("stub", sampler, NOISE, draws, {}, speeds)  # type: ignore[arg-type]
+    preset = Preset("stub", sampler, NOISE, draws, {}, {"speeds": speeds})  # type: ignore[arg-type]
     settings = {"device": "cpu", "precision": "float32", "level": "none", **options}
     return Separator(load_prior(prior), preset, **settings)
 
@@ -73,9 +74,9 @@ def test_fixed_shares_come_back_whatever_the_speed(tiny_prior: Path, rate: int) 
     sampler = Shares()
     several = separator(tiny_prior, sampler, (0.0, -3.0, 5.0), segment=0.2, overlap=0.05)
     one = separator(tiny_prior, Shares(), (0.0,), segment=0.2, overlap=0.05)
-    stems = several.separate_audio(mixture, rate)
+    stems = several.separate(mixture, rate)
     assert len({y.shape[-1] for y in sampler.heard}) == 3
-    for name, expected in one.separate_audio(mixture, rate).items():
+    for name, expected in one.separate(mixture, rate).items():
         # float32 filters of a few hundred taps, twice there and back
         torch.testing.assert_close(stems[name], expected, rtol=0, atol=2e-6)
 
@@ -86,7 +87,7 @@ def test_draws_take_turns_and_their_mean_and_spread_are_theirs(
 ) -> None:
     mixture = song(2, 1, 5000, RATE)
     options = {"draws": 5, "batch_size": batch_size, "segment": 5000 / RATE, "overlap": 0.0}
-    found = separator(tiny_prior, Shares(0.05), (0.0, -2.0, 2.0), **options).posterior(
+    found = separator(tiny_prior, Shares(0.05), (0.0, -2.0, 2.0), **options).separate(
         mixture, RATE, keep_draws=True
     )
     assert found.draws is not None
@@ -105,7 +106,7 @@ def test_draws_take_turns_and_their_mean_and_spread_are_theirs(
 def test_with_joins_by_conditioning_all_draws_are_at_the_tracks_own_speed(tiny_prior: Path) -> None:
     sampler = Shares()
     options = {"segment": 0.1, "overlap": 0.03, "join": "condition"}
-    separator(tiny_prior, sampler, (0.0, -3.0, 3.0), **options).separate_audio(
+    separator(tiny_prior, sampler, (0.0, -3.0, 3.0), **options).separate(
         song(3, 1, 2205, RATE), RATE
     )
     assert len(sampler.heard) == 3
@@ -115,4 +116,14 @@ def test_with_joins_by_conditioning_all_draws_are_at_the_tracks_own_speed(tiny_p
 @pytest.mark.parametrize("speeds", ["[]", "[3, 0]", "[0, 13]", "[0, nan]"])
 def test_a_preset_with_speeds_that_make_no_sense_is_one_line(speeds: str) -> None:
     with pytest.raises(ConfigError, match="semitones, 0 first, up to 12 or -12"):
-        load_preset("default", [f"speeds={speeds}"])
+        speeds_of(load_preset("default", [f"separation.speeds={speeds}"]))
+    with pytest.raises(ConfigError, match="default: separation: unknown key 'speed'"):
+        speeds_of(load_preset("default", ["separation.speed=3"]))
+
+
+def test_the_separator_s_own_speeds_replace_those_of_the_preset(tiny_prior: Path) -> None:
+    loaded, preset = load_prior(tiny_prior), load_preset("default")
+    assert Separator(loaded, preset, device="cpu").settings()["speeds"] == [0, -3, 3]
+    assert Separator(loaded, preset, device="cpu", speeds=[0]).settings()["speeds"] == [0]
+    with pytest.raises(UserError, match="semitones, 0 first"):
+        Separator(loaded, preset, device="cpu", speeds=[3, 0])

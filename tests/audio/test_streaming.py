@@ -15,8 +15,7 @@ from mgdm_audio.audio import bandwidth, io, pipeline
 from mgdm_audio.audio.io import read, read_blocks
 from mgdm_audio.audio.layout import Layout
 from mgdm_audio.audio.separator import Separator
-from mgdm_audio.audio.spool import Spool
-from mgdm_audio.audio.streaming import separate_to_files
+from mgdm_audio.audio.store import Spool
 from mgdm_audio.checkpoint import load_prior
 from mgdm_audio.errors import UserError
 from mgdm_audio.samplers.presets import load_preset
@@ -57,6 +56,14 @@ def put(folder: Path, channels: int, time: int, rate: int, gain: float = 1.0) ->
     return path
 
 
+def separate_to_files(
+    separator: Separator, path: Path, layout: Layout, subtype: str = "PCM_24", **how: Any
+) -> dict[str, Any]:
+    """As the command does: what lies between waits in temporary files."""
+    with separator.separate(path, folder=layout.root, **how) as found:
+        return found.save(layout, subtype)
+
+
 def sound(path: Path) -> Tensor:
     return torch.from_numpy(soundfile.read(path, always_2d=True)[0].T)
 
@@ -87,13 +94,18 @@ def test_the_samples_are_those_of_the_whole_track_at_once(
 ) -> None:
     path = put(tmp_path, channels, time, rate, gain)
     options = {"level": level, "join": join}
-    whole = make(**options).separate_file(path, seed=3, keep_draws=True)
+    whole = make(**options).separate(path, seed=3, keep_draws=True)
     whole = whole if two_stems is None else whole.two_stems(two_stems)
     want = whole.save(tmp_path / "whole", "FLOAT")
     layout = Layout(tmp_path, "blocks/{stem}", "a")
     shorten_spans(monkeypatch)
-    how = {"subtype": "FLOAT", "seed": 3, "keep_draws": True, "two_stems": two_stems}
-    got = separate_to_files(make(**options), path, layout, **how)  # type: ignore[arg-type]
+    how: dict[str, Any] = {
+        "subtype": "FLOAT",
+        "seed": 3,
+        "keep_draws": True,
+        "two_stems": two_stems,
+    }
+    got = separate_to_files(make(**options), path, layout, **how)
     assert got == json.loads((tmp_path / "blocks" / "separation.json").read_text())
     assert got["files"].keys() == want["files"].keys()
     assert sum(name.endswith(".wav") for name in got["files"]) == 3 * len(whole.stems)
@@ -123,7 +135,7 @@ def test_the_samples_are_those_of_the_whole_track_at_once(
 def test_pcm_sums_to_the_mixture_and_one_gain_is_common(make: Make, tmp_path: Path) -> None:
     path = put(tmp_path, 2, 60_001, 44100, gain=4.0)
     layout = Layout(tmp_path, "{track}/{stem}", "a")
-    record = separate_to_files(make(), path, layout, subtype="PCM_16")
+    record = separate_to_files(make(), path, layout, "PCM_16")
     assert 0 < record["gain"] < 0.6
     total = sum(sound(tmp_path / "a" / f"{stem}.wav") for stem in STEMS)
     # Half a step, and the rounding of float32 stems.
@@ -161,7 +173,7 @@ def test_no_tensor_grows_with_the_track(make: Make, tmp_path: Path, join: str) -
     assert largest[0] == largest[1]
     assert largest[0] < 4 * 60_000  # the stems of the shorter one: the measure sees such a tensor
     with Largest() as mode:
-        make(join=join).separate_file(path)
+        make(join=join).separate(path).stems.values()
     assert mode.numbers >= 4 * 2 * 60_000
 
 

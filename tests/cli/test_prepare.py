@@ -6,17 +6,11 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 from mgdm_audio.audio.preparation.manifest import MANIFEST
-from mgdm_audio.cli.main import main
 from tests.audio.preparation.data_sets import FRAMES, noise, put, small_track
-
-
-def prepare(*arguments: str | Path) -> Result:
-    result = CliRunner().invoke(main, ["prepare", *map(str, arguments), "--nj", "1"])
-    assert result.exception is None or isinstance(result.exception, SystemExit), result
-    return result
+from tests.audio.preparation.running import prepare
 
 
 def complaint(result: Result) -> str:

@@ -1,6 +1,7 @@
 """``mgdm-audio restore`` as a user meets it: images out, or one clear line."""
 
 import hashlib
+import inspect
 import json
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from mgdm_audio import __version__
 from mgdm_audio.checkpoint import CONFIG, WEIGHTS
 from mgdm_audio.cli.main import main
 from mgdm_audio.diffusion import NoiseSchedule
+from mgdm_audio.engine.device import fast_precision
 from mgdm_audio.images.priors.trained import save_trained
 from mgdm_audio.images.tasks import TASKS
 from tests.images.toys import tiny_autoencoder, tiny_unet
@@ -72,8 +74,11 @@ def complaint(result: Result, code: int = 1) -> str:
 
 def test_its_help_names_every_task() -> None:
     shown = CliRunner().invoke(main, ["restore", "--help"]).stdout
-    listed = shown.split("Tasks:")[1].split("The last needs")[0]
-    assert sorted(listed.split()) == sorted(TASKS)
+    tasks, _, options = shown.split("Tasks:")[1].partition("Options of tasks")
+    assert sorted(tasks.split()) == sorted(TASKS)
+    known = {name for task in TASKS.values() for name in inspect.signature(task).parameters}
+    for name in known - {"shape", "generator", "missing", "factor"}:  # those two have their tasks
+        assert name in options
 
 
 def test_it_writes_the_images_and_how_they_were_made(restore: Restore) -> None:
@@ -85,6 +90,7 @@ def test_it_writes_the_images_and_how_they_were_made(restore: Restore) -> None:
         f"{path}: centre 32 x 32 of 40 x 32 pixels, resized to 16 x 16",
     ]
     assert result.stdout.startswith(f"{restore.out / 'a face'}: 2 restored (")
+    assert "aligned" not in result.stdout  # sr4 tells all places apart
     folder = restore.out / "a face"
     assert {p.name for p in folder.iterdir()} == ONE | {"restored_1.png", "std.png"}
     sizes = {name: Image.open(folder / name).size for name in ("mean.png", "observation.png")}
@@ -98,14 +104,18 @@ def test_it_writes_the_images_and_how_they_were_made(restore: Restore) -> None:
         "input": "a face",
         "task": "sr4",
         "task_options": {},
+        "task_files_sha256": {},
         "prior": "toy",
         "prior_sha256": {WEIGHTS: hashlib.sha256(weights).hexdigest()},
         "image_shape": [3, 16, 16],
         "sampler": "dps",
         "noise_std": 0.05,
+        "published": "none",  # which has 1000 steps and one draw
         "draws": 2,
         "seed": 3,
         "device": "cpu",
+        "device_reason": "asked for",
+        "precision": fast_precision(torch.device("cpu")),
         "batch_size": 1,
         "denoiser_calls": {"forward": 2, "gradient": 4},  # 2 draws x (2 guided, 1 last)
     }
@@ -152,7 +162,11 @@ def test_what_was_observed_is_restored_to_the_same(restore: Restore) -> None:
 
 
 def test_an_observation_that_is_no_image_is_an_array(restore: Restore) -> None:
-    assert restore(restore.put("a.png"), "--task", "phase_retrieval").exit_code == 0
+    result = restore(restore.put("a.png"), "--task", "phase_retrieval")
+    assert result.exit_code == 0
+    report = json.loads((restore.out / "a" / "report.json").read_text())["scores"]["mean"]
+    assert f", aligned PSNR {report['psnr_aligned_db']} dB, aligned SSIM " in result.stdout
+    assert report["psnr_aligned_db"] >= report["psnr_db"]
     assert {p.name for p in (restore.out / "a").iterdir()} == ONE - {"observation.png"}
     assert np.load(restore.out / "a" / "observation.npy").shape == (3, 24, 24)
 
@@ -164,6 +178,25 @@ def test_options_of_task_and_prior_are_taken(restore: Restore) -> None:
     report = json.loads((restore.out / "a" / "report.json").read_text())
     assert (report["task_options"], report["noise_std"]) == ({"quality": 30}, 0.1)
     assert Image.open(restore.out / "a" / "mean.png").size == (8, 8)
+
+
+def test_the_published_jpeg_and_a_kernel_from_a_file(restore: Restore) -> None:
+    picture = restore.put("a.png")
+    # A kernel of one pixel, two places right of its centre: y(p) = x(p + 2).
+    Image.fromarray(np.array([[0, 0, 0, 0, 9]], np.uint8)).save(restore.folder / "k.png")
+    option = f"kernel={restore.folder / 'k.png'}"
+    assert restore(picture, "--task", "motion_blur", "--task-option", option).exit_code == 0
+    y = np.load(restore.out / "a" / "observation.npy")
+    x = np.array(Image.open(picture), dtype=float).transpose(2, 0, 1) / 127.5 - 1
+    # Noise of .05: six standard deviations.
+    assert np.abs(y[..., :-2] - x[..., 2:]).max() < 0.3
+    seen = []
+    for option in ("published=true", "published=false"):
+        out = restore.folder / option
+        result = restore(picture, "--task", "jpeg", "--task-option", option, out=out)
+        assert result.exit_code == 0, result.output
+        seen.append(np.load(out / "a" / "observation.npy"))
+    assert np.abs(seen[0] - seen[1]).max() > 0.1  # of the same noise
 
 
 def test_a_latent_prior_is_a_prior(restore: Restore) -> None:
@@ -182,6 +215,7 @@ def test_a_latent_prior_is_a_prior(restore: Restore) -> None:
         (["--task", "sr5"], "image task 'sr5' is unknown; did you mean sr4"),
         (["--task-option", "factor"], "'factor': write an override as key=value"),
         (["--task", "jpeg", "--task-option", "quality=0"], "quality 0: give 1 to 100"),
+        (["--task", "motion_blur", "--task-option", "kernel=k.npy"], "_blur': k.npy: cannot be"),
         (["--task", "blur", "--task-option", "std=wide"], "blur': std: 'wide' is not a number"),
         (["--sampler", "dsp"], "no preset 'dsp', nor a .toml file; did you mean dps"),
         (["--set", "num_step=4"], "unknown key 'num_step'; did you mean num_steps"),

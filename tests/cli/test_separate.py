@@ -101,6 +101,7 @@ def test_it_writes_the_stems_and_how_they_were_made(separate: Separate) -> None:
         "prior_config_sha256": hash_json(json.loads((separate.prior / "config.json").read_text())),
         "sampler": "wiener",
         "noise_std": 1e-4,
+        "published": "none",
         "draws": 2,
         "keep_draws": False,
         "two_stems": None,
@@ -127,6 +128,16 @@ def test_it_writes_the_stems_and_how_they_were_made(separate: Separate) -> None:
     more |= {"segment_seconds", "overlap_seconds"}
     measured = {"seconds", "seconds_per_second", "residual_db"}
     assert report.keys() == want.keys() | more | measured
+
+
+def test_speeds_are_named_on_the_command_line(separate: Separate) -> None:
+    path = separate.put("in.wav", song(1, 1, 3000, 22050))
+    assert separate(path, "--speeds", "0,-3").exit_code == 0
+    assert separate.report("in")["speeds"] == [0, -3]
+    for given, says in (("3,0", "semitones, 0 first"), ("0,x", "give semitones, as 0,-3,3")):
+        refused = separate(path, "--speeds", given)
+        assert refused.exit_code != 0
+        assert says in refused.stderr
 
 
 @pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT"])

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from mgdm_audio.checkpoint import load_prior
 from mgdm_audio.cli.main import main
 from mgdm_audio.train import BOARD, LOG
-from mgdm_audio.training_state import STATE
+from mgdm_audio.training_state import STATE, read_settings
 from tests.toys import STEMS, TINY, TINY_TOML, song, tiny_network
 
 pytest.importorskip("accelerate")
@@ -180,6 +180,31 @@ def test_it_starts_from_the_weights_it_is_given(config: Path, tiny_prior: Path) 
     assert torch.equal(got["scale"], want["scale"])
     # Its level goes with its scale: not the data's, which is above 0.1.
     assert load_prior(config.parent / "run" / "prior").mixture_rms == 0.08
+
+
+def test_a_start_may_differ_in_what_changes_no_shape(config: Path, tiny_prior: Path) -> None:
+    still = ("--set", "schedule.learning_rate=0", "--init", str(tiny_prior))
+    assert train(config, *still, "--set", "model.pivot=true").exit_code == 0
+    assert load_prior(config.parent / "run" / "prior").network.config.pivot
+    # A run keeps what it was started with.
+    line = complaint(train(config, *still, "--set", "model.pivot=false"))
+    assert "pivot (true -> false)" in line
+
+
+def test_leakage_disturbs_the_examples_and_is_kept(config: Path) -> None:
+    assert train(config, "--set", "schedule.steps=2").exit_code == 0
+    plain = load_file(config.parent / "run" / STATE)
+    (config.parent / "run").rename(config.parent / "plain")
+    leak = ("--set", "leakage.share=1", "--set", "schedule.steps=2")
+    assert train(config, *leak).exit_code == 0
+    leaky = load_file(config.parent / "run" / STATE)
+    assert any(not torch.equal(plain[name], leaky[name]) for name in plain)
+    assert read_settings(config.parent / "run" / STATE)["leakage"]["share"] == 1
+    line = complaint(train(config, "--set", "leakage.share=2"))
+    assert "share = 2.0: give a share from 0 to 1" in line
+    alone = ('data.stems=["bass"]', "noise.given=0", "leakage.share=1")
+    line = complaint(train(config, *(word for each in alone for word in ("--set", each))))
+    assert "one stem has no other to leak into" in line
 
 
 def test_prepared_data_are_trained_on_by_split(config: Path) -> None:

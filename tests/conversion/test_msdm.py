@@ -319,7 +319,7 @@ def test_a_converted_prior_separates(msdm: Path, singles: Any, tmp_path: Path, k
         out, "msdm-dirac", overrides=["num_steps=2"], device="cpu", precision="float32"
     )
     mixture = song(0, 1, 300, 22050)[:, None]
-    stems = separator.separate(mixture)
+    stems = separator.separate_batch(mixture)
     assert tuple(stems) == STEMS
     sources = torch.stack(list(stems.values()))
     # What is left of the mixture is shared among the stems: a few float32 roundings of the largest.

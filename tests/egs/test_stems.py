@@ -70,7 +70,7 @@ def test_the_denoiser_is_the_dense_one(small: Any) -> None:
 def test_on_latents_the_prior_is_the_same(egs: Any, small: Any) -> None:
     x = 0.3 * randn((2, 2, TIME), generator=generator_for(0))
     rows = {name: row for name, row in egs.samplers(small).items() if row.prior is not None}
-    assert list(rows) == ["PSLD, MDCT as latents", "ReSample, MDCT as latents"]
+    assert list(rows) == ["`psld` on the MDCT as latents", "`resample` on the MDCT as latents"]
     for row in rows.values():
         codec = row.prior.codec
         found = codec.decode(row.prior.denoiser(codec.encode(x), SIGMA))
@@ -164,7 +164,7 @@ def test_the_table(
     egs: Any, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["--stems", str(folder), "--seconds", "2.1", "--bins", "100", "--draws", "16"]
-    type_in(egs, monkeypatch, *words, "--only", "^exact draws|DInG")
+    type_in(egs, monkeypatch, *words, "--only", "^exact draws|ding")
     header, _, *lines = (line.split(" | ") for line in capsys.readouterr().out.splitlines())
     assert header[1:3] == ["one draw", "mean of 16"]
     rows = {line[0].strip("| "): line[1:] for line in lines}
@@ -177,8 +177,15 @@ def test_the_table(
     assert mean > float(rows["static split per band"][1])
     one, several = (float(cell.split()[0]) for cell in rows["exact draws"][:2])
     assert one + 1 < several < mean  # the mean of draws is nearer to the posterior mean
-    assert rows["DInG"][2:] == ["49 / 0", "none |"]
+    assert rows["`ding`"][2:] == ["49 / 0", "none |"]
     assert len(rows) == 4
+
+
+def test_a_preset_names_the_published_row(egs: Any, small: Any) -> None:
+    rows = egs.samplers(small)
+    assert rows["`mgdm-r4`"].stands_for == "MGDM, R = 4, Fig. 3"
+    assert rows["`ddrm`"].stands_for == load_preset("ddrm").published
+    assert rows["dps step_size=0.01"].stands_for == rows["exact draws"].stands_for == "none"
 
 
 @pytest.mark.parametrize(

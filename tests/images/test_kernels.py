@@ -1,9 +1,14 @@
 import math
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from mgdm_audio.errors import UserError
+from mgdm_audio.images.io import png, read_kernel
 from mgdm_audio.images.kernels import gaussian_kernel, motion_kernel
 
 
@@ -60,6 +65,15 @@ def test_shaking_bends_the_path() -> None:
     assert length(0.0) > 1.5 * length(0.5) > 3 * length(1.0)
 
 
+def test_the_width_that_the_task_states() -> None:
+    kernels = [motion_kernel(61, 0.5, generator(seed)) for seed in range(200)]
+    widths = torch.stack([moments(kernel)[1].trace().sqrt() for kernel in kernels])
+    # 8.9 +- 2.2 pixels of a thousand seeds; five standard errors of the mean and of the standard
+    # deviation of two hundred: 2.2 / sqrt(200) and 2.2 / sqrt(400).
+    assert float(widths.mean()) == pytest.approx(8.9, abs=5 * 2.2 / 200**0.5)
+    assert float(widths.std()) == pytest.approx(2.2, abs=5 * 2.2 / 400**0.5)
+
+
 def test_a_seed_means_a_kernel() -> None:
     first, again, other = (motion_kernel(31, 0.5, generator(seed)) for seed in (3, 3, 4))
     assert torch.equal(first, again)
@@ -76,3 +90,63 @@ def test_what_is_no_kernel_is_refused() -> None:
     for intensity in (-0.1, 1.5):
         with pytest.raises(ValueError, match="intensity"):
             motion_kernel(61, intensity, generator())
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (4, 5), (3, 6), (1, 1), (2, 2)])
+def test_a_kernel_of_a_file_is_centred_and_of_sum_1(shape: tuple[int, int], tmp_path: Path) -> None:
+    levels = np.random.default_rng(0).integers(0, 256, shape).astype(np.float64)
+    levels[shape[0] // 2, shape[1] // 2] = 255  # the centre
+    np.save(tmp_path / "k.npy", 3.7 * levels)
+    kernel = read_kernel(tmp_path / "k.npy")
+    rows, columns = kernel.shape
+    assert (rows % 2, columns % 2) == (1, 1)
+    assert kernel[rows // 2, columns // 2] == kernel.max()
+    # Divided twice in float64.
+    want = torch.from_numpy(levels / levels.sum())
+    torch.testing.assert_close(kernel[: shape[0], : shape[1]], want, rtol=1e-14, atol=0)
+    assert float(kernel.sum()) == pytest.approx(1, abs=1e-14)
+
+    pytest.importorskip("PIL.Image")
+    (tmp_path / "k.png").write_bytes(png(torch.from_numpy(levels / 127.5 - 1)[None]))
+    # x / 127.5 - 1 + 1 of levels from 0 to 255: a rounding of 1e-16.
+    torch.testing.assert_close(read_kernel(tmp_path / "k.png"), kernel, rtol=0, atol=1e-15)
+
+
+def test_a_kernel_of_the_largest_numbers_does_not_overflow(tmp_path: Path) -> None:
+    np.save(tmp_path / "k.npy", np.full((3, 3), 1.7e308))
+    torch.testing.assert_close(read_kernel(tmp_path / "k.npy"), torch.full((3, 3), 1 / 9).double())
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        (np.ones((2, 3, 3)), "has shape (2, 3, 3); a kernel is [height, width]"),
+        (np.ones(3), "has shape (3,); a kernel is [height, width]"),
+        (np.array([[1.0, -0.5]]), "holds -0.5; a kernel has no negative value"),
+        (np.zeros((3, 3)), "is 0 all over; a kernel has some weight"),
+        (np.array([[1.0, np.nan]]), "holds values that are not finite, or none"),
+        (np.array([[1.0, np.inf]]), "holds values that are not finite, or none"),
+        (np.zeros((0, 3)), "holds values that are not finite, or none"),
+        (np.array([[1j]]), "array of numbers (values of type complex128)"),
+        (np.array([["1"]]), "array of numbers (values of type <U1)"),
+        (np.array([[{}]]), "array of numbers (Object arrays cannot be loaded when allow_pickle="),
+    ],
+)
+def test_what_is_no_kernel_in_a_file_is_named(values: Any, says: str, tmp_path: Path) -> None:
+    np.save(path := tmp_path / "k.npy", values, allow_pickle=True)
+    with pytest.raises(UserError) as caught:
+        read_kernel(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_kernel_is_grey(tmp_path: Path) -> None:
+    Image = pytest.importorskip("PIL.Image")
+    Image.new("RGB", (3, 3), "white").save(tmp_path / "colour.png")
+    Image.new("LA", (3, 3), (255, 100)).save(tmp_path / "clear.png")
+    for name in ("colour.png", "clear.png"):
+        with pytest.raises(UserError, match=f"{name}: a kernel is grey, without transparency"):
+            read_kernel(tmp_path / name)
+    Image.fromarray(np.array([[0, 300]], np.uint16)).save(tmp_path / "deep.png")
+    assert read_kernel(tmp_path / "deep.png").tolist() == [[0, 1, 0]]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mgdm_audio.images.metrics import ALEXNET, compare, lpips_distance, psnr, ssim
+from mgdm_audio.measurement import ShiftsAndTurn
 
 
 def picture(*shape: int, seed: int = 0) -> Tensor:
@@ -44,7 +45,64 @@ def test_ssim_is_1_of_equals_and_symmetric() -> None:
 
 def test_what_is_compared_lies_in_the_range() -> None:
     x = torch.ones(1, 12, 12)
-    assert compare(1.5 * x, x) == {"psnr_db": None, "ssim": 1.0}
+    assert compare(1.5 * x, x) == {
+        "psnr_db": None, "ssim": 1.0, "psnr_aligned_db": None, "ssim_aligned": 1.0
+    }  # fmt: skip
+
+
+def on_black(size: int = 24, channels: int = 1) -> Tensor:
+    """Something in [-1, 1] on a background of exactly -1, away from all edges."""
+    x = torch.full((channels, size, size), -1.0)
+    x[:, 5:17, 8:18] = picture(channels, 12, 10)
+    return x
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_copy_that_the_operator_cannot_tell_scores_as_the_image_itself(channels: int) -> None:
+    x, moves = on_black(channels=channels), ShiftsAndTurn((6, 6), background=-1.0)
+    for copy in (
+        x.roll((7, -8), (-2, -1)),  # to both edges
+        x.flip(-2, -1),
+        x.flip(-2, -1).roll((-2, 3), (-2, -1)),
+        x,
+    ):
+        found = compare(copy, x, symmetries=moves)
+        assert (found["psnr_aligned_db"], found["ssim_aligned"]) == (None, 1.0)  # no error at all
+        plain = compare(copy, x)
+        assert (found["psnr_db"], found["ssim"]) == (plain["psnr_db"], plain["ssim"])
+    # One of them beyond the edge has lost a part, and a mirrored one is another image.
+    for other in (x.roll(8, -2), x.flip(-1)):
+        assert compare(other, x, symmetries=moves)["psnr_aligned_db"] is not None
+
+
+def test_an_aligned_score_is_the_best_and_never_below_the_plain_one() -> None:
+    reference, moves = on_black(), ShiftsAndTurn((6, 6), background=-1.0)
+    every = moves.nearest(reference, reference, 10**6)
+    for seed, strength in ((1, 0.2), (2, 1.0), (3, 2.0)):
+        x = (reference.roll(2, -1) + strength * picture(1, 24, 24, seed=seed)).clamp(-1, 1)
+        found = compare(x, reference, symmetries=moves)
+        best = max(psnr(x, moved) for moved in every)
+        assert found["psnr_aligned_db"] == pytest.approx(best, abs=6e-4)  # rounded to 1e-3
+        plain = compare(x, reference)
+        for aligned, name in (("psnr_aligned_db", "psnr_db"), ("ssim_aligned", "ssim")):
+            assert plain[aligned] == plain[name]  # without symmetries
+            assert found[aligned] >= found[name]  # type: ignore[operator]
+
+
+def test_ssim_is_the_best_of_the_nearest_and_the_image_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mgdm_audio.images.metrics.NEAREST", 3)
+    reference, moves = on_black(), ShiftsAndTurn((6, 6), background=-1.0)
+    x = (reference.roll((3, 1), (-2, -1)) + 0.8 * picture(1, 24, 24, seed=1)).clamp(-1, 1)
+    near = [reference, *moves.nearest(x, reference, 3)]
+    best = max(ssim(x, moved) or 0.0 for moved in near)
+    found = compare(x, reference, symmetries=moves)
+    assert found["ssim_aligned"] == pytest.approx(best, abs=6e-5)  # rounded to 1e-4
+    # Of an image that is nearest to itself, SSIM is the plain one at least.
+    assert (compare(-reference, reference, symmetries=moves)["ssim_aligned"] or -1) >= (
+        ssim(-reference, reference) or 0.0
+    )
 
 
 def test_lpips_is_left_out_where_its_weights_are_not(
@@ -74,4 +132,7 @@ def test_lpips_is_left_out_where_its_weights_are_not(
     assert distance is not None
     assert made == ["alex"]
     x = torch.zeros(1, 4, 4)
-    assert compare(x + 0.5, x, distance) == {"psnr_db": 12.041, "ssim": None, "lpips": 0.5}
+    assert compare(x + 0.5, x, distance) == {
+        "psnr_db": 12.041, "ssim": None, "psnr_aligned_db": 12.041, "ssim_aligned": None,
+        "lpips": 0.5,
+    }  # fmt: skip

@@ -6,7 +6,12 @@ from pathlib import Path
 import pytest
 
 from mgdm_audio.config import ConfigError
-from mgdm_audio.images.presets import TASKS, list_image_presets, load_image_preset
+from mgdm_audio.images.presets import (
+    PUBLISHED_TASKS,
+    TASKS,
+    list_image_presets,
+    load_image_preset,
+)
 from mgdm_audio.images.tasks import NOISE_STD
 from mgdm_audio.images.tasks import TASKS as KNOWN
 from mgdm_audio.samplers import MGDM, PerStep
@@ -51,12 +56,21 @@ def test_a_task_has_its_own_values_and_the_user_the_last_word(task: str, step_si
     assert load_image_preset("dps", task, ["noise_std=0.2"]).noise_std == 0.2
 
 
-def test_speeds_are_of_signals_in_time(tmp_path: Path) -> None:
-    assert load_image_preset("dps", "sr4", ["speeds=[0]"]) == load_image_preset("dps", "sr4")
-    says = r"speeds = \[0.0, 3.0\]: images have none; leave it out"
+def test_a_published_row_keeps_its_values_of_a_task() -> None:
+    row = "DPS, Tables 1, 2 and 6 to 8"
+    for task in ("sr4", "motion_blur", "blur_svd"):
+        assert load_image_preset("dps", task).published == row
+    assert load_image_preset("dps", "sr4", ["step_size=1"]).published == row  # its value there
+    assert load_image_preset("dps", "sr4", ["step_size=0.1"]).published == "none"
+    assert load_image_preset("dps", "denoising").published == "none"  # no task of the paper's
+    assert KNOWN.keys() >= PUBLISHED_TASKS
+
+
+def test_options_of_a_separation_are_for_sound(tmp_path: Path) -> None:
+    says = r"\[separation\] is for sound; leave it out for images"
     with pytest.raises(ConfigError, match=f"^dps: {says}"):
-        load_image_preset("dps", "sr4", ["speeds=[0, 3]"])
-    (path := tmp_path / "mine.toml").write_text('sampler = "dps"\nspeeds = [0, 3]\n')
+        load_image_preset("dps", "sr4", ["separation.speeds=[0, 3]"])
+    (path := tmp_path / "mine.toml").write_text('sampler = "dps"\n[separation]\nspeeds = [0, 3]\n')
     with pytest.raises(ConfigError, match=f"mine.toml: {says}"):
         load_image_preset(path, "sr4")
 

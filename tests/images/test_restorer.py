@@ -1,8 +1,12 @@
 """Restoring: the posterior where it is known, the same numbers however draws are batched."""
 
+import hashlib
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -11,7 +15,9 @@ from mgdm_audio.diffusion import NoiseSchedule, Prior
 from mgdm_audio.errors import UserError
 from mgdm_audio.images.presets import load_image_preset
 from mgdm_audio.images.priors import ImagePrior
+from mgdm_audio.images.restoration import Restoration
 from mgdm_audio.images.restorer import Restorer
+from mgdm_audio.images.tasks import build_operator
 from mgdm_audio.networks.unet_2d import UNet2d, UNet2dConfig
 from tests.images.toys import tiny_autoencoder, tiny_unet
 
@@ -152,6 +158,47 @@ def test_the_report_says_how() -> None:
     assert result.scores() is None
     assert result.std is not None
     assert this.restore(this.observe(picture())).std is None
+
+
+def test_the_report_holds_what_options_name(tmp_path: Path) -> None:
+    np.save(path := tmp_path / "k.npy", np.eye(3))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    for kernel in (path, str(path)):
+        this = restorer(task="motion_blur", options={"kernel": kernel})
+        report = this.restore(this.observe(picture())).report
+        assert report["task_options"] == {"kernel": str(path)}
+        assert report["task_files_sha256"] == {"kernel": digest}
+
+    def halved(x: Tensor, code: Tensor) -> Tensor:
+        return x / 2
+
+    this = restorer(
+        sampler="dps", task="nonlinear_blur", changes=("num_steps=4",), options={"network": halved}
+    )
+    record = this.restore(this.observe(picture())).save(tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "report.json").read_text()) == record
+    assert record["task_options"]["network"].endswith("halved")
+    assert record["task_files_sha256"] == {}
+
+
+def test_draws_are_scored_modulo_what_the_task_cannot_see() -> None:
+    x = torch.full((1, 16, 16), -1.0)
+    x[:, 3:9, 2:12] = 2 * torch.rand(1, 6, 10, generator=torch.Generator().manual_seed(0)) - 1
+    turned, y = x.flip(-2, -1), torch.zeros(1)
+    for task in ("phase_retrieval", "sr4"):
+        operator = build_operator(task, (1, 16, 16), generator=torch.Generator())
+        result = Restoration(torch.stack([turned, x]), y, 0.05, {}, x, operator.symmetries)
+        scores = result.scores()
+        assert scores is not None
+        first, second = scores["draws"]
+        assert (second["psnr_db"], second["psnr_aligned_db"]) == (None, None)  # no error
+        assert first["psnr_db"] < 10
+        if task == "phase_retrieval":
+            assert (first["psnr_aligned_db"], first["ssim_aligned"]) == (None, 1.0)
+        else:
+            assert first["psnr_aligned_db"] == first["psnr_db"]
+    this = restorer(sampler="dps", task="phase_retrieval", changes=("num_steps=4",))
+    assert this.restore(this.observe(picture())).symmetries == this.operator.symmetries
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,9 @@
 """Every task by name; what the operators compute is tested with the measurement package."""
 
 import inspect
-from pathlib import Path
 from typing import Any
 
 import pytest
-import scipy.ndimage
 import torch
 from torch import Tensor
 
@@ -160,21 +158,6 @@ def test_super_resolution(name: str, factor: int) -> None:
     torch.testing.assert_close(values.max(), torch.tensor(1 / factor, dtype=torch.float64))
 
 
-def test_blur_is_the_gaussian_filter_of_scipy() -> None:
-    x = image(1, *SHAPE)
-    expected = scipy.ndimage.gaussian_filter(x.numpy(), (0, 0, 3, 3), mode="mirror", truncate=4)
-    torch.testing.assert_close(build("blur")(x), torch.from_numpy(expected), rtol=0, atol=1e-13)
-
-
-def test_blur_svd_keeps_the_published_number_of_singular_values() -> None:
-    operator = build("blur_svd", (3, 256, 256))
-    assert isinstance(operator, SpectralOperator)
-    values = operator.singular_values
-    assert values.shape == (256, 256)
-    assert int((values > 0).sum()) == 73**2
-    assert float(values[values > 0].min()) >= 0.03**2
-
-
 @pytest.mark.parametrize("name", ["motion_blur", "nonuniform_blur", "blur", "sr4", "colorization"])
 def test_a_constant_stays_as_it_is(name: str) -> None:
     y = build(name)(torch.full((1, *SHAPE), 0.7, dtype=torch.float64))
@@ -192,61 +175,46 @@ def test_the_other_tasks_are_what_they_say() -> None:
     spectrum = torch.fft.fftshift(torch.fft.fft2(padded, norm="ortho"), (-2, -1))
     torch.testing.assert_close(build("phase_retrieval")(x), spectrum.abs(), rtol=0, atol=1e-13)
     assert build("phase_retrieval", (3, 256, 256))(image(1, 3, 256, 256)).shape[-2:] == (384, 384)
-    for options in ({}, {"quality": 50, "subsampling": "4:4:4", "baseline": True}):
+    for options in (
+        {},
+        {"quality": 50, "subsampling": "4:4:4", "baseline": True},
+        {"published": True},
+    ):
         expected = 2 * SoftJPEG(**{"quality": 2, **options})((x + 1) / 2) - 1
         torch.testing.assert_close(build("jpeg", **options)(x), expected, rtol=0, atol=1e-13)
 
 
-def test_a_learned_blur_sees_unit_range_and_one_code() -> None:
-    seen = []
-
-    def network(x: Tensor, code: Tensor) -> Tensor:
-        seen.append(code)
-        assert 0 <= float(x.min()) <= float(x.max()) <= 1
-        return 2 * x
-
-    x = image(2, *SHAPE)
-    operator = build("nonlinear_blur", network=network)
-    torch.testing.assert_close(operator(x), (2 * x + 1).clamp(-1, 1), rtol=0, atol=1e-14)
-    operator(x[:1])
-    first, second = seen
-    assert first.shape == (2, 512, 2, 2)
-    assert torch.equal(first[:1], second)
-    assert torch.equal(first[0], first[1])
-    # 2048 draws: their standard deviation is known to 1.6 %, here within five times that.
-    assert float(second.std()) == pytest.approx(1.2, rel=0.08)
+def moves(x: Tensor) -> list[Tensor]:
+    """Shifted by a pixel in either direction, turned by 180 degrees, mirrored."""
+    return [x.roll(1, -1), x.roll(1, -2), x.flip(-2, -1), x.flip(-1), x.flip(-2)]
 
 
-class Shading(torch.nn.Module):
-    """Stands in for the learned blur: what it does depends on image, code and weights."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.convolution = torch.nn.Conv2d(3, 3, 3, padding=1)
-
-    def forward(self, x: Tensor, code: Tensor) -> Tensor:
-        return self.convolution(x) * code.mean((1, 2, 3), keepdim=True)
-
-
-def test_a_learned_blur_comes_from_a_file(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    network, batch = Shading(), torch.export.Dim("batch")
-    arguments = (torch.rand(2, *SHAPE), torch.rand(2, 512, 2, 2))
-    program = torch.export.export(network, arguments, dynamic_shapes=({0: batch}, {0: batch}))
-    torch.export.save(program, tmp_path / "blur.pt2")
-    x = image(3, *SHAPE).float()
-    results = []
-    for one in (network, str(tmp_path / "blur.pt2")):
-        seen = x.clone().requires_grad_()
-        y = build("nonlinear_blur", network=one)(seen)
-        (gradient,) = torch.autograd.grad(y.square().sum(), seen)
-        results.append((y.detach(), gradient))
-    for found, expected in zip(*results, strict=True):
-        assert expected.abs().max() > 0
-        torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)  # float32
+@pytest.mark.parametrize("name", TASKS)
+def test_a_task_says_which_moves_it_cannot_see(name: str) -> None:
+    operator = build(name, **({"network": lambda x, c: x} if name == "nonlinear_blur" else {}))
+    x = torch.full(SHAPE, -1, dtype=torch.float64)
+    x[:, 4:-6, 3:-2] = image(3, 22, 27)
+    y = operator(x[None])
+    seen = [float((operator(moved[None]) - y).abs().max()) > 1e-3 for moved in moves(x)]
+    if name != "phase_retrieval":
+        assert operator.symmetries is None
+        assert seen == [True] * 5
+        return
+    assert seen == [False, False, False, True, True]
+    assert operator.symmetries is not None
+    moved = operator.symmetries.nearest(x, x, 10**6)
+    assert len(moved) == 2 * (32 - 22 + 1) * (32 - 27 + 1)
+    # Sums of some thousand values up to 1, over the root of their number.
+    torch.testing.assert_close(
+        operator(torch.stack(moved)), y.expand(len(moved), -1, -1, -1), rtol=0, atol=1e-12
+    )
+    full = image(*SHAPE)
+    assert len(operator.symmetries.nearest(full, full, 10**6)) == 2  # itself and turned
 
 
-@pytest.mark.parametrize("value", ["x", True, [1, 2], {"a": 1}, 1.5, -3, float("nan"), 10**30])
+@pytest.mark.parametrize(
+    "value", ["x", True, [1, 2], {"a": 1}, 1.5, -3, float("nan"), 10**30, torch.eye(3)]
+)
 def test_values_of_any_type_are_taken_or_refused_in_one_line(value: Any) -> None:
     for name, task in TASKS.items():
         for option in inspect.signature(task).parameters:
@@ -276,6 +244,9 @@ def test_values_of_any_type_are_taken_or_refused_in_one_line(value: Any) -> None
         ("jpeg", SHAPE, {"subsampling": "4:1:1"}, "subsampling: unknown value '4:1:1'"),
         ("random_95", SHAPE, {"missing": 1.0}, "missing = 1.0"),
         ("motion_blur", SHAPE, {"kernel_size": 60}, "kernel size 60"),
+        ("motion_blur", SHAPE, {"kernel": "k.npy"}, "image task 'motion_blur': k.npy: cannot be"),
+        ("motion_blur", SHAPE, {"kernel": "k.npy", "kernel_size": 9}, "leave kernel_size and"),
+        ("jpeg", SHAPE, {"published": True, "quality": 100}, "'jpeg': quality 100 of the publ"),
         ("nonlinear_blur", SHAPE, {}, "give its option 'network'"),
     ],
 )

@@ -311,3 +311,49 @@ def test_in_units_of_its_scale_it_knows_no_level(trained: TFUNet, given: bool) -
     louder, wider = trained.posterior(4 * x, 4 * sigma, 4 * y if given else None)
     torch.testing.assert_close(louder, 4 * mean, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(wider, 16 * variance, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("sigma", [0.003, 0.05, 2.0])
+def test_the_gain_on_its_input_is_at_most_one(untrained: TFUNet, sigma: float) -> None:
+    """However large the mask that the layers ask for, D does not enlarge what comes in.
+
+    Offsets are 0 here, so that mean_k = gain z_k; the input stays where it is not clamped.
+    """
+    masks = untrained.leave.bias.view(3, 4, -1)
+    masks[1] = 1e4
+    deviation = (sigma**2 + untrained.scale**2).sqrt()
+    z = deviation[:, None] * normal(4, 4, BINS).clamp(-3, 3)
+    x = untrained.mdct.inverse(z)[None]
+    z = untrained.mdct(x)[0]
+    mean, _, _ = untrained.coefficients(x, torch.tensor([sigma]))
+    assert (mean - z).abs().max() < ROUNDING * float(deviation.max()) / 0.05
+    # A mask below the bound is as it was: half of it, between the Wiener filter and the identity.
+    masks[1] = 0.5 * (sigma / untrained.scale).amin()
+    mean, _, _ = untrained.coefficients(x, torch.tensor([sigma]))
+    band = untrained.band_variance(torch.tensor(sigma))
+    gain = (band / sigma**2) + band.sqrt() / deviation[None, :, None] * masks[1, 0, 0]
+    assert float(gain.max()) < 1
+    assert (mean - gain * z).abs().max() < ROUNDING * float(deviation.max()) / 0.05
+
+
+def test_a_pivoted_network_does_not_see_the_noise_of_the_sum(trained: TFUNet) -> None:
+    """Given a noiseless sum, the same noise in every source tells nothing of x_0."""
+    network = tiny_network(1, config=replace(TINY, pivot=True))
+    x, y = normal(1, 4, 2 * BINS, std=0.1), normal(1, 1, 2 * BINS, std=0.1, seed=1)
+    same, sigma = normal(1, 1, 2 * BINS, std=0.1, seed=2), torch.tensor(0.1)
+    moved = network(x + same, sigma, y) - network(x, sigma, y)
+    assert moved.abs().max() < ROUNDING
+    assert (trained(x + same, sigma, y) - trained(x, sigma, y)).abs().max() > 100 * ROUNDING
+    # Without the mixture it is a function of all of x.
+    assert torch.equal(network(x, sigma), trained(x, sigma))
+
+
+def test_a_pivot_does_not_move_the_gaussian_conditional(untrained: TFUNet) -> None:
+    """p(x_0 | x, y) is p(x_0 | zero-sum part of x, y): Gaussian sources, noiseless y."""
+    pivoted = tiny_network(1, trained=False, config=replace(TINY, pivot=True))
+    x, y = normal(1, 4, 2 * BINS, std=0.1), normal(1, 1, 2 * BINS, std=0.1, seed=1)
+    for sigma in (0.003, 0.05, 2.0):
+        want, variance = untrained.posterior(x, torch.tensor(sigma), y)
+        mean, same = pivoted.posterior(x, torch.tensor(sigma), y)
+        assert (mean - want).abs().max() < ROUNDING
+        assert torch.equal(same, variance)

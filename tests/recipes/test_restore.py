@@ -40,12 +40,18 @@ def test_instances_need_only_images_and_weights(path: Path, tmp_path: Path) -> N
     shown = bash(path, "--seed", "7", "--help")
     assert (shown.returncode, shown.stderr) == (0, "")
     assert "[7]" in next(line for line in shown.stdout.splitlines() if "--seed " in line)
+    options = next(line for line in shown.stdout.splitlines() if "--task-options " in line)
+    assert options.endswith("[jpeg.published=true]")
     for given, says in (
         ([], "give --prior, weights for images"),
         (["--prior", "none.pt"], "none.pt: no such prior"),
         (["--prior", tmp_path], "give --images, a folder of images"),
         (["--prior", "digits-v1"], "give --images, a folder of images"),
         (["--prior", tmp_path, "--images", "none"], "none: no such folder"),
+        (
+            ["--prior", tmp_path, "--images", tmp_path, "--task-options", "published=true"],
+            "published=true is no option of a task; write TASK.KEY=VALUE",
+        ),
     ):
         result = bash(path, "--venv", tmp_path / "venv", *given)
         assert (result.returncode, result.stderr) == (2, f"error: {says}\n")
@@ -58,9 +64,12 @@ def test_it_goes_on_where_it_stopped_and_reports(tmp_path: Path) -> None:
     save_trained(tmp_path / "toy", tiny_unet(1), NoiseSchedule.linear(), (16, 16))
     (images := tmp_path / "my images").mkdir()
     for name in ("c", "a b", "-d"):
-        (images / f"{name}.png").write_bytes(png(torch.zeros(1, 16, 16)))
+        x = torch.full((1, 16, 16), -1.0)
+        x[:, 2:8, 3:5] = 0.5  # which can be moved, so that aligned scores are others
+        (images / f"{name}.png").write_bytes(png(x))
     (quick := tmp_path / "quick.toml").write_text(
-        'sampler = "dps"\nnoise_std = 0.05\n[options]\nnum_steps = 3\n'
+        'sampler = "dps"\nnoise_std = 0.05\npublished = "A row, Table 1"\n'
+        "[options]\nnum_steps = 3\n"
     )
     (results := tmp_path / "RESULTS.md").write_text("<!-- restored -->\n<!-- /restored -->\n")
     out = tmp_path / "ex p"
@@ -76,24 +85,32 @@ def test_it_goes_on_where_it_stopped_and_reports(tmp_path: Path) -> None:
             "--exp",
             out,
         ]
-        options += ["--tasks", "sr4 denoising", "--samplers", quick, "--device", "cpu"]
+        options += ["--tasks", "jpeg phase_retrieval", "--samplers", quick, "--device", "cpu"]
+        options += ["--task-options", "jpeg.published=true jpeg.quality=9 blur.std=1.0"]
         options += ["--limit", str(limit), "--results", results]
         done = bash(ROOT / "recipes/restore.sh", *options)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    run(2)
-    assert sorted(p.name for p in (out / "sr4/quick").iterdir()) == ["-d", "a b"]  # by name
-    before = (out / "sr4/quick/a b/report.json").stat().st_mtime_ns
+    assert "note: blur.std=1.0: blur is not among the tasks\n" in run(2)
+    record = json.loads((out / "jpeg/quick/-d/report.json").read_text())
+    assert record["task_options"] == {"published": True, "quality": 9}
+    assert sorted(p.name for p in (out / "jpeg/quick").iterdir()) == ["-d", "a b"]  # by name
+    before = (out / "jpeg/quick/a b/report.json").stat().st_mtime_ns
     assert "1 of 3 images" in run(0)
-    assert sorted(p.name for p in (out / "denoising/quick").iterdir()) == ["-d", "a b", "c"]
-    assert (out / "sr4/quick/a b/report.json").stat().st_mtime_ns == before
+    assert sorted(p.name for p in (out / "phase_retrieval/quick").iterdir()) == ["-d", "a b", "c"]
+    assert (out / "jpeg/quick/a b/report.json").stat().st_mtime_ns == before
     assert " of 3 images" not in run(0)
     rows = [line.split(" | ") for line in results.read_text().splitlines() if "| quick |" in line]
-    assert [row[0] for row in rows] == ["| denoising", "| sr4"]
-    records = [json.loads(p.read_text()) for p in out.glob("sr4/quick/*/report.json")]
-    psnr = sum(r["scores"]["draws"][0]["psnr_db"] for r in records) / 3
-    assert rows[1][3:5] == [f"{psnr:.2f}", rows[1][4]]
-    assert rows[1][2] == "-"  # LPIPS
-    assert rows[1][5] == "3"
-    assert rows[1][7] == "1 / 1 |"  # DPS of 3 points: one guided call, one to end with
+    assert [row[0] for row in rows] == ["| jpeg", "| phase_retrieval"]
+    assert "Options of tasks: jpeg published = True; jpeg quality = 9." in results.read_text()
+    assert rows[0][2] == "-"  # LPIPS
+    for row, task in zip(rows, ("jpeg", "phase_retrieval"), strict=True):
+        records = [json.loads(p.read_text()) for p in out.glob(f"{task}/quick/*/report.json")]
+        for cell, key in ((row[3], "psnr_db"), (row[5], "psnr_aligned_db")):
+            psnr = sum(r["scores"]["draws"][0][key] for r in records) / 3
+            assert cell == f"{psnr:.2f}"
+        assert (row[3] == row[5]) is (task == "jpeg")
+        assert row[7] == "3"
+        assert row[9] == "1 / 1"  # DPS of 3 points: one guided call, one to end with
+        assert row[10] == "A row, Table 1 |"

@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -109,8 +110,33 @@ def test_every_cell_is_written_once_and_tabulated(
     bench(local, monkeypatch, suite, images, "-o", out)
     text = local("restore_bench_report").report(suite, out)
     rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| pgdm")]
-    assert rows[0][3] == "-"  # phase retrieval
+    assert rows[0][3:5] == ["-", "-"]  # phase retrieval, plain and aligned
     assert "blur std = 1.0" in text
+    heads = next(line for line in text.splitlines() if line.startswith("| |"))
+    assert heads == "| | sr4 | blur | phase retrieval | phase retrieval, aligned | leads |"
+    record = json.loads((out / "phase_retrieval" / "dps.json").read_text())
+    row = next(line.split(" | ") for line in text.splitlines() if line.startswith("| dps"))
+    for cell, key in zip(row[3:5], ("psnr_db", "psnr_aligned_db"), strict=True):
+        average = sum(score[key] for score in record["scores"].values()) / 2
+        assert cell.strip("*").startswith(f"{average:.2f} ±")
+    # Phase retrieval, where it is alone, counts once, by its aligned score.
+    assert row[4].startswith("**")
+    assert row[5] == f"{sum(row[i].startswith('**') for i in (1, 2, 4))} of 3 |"
+    assert text.rstrip().endswith("No row stands for a published one.")  # none has 1000 steps
+
+
+def test_rows_as_published_are_named(local: Any) -> None:
+    module, suites = local("restore_bench_report"), local("restore_bench")
+    systems = {
+        "dps": suites.System("dps"),
+        "dps-40": suites.System("dps", set=("num_steps=40",)),
+        "ddnm": suites.System("ddnm"),
+    }
+    suite = suites.Suite("toy", {"sr4": {}, "motion_blur": {}, "denoising": {}}, systems)
+    records = dict.fromkeys((task, system) for task in suite.tasks for system in systems)
+    # Its values of a task belong to the row; the paper has no denoising.
+    row = "dps for DPS, Tables 1, 2 and 6 to 8 (sr4, motion blur). All others stand for none."
+    assert module.published(suite, records).endswith(row)
 
 
 def test_leaders_are_the_first_and_what_cannot_be_told_from_it(local: Any) -> None:
@@ -128,6 +154,27 @@ def test_leaders_are_the_first_and_what_cannot_be_told_from_it(local: Any) -> No
     assert module.leaders(records, "sr4", list(values), "psnr_db") == {"first", "level"}
     # 1.96 times the standard deviation sqrt(5 / 3), over sqrt(4)
     assert module.interval(values["first"]) == pytest.approx(0.98 * (5 / 3) ** 0.5)
+
+
+def test_two_systems_are_compared_image_by_image(local: Any) -> None:
+    module = local("restore_bench_report")
+    rows = {
+        ("phase", "r4"): [(12.0, 20.0), (14.0, 21.0), (10.0, 22.0)],
+        ("phase", "r1"): [(10.0, 19.0), (13.0, 20.0), (7.0, 21.0)],
+        ("sr4", "r1"): [(9.0, 9.0)] * 3,
+    }
+    records = {
+        key: {"scores": {
+            str(i): {"psnr_db": plain, "psnr_aligned_db": aligned}
+            for i, (plain, aligned) in enumerate(row)
+        }}
+        for key, row in rows.items()
+    }  # fmt: skip
+    # Differences of 2, 1 and 3: a mean of 2, and 1.96 times a deviation of 1 over sqrt(3).
+    assert module.differences(records, ["sr4", "phase"], "r4", "r1") == [
+        "phase: PSNR, dB of r4 less that of r1: +2.00 ± 1.13",
+        "phase, aligned: PSNR, dB of r4 less that of r1: +1.00 ± 0.00",
+    ]
 
 
 def test_costs_that_differ_from_task_to_task_are_not_averaged(local: Any) -> None:
@@ -155,6 +202,22 @@ def test_a_mistake_in_a_suite_is_one_line(
     with pytest.raises(UserError) as caught:
         local("restore_bench").read_suite(suite)
     assert says in str(caught.value)
+
+
+def test_a_kernel_lies_beside_the_suite_and_another_one_makes_another_row(
+    local: Any, suite: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = suite.read_text().replace("sr4 = {}", 'motion_blur = { kernel = "k.npy" }\nsr4 = {}')
+    suite.write_text(text)
+    chosen = ("--tasks", "motion_blur", "--systems", "pgdm")
+    scores = []
+    for kernel in (np.eye(1), np.eye(5)):
+        np.save(tmp_path / "k.npy", kernel)
+        bench(local, monkeypatch, suite, images, "-o", tmp_path / "out", *chosen)
+        record = json.loads((tmp_path / "out/motion_blur/pgdm.json").read_text())
+        assert record["task_options"] == {"kernel": str(tmp_path / "k.npy")}
+        scores.append(record["scores"])
+    assert scores[0] != scores[1]
 
 
 MAKE = """

@@ -117,13 +117,13 @@ def test_estimates_at_other_speeds_are_pending(
         """With the default so changed; what is still to be done with the default as it is."""
         options = {"overrides": overrides, "device": "cpu"}
         separator = Separator.from_pretrained(tiny_prior, "default", **options)
-        found = separator.separate_file(mixtures / "Track00007.wav", seed=7)
+        found = separator.separate(mixtures / "Track00007.wav", seed=7)
         found.save(tmp_path / "estimates" / "Track00007")
         place = (mixtures, tmp_path / "estimates", str(tiny_prior), "default", "rms")
         pending: dict[str, Path] = local("pending").find_pending(*place)
         return pending
 
-    assert list(separate("speeds=[0, 5, -5]")) == ["Track00007"]
+    assert list(separate("separation.speeds=[0, 5, -5]")) == ["Track00007"]
     assert not separate()
 
 
@@ -212,7 +212,9 @@ def whole(tiny_prior: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
     stems = "".join(f'{stem} = ["{stem}"]\n' for stem in STEMS)
     (root / "map.toml").write_text(f'splits = ["train", "test"]\n[stems]\n{stems}')
     (root / "conf").mkdir()
-    preset = 'sampler = "wiener"\ndraws = 2\n[options]\nnum_steps = 2\n'
+    preset = (
+        'sampler = "wiener"\ndraws = 2\npublished = "A row, Table 1"\n[options]\nnum_steps = 2\n'
+    )
     (root / "conf/quick.toml").write_text(preset)
     (root / "RESULTS.md").write_text("<!-- test -->\n<!-- /test -->\n")
     options = ["--source", "data", "--form", "stems --map map.toml", "--prior", str(tiny_prior)]
@@ -228,7 +230,8 @@ def test_the_whole_recipe_and_nothing_twice(whole: tuple[Path, list[str]]) -> No
     table = [line for line in (root / "RESULTS.md").read_text().splitlines() if "|" in line]
     rows = {line.split("|")[1].strip(): line for line in table}
     assert rows["mixture, shared equally"].count("| 0.00 ± 0.00 ") == 5
-    assert rows["quick"].endswith(" 2 | 0 / 4 |")
+    assert rows["quick"].endswith(" 2 | 0 / 4 | A row, Table 1 |")
+    assert rows["static Wiener split"].endswith(" - | - | none |")
     assert {"static Wiener split", "oracle ratio mask"} <= rows.keys()
     record = root / "one/test/estimates/quick/Track00012/separation.json"
     assert json.loads(record.read_text())["seed"] == 12

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -79,6 +80,42 @@ def test_its_states_follow_the_recursion_of_every_singular_value(eta: float, eta
             assert float((state - z).abs().max()) < 1e-11
         assert float((MATRIX.V_T(x_0)[:, k] - z).abs().max()) < 1e-11
     assert regimes == {"null", "below", "above"}
+
+
+def test_the_preset_takes_the_steps_of_ddnm_plus_s_published_code(prior: Prior) -> None:
+    """From every state of a run to the next, by the recursion of that code: for a singular value s,
+    x' = a x_c + V (d_1 xi + d_2 eps), a, sigma = alpha, sigma of the next level, with
+
+        x_c = D - lambda A^+ (A D - y),   lambda = 1, d_1^2 = sigma^2 - (a sigma_y / s)^2, d_2 = 0
+
+    where sigma covers a sigma_y / s, else lambda = s sigma sqrt(1 - eta^2) / (a sigma_y), d_1 = eta
+    sigma, d_2 = 0; and d_1 = eta sigma, d_2 = sqrt(1 - eta^2) sigma where s = 0.
+    """
+    preset = load_preset("ddrm", ["num_steps=12"])
+    y = MATRIX(normal(2, *EVENT)) + NOISE_STD * normal(2, 3, 8, seed=1)
+    prior, eta, steps = replace(prior, schedule=SCHEDULE), preset.options["eta"], list[Step]()
+    preset.sampler.sample(
+        prior, GaussianLikelihood(MATRIX, y, NOISE_STD), generator=generator_for(1),
+        x_T=prior.sample_x_T(2, generator=generator_for(0), dtype=torch.float64),
+        on_step=steps.append,
+    )  # fmt: skip
+    generator = generator_for(1)
+    noise = [randn((2, *EVENT), generator=generator, dtype=torch.float64) for _ in steps]
+    s, covers = MATRIX.singular_values, set()
+    for before, after, xi in zip(steps, steps[1:], noise[1:], strict=False):
+        a, sigma = float(SCHEDULE.alpha[after.t]), float(SCHEDULE.sigma[after.t])
+        x_0, eps = prior.predict_x0(before.x_t, before.t), prior.predict_eps(before.x_t, before.t)
+        y_std = a * NOISE_STD / s  # inf where s = 0
+        covered, keep = sigma >= y_std, (1 - eta**2) ** 0.5 * sigma
+        weight = torch.where(covered, 1, keep / y_std)
+        d_1 = torch.where(covered, (sigma**2 - y_std**2).clamp(min=0).sqrt(), eta * sigma)
+        d_2 = torch.where(s == 0, keep, 0 * s)
+        x_c = x_0 - MATRIX.V(weight * MATRIX.V_T(MATRIX.pinv(MATRIX(x_0) - y)))
+        expected = a * x_c + MATRIX.V(d_1 * xi + d_2 * MATRIX.V_T(eps))
+        # States of up to 100 (A^+ y where s = .03), one step.
+        torch.testing.assert_close(after.x_t, expected, rtol=0, atol=1e-12)
+        covers |= set(covered.flatten().tolist())
+    assert covers == {False, True}
 
 
 @pytest.mark.parametrize(("eta", "eta_b"), [(0.85, 1.0), (0.5, 0.7)])

@@ -1,5 +1,6 @@
 """MGDM part by part: its levels, its indices, its costs, and each Gibbs conditional."""
 
+import math
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ from torch import Tensor
 from mgdm_audio.diffusion import CallCounter, NoiseSchedule, Prior, bridge
 from mgdm_audio.measurement import GaussianLikelihood, MixtureSum
 from mgdm_audio.rng import generator_for
-from mgdm_audio.samplers import MGDM, PerStep, Step
+from mgdm_audio.samplers import MGDM, PerStep, Step, mgdm
 from mgdm_audio.samplers.presets import load_preset
 
 KARRAS = NoiseSchedule.karras()
@@ -74,6 +75,30 @@ def test_the_levels_are_the_published_ones() -> None:
     assert visited["paper"] == KARRAS.timesteps(21)[20:1:-1]  # i = K .. 2: 19 of 21 points
     assert (visited["code"][0], visited["code"][-1]) == (946, 105)
     assert (visited["paper"][0], len(visited["paper"])) == (999, 19)
+
+
+def test_the_inner_grid_is_the_published_one_but_for_rounding(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """torch.linspace counts in floating-point steps, from either end to the middle, and the
+    published code floors its points: 58 / 14 * 7 becomes 28, not 29."""
+    seen: list[list[int]] = []
+
+    def ddim(prior: Prior, x: Tensor, levels: list[Tensor | int], **_: object) -> Tensor:
+        seen.extend(torch.stack([torch.as_tensor(n).expand(1000) for n in levels], -1).tolist())
+        return x
+
+    monkeypatch.setattr(mgdm, "ddim", ddim)
+    prior, _ = silent(1000)
+    MGDM()._denoise(prior, torch.zeros(1000, 2, 1), torch.arange(1000), generator_for(0))
+    gaps = {}
+    for s in range(14, 1000):  # below, the 15 points of the grid repeat levels
+        step = s / 14
+        floats = [step * j for j in range(7)] + [s - step * j for j in range(7, -1, -1)]
+        gaps[s] = [a - math.floor(b) for a, b in zip(seen[s][::-1], floats, strict=True)]
+    rounded = [gap for gap in gaps.values() if any(gap)]
+    assert len(rounded) == 17
+    assert all(sorted(gap) == [0] * 14 + [1] for gap in rounded)
 
 
 def indices(sampler: MGDM, k: int, t_prev: int) -> Tensor:

@@ -38,11 +38,28 @@ def test_overrides_reach_options_and_the_file_s_own_keys() -> None:
     )
 
 
+def test_what_is_changed_stands_for_no_published_row_unless_it_names_one() -> None:
+    row = load_preset("mgdm").published
+    assert row == "MGDM, R = 6, Tables 3 and 9"
+    for same in (["gibbs_steps=6"], ["draws=1"], ["noising=forward"], ["vi_steps.base=3"]):
+        assert load_preset("mgdm", same).published == row
+    for other in (["gibbs_steps=2"], ["draws=4"], ["noise_std=1e-3"], ["noising=bridge"]):
+        assert load_preset("mgdm", other).published == "none"
+        for named in ("Fig. 3, R = 2", row):
+            assert load_preset("mgdm", [*other, f"published={named}"]).published == named
+    assert load_preset("mgdm", ["gibbs_steps=2"], settled=["gibbs_steps=2"]).published == row
+    preset = load_preset("mgdm")
+    assert [preset.stands_for(draws) for draws in (None, 1, 2)] == [row, row, "none"]
+
+
 def test_a_preset_may_be_a_file(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text('sampler = "mgdm"\n[options]\ngibbs_steps = 3\n')
     preset = load_preset(path)
     assert (preset.name, preset.sampler) == ("mine", MGDM(gibbs_steps=3))
+    assert preset.published == "none"
+    path.write_text("[options]\ngibbs_steps = 3\n")  # no preset without the override
+    assert load_preset(path, ["sampler=mgdm"]).sampler == MGDM(gibbs_steps=3)
 
 
 @pytest.mark.parametrize(
@@ -57,6 +74,8 @@ def test_a_preset_may_be_a_file(tmp_path: Path) -> None:
         ("mgdm", ["sampler=mgdn"], "unknown sampler 'mgdn'; did you mean mgdm"),
         ("mgdm", ["noise_std=0"], "noise_std is positive"),
         ("mgdm", ["draws=0"], "draws is at least 1"),
+        ("mgdm", ["published=a|b"], "published = 'a|b': name the row of a table, in one line"),
+        ("mgdm", ['published=" "'], "or write 'none'"),
     ],
 )
 def test_a_mistake_is_named(name: str, overrides: list[str], says: str) -> None:

@@ -1,6 +1,9 @@
 """RED-diff: its gradient term by term, and the estimate at which that gradient vanishes."""
 
 from dataclasses import replace
+from itertools import accumulate
+from operator import mul
+from typing import Literal
 
 import pytest
 import torch
@@ -40,15 +43,31 @@ def stationary(covariance: Tensor, y: Tensor, s: float, strength: float) -> Tens
     return mu.reshape(-1, 4, 8)
 
 
+def ddpm_levels() -> tuple[Tensor, Tensor]:
+    """alpha and sigma of DDPM at the index t + 1 for t = 0..999: ``[1000]`` each.
+
+    The product of 1 - beta_0 .. 1 - beta_t, where beta rises in equal steps from 1e-4 to 2e-2.
+    """
+    kept = [1 - 1e-4 - i / 999 * (2e-2 - 1e-4) for i in range(1000)]
+    alpha_bar = torch.tensor(list(accumulate(kept, mul)), dtype=Double)
+    return alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+
+
+@pytest.mark.parametrize("levels", ["prior", "ddpm"])
 @pytest.mark.parametrize("schedule", [NoiseSchedule.karras(), NoiseSchedule.linear()])
-def test_the_gradient_is_weighted_by_the_prior_s_own_schedule(
+def test_the_gradient_is_weighted_by_the_schedule(
     prior: Prior,
     covariance: Tensor,
     likelihood: GaussianLikelihood,
     schedule: NoiseSchedule,
+    levels: Literal["prior", "ddpm"],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Without noise beyond the first step's, which is x_T: in eps the gradient is linear."""
+    """Without noise beyond the first step's, which is x_T: in eps the gradient is linear.
+
+    x_t and lambda_t are of the prior's own schedule, or of DDPM's at the index t + 1; the network
+    is asked for the noise of x_t at the prior's index t in either case.
+    """
     monkeypatch.setattr(reddiff, "randn_like", zeros)
     seen: list[tuple[Tensor, Tensor]] = []
 
@@ -61,19 +80,22 @@ def test_the_gradient_is_weighted_by_the_prior_s_own_schedule(
     monkeypatch.setattr(reddiff, "Adam", Recorder)
     prior = replace(prior, schedule=schedule)
     x_T = prior.sample_x_T(3, generator=generator_for(0), dtype=Double)
-    sampler, steps = REDDiff(12, 0.2, (0.8, 0.95), strength=0.3), list[Step]()
+    sampler, steps = REDDiff(12, 0.2, (0.8, 0.95), 0.3, levels), list[Step]()
     x_0 = sampler.sample(
         prior, likelihood, generator=generator_for(1), x_T=x_T, on_step=steps.append
     )
     grid = schedule.timesteps(12)[:0:-1]
     assert [step.t for step in steps] == grid
+    alphas, sigmas = (schedule.alpha, schedule.sigma) if levels == "prior" else ddpm_levels()
     eps = (x_T / schedule.sigma[-1]).flatten(1)
     for t, (mu, gradient) in zip(grid, seen, strict=True):
-        s = schedule.noise_level[t]
+        s = schedule.noise_level[t]  # what the network is told
         inverse = torch.linalg.inv(covariance + s**2 * torch.eye(32, dtype=Double))
         flat = mu.flatten(1)
-        predicted = s * (flat + s * eps) @ inverse
-        expected = 0.3 * s * (predicted - eps) - (likelihood.y.flatten(1) - flat @ SUM.T) @ SUM
+        z = (alphas[t] * flat + sigmas[t] * eps) / schedule.alpha[t]
+        predicted = s * z @ inverse  # (z - D(z)) / s
+        weight = 0.3 * sigmas[t] / alphas[t]
+        expected = weight * (predicted - eps) - (likelihood.y.flatten(1) - flat @ SUM.T) @ SUM
         # (x - D) / s loses digits where s is small, 1e-16 / s of them, and the dense inverse too.
         torch.testing.assert_close(gradient.flatten(1), expected, rtol=1e-8, atol=1e-10)
         eps = torch.zeros_like(eps)
@@ -152,6 +174,16 @@ def test_a_smooth_blur_does_not_blow_up_the_start() -> None:
         assert float(item.norm()) <= 1.001 * float(seen.norm()) / (2 * s)  # float32
 
 
+def test_ddpm_s_levels_end_at_its_own(prior: Prior, likelihood: GaussianLikelihood) -> None:
+    long = replace(prior, schedule=NoiseSchedule.karras(num_levels=1001))
+    says = "DDPM has 1000 levels, this prior's schedule 1001; use levels = 'prior'"
+    with pytest.raises(ValueError, match=says):
+        REDDiff(levels="ddpm").sample(long, likelihood, generator=generator_for(0))
+    short = replace(prior, schedule=NoiseSchedule.karras(num_levels=12))
+    x_0 = REDDiff(12, levels="ddpm").sample(short, likelihood, generator=generator_for(0))
+    assert bool(x_0.isfinite().all())
+
+
 def test_without_a_linear_operator_it_starts_at_noise(prior: Prior) -> None:
     class Cube(Operator):
         def __call__(self, x: Tensor) -> Tensor:
@@ -185,8 +217,9 @@ def test_the_preset_is_the_default() -> None:
         {"learning_rate": 0.0},
         {"betas": (0.9, 1.0)},
         {"strength": -0.1},
+        {"levels": "audio"},
     ],
 )
 def test_options_out_of_range_are_refused(options: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match=r"give"):
+    with pytest.raises(ValueError, match=r"give|use one of"):
         REDDiff(**options)  # type: ignore[arg-type]

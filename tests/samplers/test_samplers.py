@@ -43,6 +43,7 @@ COMBINATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "mgdm, code": ("mgdm", {"outer": "code", "noising": "bridge", "gibbs_steps": 2}),
     "msdm, gaussian": ("msdm", {"posterior": "gaussian"}),
     "pnp-dm, langevin": ("pnp-dm", {"likelihood_step": "langevin"}),
+    "reddiff, ddpm": ("reddiff", {"levels": "ddpm"}),
     "wiener, reported": ("wiener", {"covariance": "reported"}),
 }
 """Settings that take other paths than the defaults do: name -> (sampler, options)."""

@@ -1,14 +1,11 @@
-"""The rows of the tables where the posterior is known: every preset, and the row it stands for.
-
-"Stands for" is the row of the MGDM paper's audio table (arXiv 2502.03332, Table 3: separation of
-Slakh2100 with MSDM's weights) that a preset repeats the setting of, or of another paper's table.
-"""
+"""The rows of the tables where the posterior is known: samplers, and what they stand for."""
 
 from __future__ import annotations
 
 import re
 from argparse import ArgumentTypeError
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 from torch import Tensor
@@ -17,72 +14,79 @@ from mgdm_audio.diffusion import CallCounter, Prior, counted
 from mgdm_audio.measurement import GaussianLikelihood, MixtureSum
 from mgdm_audio.rng import Generators
 from mgdm_audio.samplers import Sampler
-from mgdm_audio.samplers.presets import load_preset
+from mgdm_audio.samplers.presets import NO_ROW, load_preset
 
-NONE = "none"
+SLAKH = Path(__file__).resolve().parents[2] / "slakh2100/msdm/conf"  # MGDM by its sweeps
 
 
 class Row(NamedTuple):
     """A sampler of a table."""
 
     sampler: Sampler
-    stands_for: str = NONE
+    stands_for: str = NO_ROW
     prior: Prior | None = None  # where it is not the table's: the same one on latents
 
 
-PUBLISHED: dict[str, tuple[str, list[str], str]] = {
-    "DPS, step 1": ("dps", [], "Table 3, DPS"),
-    "DPS, step .01": ("dps", ["step_size=0.01"], NONE),
-    "PGDM": ("pgdm", [], "Table 3, PGDM"),
-    "DDNM": ("ddnm", ["plus=false"], NONE),
-    "DDNM+": ("ddnm", [], "none: Table 3 ran the published code, next row"),
-    "DDRM": ("ddrm", [], "Table 3, DDNM"),
-    "DiffPIR": ("diffpir", [], "Table 3, DiffPIR"),
-    "RED-diff": ("reddiff", [], "Table 3, RED-diff, whose levels are DDPM's"),
-    "DAPS": ("daps", [], "Table 3, DAPS"),
-    "PnP-DM, Langevin": ("pnp-dm", [], "Table 3, PnP-DM, whose lowest level is .02"),
-    "PnP-DM, exact linear step": ("pnp-dm", ["likelihood_step=exact"], NONE),
-    "MSDM, Dirac": ("msdm-dirac", [], "Table 3, MSDM Dirac"),
-    "MSDM, Gaussian": ("msdm-gaussian", [], "2302.02257, MSDM Gaussian"),
-    "MGPS": ("mgps", [], NONE),
-    "DInG": ("ding", [], NONE),
-    "Guess & Guide": ("guess-and-guide", [], NONE),
-}
-"""Label -> the preset of that audio setting, with changes, and the row that it stands for."""
+PUBLISHED: tuple[tuple[str, ...], ...] = (
+    ("dps",),
+    ("dps", "step_size=0.01"),
+    ("pgdm",),
+    ("ddnm", "plus=false"),
+    ("ddnm",),
+    ("ddrm",),
+    ("diffpir",),
+    ("reddiff",),
+    ("reddiff-code",),
+    ("daps",),
+    ("pnp-dm",),
+    ("pnp-dm", "likelihood_step=exact"),
+    ("msdm-dirac",),
+    ("msdm-gaussian",),
+    ("mgps",),
+    ("ding",),
+    ("guess-and-guide",),
+)
+"""Presets of the other methods, some with changes, for any prior over stems."""
 
-LATENT = {"PSLD": "psld", "ReSample": "resample"}
-"""Label -> preset, of the samplers that need a codec; they were published for images alone."""
 
-PAPER_SWEEPS = {r: f"Fig. 3, R = {r}" for r in (1, 2, 4)} | {6: "Table 3, MGDM R = 6"}
-"""R -> the paper's row of MGDM with so many sweeps."""
+def preset_row(preset: str | Path, *changes: str) -> dict[str, Row]:
+    """A preset as it is, `in code quotes`, or with changes to it; and its row."""
+    found = load_preset(preset, changes)
+    label = " ".join([found.name, *changes])
+    if found == load_preset(preset):
+        label = f"`{found.name}`"
+    return {label: Row(found.sampler, found.stands_for())}
 
 
 def published() -> dict[str, Row]:
-    """The published samplers but for MGDM, at their presets' audio values."""
-    return {
-        label: Row(load_preset(preset, changes).sampler, stands_for)
-        for label, (preset, changes, stands_for) in PUBLISHED.items()
-    }
+    """The rows of ``PUBLISHED``."""
+    rows = {}
+    for preset, *changes in PUBLISHED:
+        rows |= preset_row(preset, *changes)
+    return rows
 
 
 def latent(where: str, prior: Prior) -> dict[str, Row]:
     """The latent samplers on a prior with a codec; ``where`` names its latents."""
-    return {
-        f"{label}, {where}": Row(load_preset(preset).sampler, prior=prior)
-        for label, preset in LATENT.items()
-    }
+    rows = {}
+    for preset in ("psld", "resample"):
+        ((label, row),) = preset_row(preset).items()
+        rows[f"{label} on {where}"] = row._replace(prior=prior)
+    return rows
 
 
 def mgdm(sweeps: Iterable[int]) -> dict[str, Row]:
     """MGDM as its code and as its paper has it, with R sweeps each; then its R = 1, G = 90."""
     rows = {}
-    for preset, name in (("mgdm-code", "published code"), ("mgdm", "paper")):
-        for r in sweeps:
-            sampler = load_preset(preset, [f"gibbs_steps={r}"]).sampler
-            rows[f"MGDM, {name}, R = {r}"] = Row(sampler, PAPER_SWEEPS.get(r, NONE))
-    best = load_preset("mgdm-r1-g90").sampler
-    rows["MGDM, paper, R = 1, G = 90"] = Row(best, "Table 3, MGDM R = 1, G = 90")
-    return rows
+    for r in sweeps:
+        rows |= preset_row("mgdm-code", f"gibbs_steps={r}")
+    for r in sweeps:
+        of_figure = SLAKH / f"mgdm-r{r}.toml"
+        if r != 6 and of_figure.is_file():
+            rows |= preset_row(of_figure)
+        else:
+            rows |= preset_row("mgdm", f"gibbs_steps={r}")
+    return rows | preset_row("mgdm-r1-g90")
 
 
 def draw(

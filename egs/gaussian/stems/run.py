@@ -10,6 +10,7 @@ half of their range); denoiser calls with and without gradient; and the publishe
     python egs/gaussian/stems/run.py --stems FOLDER --start 15.3 [--only MGDM]
 
 FOLDER holds the stems of one piece of music, FOLDER/{bass,drums,...}.wav or .flac.
+A preset as it is stands `in code quotes`, one that is changed with its changes.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import NamedTuple
@@ -34,7 +35,6 @@ from mgdm_audio.measurement import GaussianLikelihood, MixtureSum
 from mgdm_audio.rng import Generators, generator_for, randn_like
 from mgdm_audio.samplers import MGDM
 from mgdm_audio.samplers.conditioning import correction
-from mgdm_audio.samplers.presets import load_preset
 
 HERE = Path(__file__).resolve().parent
 sys.path += [str(HERE.parent / "local"), str(HERE.parents[2] / "recipes/local")]
@@ -46,6 +46,7 @@ from sampler_rows import (  # noqa: E402
     latent,
     mgdm,
     pattern,
+    preset_row,
     published,
     spread,
 )
@@ -139,17 +140,14 @@ def measure(problem: Problem, row: Row, draws: int, seeds: int) -> Score:
 def samplers(problem: Problem) -> dict[str, Row]:
     """Label -> row."""
     rows = {"exact draws": Row(Exact(problem))}
-    for preset in ("default", "wiener"):
-        rows[preset] = Row(load_preset(preset).sampler)
-    rows |= published()
-    rows["ISDM, Dirac"] = Row(load_preset("isdm-dirac").sampler, "Table 3, ISDM")
+    rows |= preset_row("default") | preset_row("wiener") | published() | preset_row("isdm-dirac")
     network, schedule = problem.network, problem.prior.schedule
     on_latents = Prior(network.denoise, schedule, tuple(network.variance.shape[1:]), network)
-    rows |= latent("MDCT as latents", on_latents)
+    rows |= latent("the MDCT as latents", on_latents)
     rows |= mgdm(SWEEPS)
+    covariant = MGDM(covariance="reported", gauss_step="exact", project=True)
     for r in SWEEPS:
-        covariant = MGDM(gibbs_steps=r, covariance="reported", gauss_step="exact", project=True)
-        rows[f"MGDM with covariance, R = {r}"] = Row(covariant)
+        rows[f"MGDM with covariance, R = {r}"] = Row(replace(covariant, gibbs_steps=r))
     return rows
 
 

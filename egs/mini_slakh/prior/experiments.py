@@ -90,7 +90,7 @@ def separated(prior: LoadedPrior, songs: torch.Tensor, preset: str) -> list[floa
     rows = []
     for i, references in enumerate(songs):
         draws = 1 if preset == ALONE else None
-        stems = separator.separate(references.sum(0)[None, None], seed=i, draws=draws)
+        stems = separator.separate_batch(references.sum(0)[None, None], seed=i, draws=draws)
         estimates = torch.stack([stems[name][0] for name in STEMS])
         rows.append(si_sdr_improvement(estimates, references, RATE))
     mean: list[float] = torch.cat(rows).mean(0).tolist()

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import torch
 
-from mgdm_audio.audio.autocast import at_precision
 from mgdm_audio.audio.datasets import StemFolder
 from mgdm_audio.checkpoint import load_prior
 from mgdm_audio.diffusion import MixtureDenoiser
+from mgdm_audio.engine.precision import at_precision
 from mgdm_audio.errors import UserError
 from mgdm_audio.networks.tf_unet import TFUNet, TFUNetConfig
 from mgdm_audio.train import validate

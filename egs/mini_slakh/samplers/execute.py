@@ -33,7 +33,7 @@ def record(notebook: dict[str, Any]) -> dict[str, Any]:
     prior = load_prior(DEFAULT_PRIOR)
     return {
         "cells": hash_json(sources),
-        "presets": {p.name: hash_json([p.settings, p.draws]) for p in presets},
+        "presets": {p.name: hash_json([p.settings, p.draws, p.separation]) for p in presets},
         "prior": {prior.name: hash_json([prior.sha256, prior.config])},
     }
 

@@ -14,6 +14,7 @@ exec bash "$here/../../../recipes/separate.sh" \
     --prior "" \
     --level none \
     --presets "$here/conf" \
-    --samplers "mgdm mgdm-r1-g90 dps pgdm ddnm diffpir reddiff daps pnp-dm msdm-dirac msdm-gaussian" \
+    --samplers "mgdm mgdm-code mgdm-r1-g90 dps pgdm ddrm ddnm diffpir reddiff-code reddiff daps pnp-dm \
+        msdm-dirac msdm-gaussian" \
     --results "$here/RESULTS.md" \
     "$@"

@@ -20,7 +20,7 @@ import contextlib
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -28,12 +28,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mgdm_audio import __version__, atomic
+from mgdm_audio import atomic
 from mgdm_audio.audio.benchmark.baselines import baselines
 from mgdm_audio.audio.benchmark.bench_table import Line, lines_of, panels_of, to_csv, to_markdown
 from mgdm_audio.audio.benchmark.cost_plot import cost_plot
 from mgdm_audio.audio.benchmark.suite import Suite, System, TrackSet
-from mgdm_audio.audio.device import choose_device
 from mgdm_audio.audio.io import read
 from mgdm_audio.audio.peak_memory import PeakMemory
 from mgdm_audio.audio.result_folder import require_writable
@@ -41,12 +40,15 @@ from mgdm_audio.audio.scoring.folders import Tracks, find_tracks, track_number
 from mgdm_audio.audio.scoring.metrics import si_sdr_improvement, why_none
 from mgdm_audio.audio.segments import starts
 from mgdm_audio.audio.separator import DEFAULT_SAMPLER, Separator
+from mgdm_audio.audio.speeds import speeds_of
 from mgdm_audio.checkpoint import LoadedPrior, load_prior
 from mgdm_audio.config import ConfigError
 from mgdm_audio.digest import hash_file, hash_json
+from mgdm_audio.engine.device import choose_device
 from mgdm_audio.errors import UserError
 from mgdm_audio.samplers.presets import Preset, load_preset
 from mgdm_audio.sharding import Shard
+from mgdm_audio.version import __version__
 
 Record = dict[str, Any]
 Progress = Callable[[float], None]
@@ -104,8 +106,8 @@ class Bench:
             "precision": separator.precision,
             "batch_size": separator.batch_size,
             "segment_seconds": separator.segment / self.loaded.sample_rate,
-            "overlap_seconds": separator.overlap / self.loaded.sample_rate,
-            "level": separator.level,
+            "overlap_seconds": separator.segmentation.overlap / self.loaded.sample_rate,
+            "level": separator.segmentation.level,
         }
         self._inputs: dict[tuple[Path, ...], str] = {}  # files -> hash
         self._warm: set[tuple[int, int]] = set()  # (draws, length) that the network has seen
@@ -159,7 +161,8 @@ class Bench:
 
     def _write(self, records: list[Record]) -> list[Line]:
         """table.json, table.csv, table.md and cost.svg in the output folder; the table's lines."""
-        lines = lines_of(records)
+        published = {name: preset.published for name, preset in self.presets.items()}
+        lines = lines_of(records, published)
         table = {
             "version": __version__,
             "prior": self.loaded.name,
@@ -220,6 +223,7 @@ class Bench:
         return settings | {
             "sampler": type(preset.sampler).__name__,
             **preset.settings,
+            "speeds": list(speeds_of(preset)),
             "draws": preset.draws,
         }
 
@@ -271,7 +275,7 @@ class Bench:
         separator.calls.timed = True
         peak = PeakMemory(self.device)
         begun = time.perf_counter()
-        stems = separator.separate_audio(
+        stems = separator.separate(
             mixture,
             rate,
             seed=self.suite.seed + track_number(row.track),
@@ -305,7 +309,7 @@ class Bench:
 
     def _segments(self, separator: Separator, samples: int, rate: int) -> int:
         time_ = -(-samples * self.loaded.sample_rate // rate)
-        return len(starts(time_, separator.segment, separator.overlap))
+        return len(starts(time_, separator.segmentation.segment, separator.segmentation.overlap))
 
     def _warm_up(self, separator: Separator, samples: int, rate: int) -> None:
         """One call of the network per shape, uncounted: the first sets up kernels and caches."""
@@ -358,11 +362,11 @@ def _write_json(path: Path, value: Any) -> None:
 
 
 def _preset(system: System) -> Preset:
+    draws = [] if system.draws is None else [f"draws={system.draws}"]
     try:
-        preset = load_preset(system.source, system.overrides)
+        return load_preset(system.source, [*system.overrides, *draws])
     except ConfigError as error:
         raise ConfigError(f"system {system.name!r}: {error}") from None
-    return replace(preset, draws=system.draws or preset.draws)
 
 
 def _tracks(item: TrackSet) -> Tracks:

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mgdm_audio.audio.benchmark.cost_plot import Panel, Point
 from mgdm_audio.audio.scoring.summary import summarise
+from mgdm_audio.samplers.presets import NO_ROW, STANDS_FOR
 
 Line = dict[str, Any]
 
 NOTE = (
     "SI-SDR improvement in dB ± half of its 95 % interval over tracks; calls: of the denoiser a "
     "segment, with / without gradient, a batch of draws counting once; s / s: seconds of computing "
-    "a second of audio; outside: share of that time outside the denoiser; memory: the peak."
+    "a second of audio; outside: share of that time outside the denoiser; memory: the peak; "
+    + STANDS_FOR
 )
 
 
-def lines_of(records: Sequence[dict[str, Any]]) -> list[Line]:
+def lines_of(records: Sequence[dict[str, Any]], published: Mapping[str, str]) -> list[Line]:
     """One line for each (set, system), in the order in which they come first.
 
+    ``published``: system -> the published row that it stands for; a system without has none.
     Scores are means over the scored tracks (``summary.summarise``). Costs are totals over totals:
     seconds over seconds of audio, calls over segments; the peak memory is the largest. What no
     track tells is None. ``failures`` maps each reason to its tracks.
@@ -29,7 +32,10 @@ def lines_of(records: Sequence[dict[str, Any]]) -> list[Line]:
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for record in records:
         groups.setdefault((record["set"], record["system"]), []).append(record)
-    return [_line(name, system, group) for (name, system), group in groups.items()]
+    return [
+        _line(name, system, group) | {"published": published.get(system, NO_ROW)}
+        for (name, system), group in groups.items()
+    ]
 
 
 def _line(name: str, system: str, records: list[dict[str, Any]]) -> Line:
@@ -81,7 +87,7 @@ def to_csv(lines: Sequence[Line]) -> str:
     head = list(plain)
     for stem in stems:
         head += [f"{stem}_db", f"{stem}_low", f"{stem}_high"]
-    head += [f"{way}_per_segment" for way in ways] + costs + ["reason"]
+    head += [f"{way}_per_segment" for way in ways] + costs + ["published", "reason"]
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(head)
@@ -91,7 +97,7 @@ def to_csv(lines: Sequence[Line]) -> str:
             low, high = line["interval_95"].get(stem) or (None, None)
             cells += [line["si_sdri"].get(stem), low, high]
         cells += [line["calls_per_segment"][way] for way in ways]
-        cells += [line[key] for key in costs]
+        cells += [line[key] for key in [*costs, "published"]]
         writer.writerow([*cells, "; ".join(line["failures"])])
     return buffer.getvalue()
 
@@ -103,10 +109,11 @@ def to_markdown(lines: Sequence[Line]) -> str:
         own = [line for line in lines if line["set"] == name]
         stems = _stems(own)
         heads = [f"{name}: SI-SDRi, dB", *stems, "tracks", "draws"]
-        heads += ["calls", "s / s", "outside", "memory"]
-        rows = ["| " + " | ".join(heads) + " |", "|---" + "|---:" * (len(heads) - 1) + "|"]
+        heads += ["calls", "s / s", "outside", "memory", "stands for"]
+        rows = ["| " + " | ".join(heads) + " |", "|---" + "|---:" * (len(heads) - 2) + "|---|"]
         for line in own:
             cells = [line["system"], *(_score(line, stem) for stem in stems), *_costs(line)]
+            cells.append(line["published"])
             rows.append("| " + " | ".join(cells) + " |")
         for line in own:
             for reason, tracks in line["failures"].items():

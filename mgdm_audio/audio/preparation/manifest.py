@@ -7,7 +7,9 @@ A line is the record that stands beside the track's stems too (``<split>/<track>
                [{"path", "program", "bytes", "sample_rate", "frames", "channels"}]}},
      "decisions": [{"of", "what", "why"}], "fingerprint": of the sources and the options}
 
-Paths of stems are relative to the manifest, those of sources to the track's folder.
+Paths of stems are relative to the manifest, those of sources to the track's folder. Where a track
+is one file, "source" is that file, and the sources of a stem are streams of it: "path" is the name,
+a further key "stream" the number, from 0.
 """
 
 import json

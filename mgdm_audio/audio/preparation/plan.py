@@ -25,10 +25,15 @@ class Decision:
 
 @dataclass(frozen=True, order=True)
 class Source:
-    """One file that is summed into a stem."""
+    """One file, or one stream of a file, that is summed into a stem."""
 
-    path: str  # relative to the track's folder, with "/"
+    path: str  # relative to the track's folder, with "/"; of a stream, its name
     program: int | None = None  # General MIDI program, 0 to 127 (Slakh: 128 for drums)
+    stream: int | None = None  # number of the stream, from 0, in a track that is one file
+
+    def file(self, track: Path) -> Path:
+        """The file to read, of the track that is the folder or the file ``track``."""
+        return track / self.path if self.stream is None else track
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ class Plan:
     decisions: tuple[Decision, ...]
 
 
-Planner = Callable[[Path], Plan]  # of a track's folder; raises UserError where it is damaged
+Planner = Callable[[Path], Plan]  # of a track's folder or file; raises UserError if it is damaged
 
 
 def find_audio(track: Path, inside: str = ".") -> tuple[dict[str, str], list[Decision]]:
@@ -64,6 +69,12 @@ def find_audio(track: Path, inside: str = ".") -> tuple[dict[str, str], list[Dec
         else:
             found[name] = file.as_posix()
     return found, decisions
+
+
+def lost(folder: str, listed: int, description: str) -> str:
+    """The end of a refusal of a track where no file of those listed is in ``folder``."""
+    files = f"{listed} files that {description} lists"
+    return f": {folder} has none of the {files}; fetch the track again"
 
 
 def read_description(path: Path) -> bytes:

@@ -122,8 +122,8 @@ def prepare_track(track: Track, out: Path, planner: Planner, options: Options) -
 
 def _fingerprint(track: Track, plan: Plan, options: Options) -> str:
     """Of all that the stems follow from, but for the sources' samples: of these, their sizes."""
-    files = {source.path for sources in plan.stems.values() for source in sources}
-    sizes = {path: (track.folder / path).stat().st_size for path in sorted(files)}
+    planned = [source for sources in plan.stems.values() for source in sources]
+    sizes = {s.path: s.file(track.folder).stat().st_size for s in sorted(planned)}
     return hash_json([_VERSION, track.split, track.source, asdict(plan), sizes, asdict(options)])
 
 
@@ -133,7 +133,7 @@ def _is_current(record: Record, fingerprint: str, track: Track, plan: Plan, out:
         return False
     made = (out / track.split / track.name / RECORD).stat().st_mtime_ns
     sources = [source for sources in plan.stems.values() for source in sources]
-    newest = max((track.folder / source.path).stat().st_mtime_ns for source in sources)
+    newest = max(source.file(track.folder).stat().st_mtime_ns for source in sources)
     return newest <= made and manifest.is_intact(record, out)
 
 

@@ -16,18 +16,23 @@ class Track:
 
     split: str
     name: str
-    folder: Path
-    source: str  # the folder relative to the data set, with "/"
+    folder: Path  # or the one file that holds all of its stems
+    source: str  # the folder or the file relative to the data set, with "/"
     elsewhere: tuple[str, ...] = ()
 
 
 def find_tracks(
-    root: Path, splits: Sequence[str], known: Sequence[str], omitted: Sequence[str] = ()
+    root: Path,
+    splits: Sequence[str],
+    known: Sequence[str],
+    omitted: Sequence[str] = (),
+    suffix: str = "",
 ) -> list[Track]:
     """Every folder in the splits of ``root``, sorted by split and name; hidden ones are left out.
 
     ``splits``: those to take; without it, those in ``known`` that are there. ``omitted`` are taken
     when named only. A root with none of them is one split: ``all``, or the one name in ``splits``.
+    ``suffix``: a file whose name ends so is a track too, unless a folder has the rest of the name.
     Raises UserError for a root or a split that is missing, and where there is no track.
     """
     if not root.is_dir():
@@ -35,34 +40,40 @@ def find_tracks(
     for split in splits:
         if Path(split).name != split or split[:1] in ("", "."):
             raise UserError(f"split {split!r}: is no name of a folder")
-    folders = _folders(root)
+    folders = _tracks(root, "")
     there = [split for split in (*known, *omitted) if split in folders]
     chosen = list(dict.fromkeys(splits)) or [split for split in there if split in known]
     missing = [split for split in chosen if split not in folders]
     without_splits = not there and len(chosen) == len(missing) <= 1
     if without_splits:
         split = chosen[0] if chosen else ALL
-        tracks = [Track(split, name, root / name, name) for name in folders]
+        paths = _tracks(root, suffix)
+        tracks = [Track(split, name, path, path.name) for name, path in paths.items()]
     elif missing or not chosen:
         wanted = (missing or known)[0]
         raise UserError(f"{root}: has no split {wanted!r}{nearest(wanted, folders)}")
     else:
-        names = {s: set(_folders(root / s)) for s in {*there, *chosen}}
+        found = {s: _tracks(root / s, suffix) for s in {*there, *chosen}}
         tracks = [
             Track(
                 split,
                 name,
-                root / split / name,
-                f"{split}/{name}",
-                tuple(sorted(s for s in names if s != split and name in names[s])),
+                path,
+                f"{split}/{path.name}",
+                tuple(sorted(s for s in found if s != split and name in found[s])),
             )
             for split in chosen
-            for name in names[split]
+            for name, path in found[split].items()
         ]
     if not tracks:
         raise UserError(f"{root}: holds no folder of a track; check its layout")
     return sorted(tracks, key=lambda track: (track.split, track.name))
 
 
-def _folders(folder: Path) -> list[str]:
-    return sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name[0] != ".")
+def _tracks(folder: Path, suffix: str) -> dict[str, Path]:
+    """Name -> folder, or file that ends in ``suffix``, sorted; of both the folder is taken."""
+    there = [path for path in folder.iterdir() if path.name[0] != "."]
+    files = [path for path in there if suffix and path.name.endswith(suffix) and path.is_file()]
+    found = {path.name.removesuffix(suffix): path for path in files}
+    found |= {path.name: path for path in there if path.is_dir()}
+    return dict(sorted(found.items()))

@@ -27,7 +27,7 @@ _BLOCK = 2**18  # samples made at a time
 class Survey:
     """What the planned sources of a track hold."""
 
-    extents: dict[str, Extent]  # by the source's path
+    extents: dict[Source, Extent]
     seconds: Fraction  # of the longest one
     decisions: tuple[Decision, ...]
 
@@ -36,28 +36,30 @@ class Survey:
         return [
             {
                 "path": source.path,
+                **({} if source.stream is None else {"stream": source.stream}),
                 "program": source.program,
-                "bytes": (track / source.path).stat().st_size,
-                "sample_rate": self.extents[source.path].sample_rate,
-                "frames": self.extents[source.path].frames,
-                "channels": self.extents[source.path].channels,
+                "bytes": source.file(track).stat().st_size,
+                "sample_rate": self.extents[source].sample_rate,
+                "frames": self.extents[source].frames,
+                "channels": self.extents[source].channels,
             }
             for source in sources
         ]
 
 
 def survey(track: Path, plan: Plan) -> Survey:
-    """Measure the sources in the folder ``track``. Raises UserError where one is damaged."""
-    paths = [source.path for sources in plan.stems.values() for source in sources]
-    extents = {path: measure(track / path) for path in paths}
+    """Measure the sources of the track in ``track``. Raises UserError where one is damaged."""
+    planned = [source for sources in plan.stems.values() for source in sources]
+    extents = {source: measure(source.file(track), source.stream or 0) for source in planned}
     seconds = max(Fraction(e.frames, e.sample_rate) for e in extents.values())
     decisions = []
-    for path, extent in extents.items():
+    for source, extent in extents.items():
         if extent.channels > 1:
-            decisions.append(Decision(path, "averaged", f"{extent.channels} channels"))
+            decisions.append(Decision(source.path, "averaged", f"{extent.channels} channels"))
         wanted = math.ceil(seconds * extent.sample_rate)
         if extent.frames < wanted:
-            decisions.append(Decision(path, "padded", f"{extent.frames} of {wanted} samples"))
+            why = f"{extent.frames} of {wanted} samples"
+            decisions.append(Decision(source.path, "padded", why))
     return Survey(extents, seconds, tuple(decisions))
 
 
@@ -71,8 +73,8 @@ def sum_sources(track: Path, sources: Sequence[Source], survey: Survey, sample_r
     total = torch.zeros(math.ceil(survey.seconds * sample_rate), dtype=torch.float64)
     by_rate: dict[int, list[_Waveform]] = {}
     for source in sources:
-        rate = survey.extents[source.path].sample_rate
-        by_rate.setdefault(rate, []).append(_Waveform(track / source.path))
+        rate = survey.extents[source].sample_rate
+        by_rate.setdefault(rate, []).append(_Waveform(track, source))
     for rate, waveforms in sorted(by_rate.items()):
         time = math.ceil(survey.seconds * rate)
 
@@ -90,10 +92,10 @@ def sum_sources(track: Path, sources: Sequence[Source], survey: Survey, sample_r
 
 
 class _Waveform:
-    """A file as [time] float64, its channels averaged, which is read forwards."""
+    """A source as [time] float64, its channels averaged, which is read forwards."""
 
-    def __init__(self, path: Path) -> None:
-        self._blocks = read_blocks(path)
+    def __init__(self, track: Path, source: Source) -> None:
+        self._blocks = read_blocks(source.file(track), source.stream or 0)
         self._begin, self._held = 0, torch.zeros(0, dtype=torch.float64)
 
     def read(self, start: int, stop: int) -> Tensor:

@@ -7,7 +7,6 @@ from mgdm_audio.audio.layout import DEFAULT_TEMPLATE, Layout
 from mgdm_audio.audio.report import write_page
 from mgdm_audio.audio.separator import Separator
 from mgdm_audio.audio.serve.jobs import Work
-from mgdm_audio.audio.streaming import separate_to_files
 
 PAGE = "report.html"
 
@@ -17,7 +16,8 @@ def separation(separator: Separator) -> Work:
 
     def work(path: Path, out: Path, on_progress: Callable[[int, int], None]) -> Mapping[str, Path]:
         layout = Layout(out, DEFAULT_TEMPLATE, path.stem, separator.preset.name)
-        separate_to_files(separator, path, layout, on_progress=on_progress)
+        with separator.separate(path, folder=out, on_progress=on_progress) as found:
+            found.save(layout)
         page = write_page(out / path.stem)
         stems = {f"{name}.wav": out / layout.stem(name) for name in separator.stems}
         return {PAGE: page} | stems

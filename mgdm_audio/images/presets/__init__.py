@@ -6,11 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mgdm_audio.config import ConfigError, load_toml, nearest
-from mgdm_audio.samplers.presets import Preset, load_preset
+from mgdm_audio.samplers.presets import NO_ROW, Preset, load_preset
 
 FOLDER = Path(__file__).parent
 TASKS = FOLDER.parent / "task_settings.toml"  # preset.task = what it changes there
 DEFAULT = "mgdm"
+PUBLISHED_TASKS = frozenset(
+    {
+        "sr4", "sr16", "inpainting_center", "outpainting_half", "blur", "blur_svd", "motion_blur",
+        "nonlinear_blur", "jpeg", "phase_retrieval", "high_dynamic_range",
+    }
+)  # fmt: skip
+"""Those of the paper's tables, where Gaussian deblurring is blur or, by its spectrum, blur_svd."""
 
 __all__ = ["DEFAULT", "list_image_presets", "load_image_preset"]
 
@@ -24,18 +31,20 @@ def load_image_preset(name_or_path: str | Path, task: str, overrides: Sequence[s
     """The setting for images of that name, or a file.
 
     Where the comparison has a value of its own for a task, that is taken; ``overrides`` come after,
-    as in ``load_preset``. Raises ``ConfigError`` for an unknown name, key or value, and for speeds,
-    which a signal in time has.
+    as in ``load_preset``. For a task that is not among ``PUBLISHED_TASKS`` a bundled setting stands
+    for no published row. Raises ``ConfigError`` for an unknown name, key or value, and for a table
+    [separation], which is for sound.
     """
     name = str(name_or_path)
     if name in list_image_presets():
         of_task = load_toml(TASKS).get(name, {}).get(task, [])
-        preset = load_preset(FOLDER / f"{name}.toml", [*of_task, *overrides])
+        row = [] if task in PUBLISHED_TASKS else [f"published={NO_ROW}"]
+        preset = load_preset(FOLDER / f"{name}.toml", overrides, settled=[*of_task, *row])
     elif name.endswith(".toml"):
         preset = load_preset(name_or_path, overrides)
     else:
         near = nearest(name, list_image_presets())
         raise ConfigError(f"no preset '{name}', nor a .toml file{near}")
-    if preset.speeds != (0,):
-        raise ConfigError(f"{name}: speeds = {list(preset.speeds)}: images have none; leave it out")
+    if preset.separation:
+        raise ConfigError(f"{name}: [separation] is for sound; leave it out for images")
     return preset

@@ -1,5 +1,11 @@
 """Named settings of the samplers, and the TOML files that hold them."""
 
-from mgdm_audio.samplers.presets.preset import Preset, list_presets, load_preset
+from mgdm_audio.samplers.presets.preset import (
+    NO_ROW,
+    STANDS_FOR,
+    Preset,
+    list_presets,
+    load_preset,
+)
 
-__all__ = ["Preset", "list_presets", "load_preset"]
+__all__ = ["NO_ROW", "STANDS_FOR", "Preset", "list_presets", "load_preset"]

@@ -1,11 +1,16 @@
-"""Named settings of the samplers: TOML files, bundled here or the user's own."""
+"""Named settings of the samplers: TOML files, bundled here or the user's own.
+
+The line ``published`` of a file names the row of a published table that the settings stand for, or
+is "none". Where no other paper is named, it is that of MGDM (arXiv 2502.03332). Tables of results
+print it in the column "stands for"; ``STANDS_FOR`` explains that to their readers.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +18,11 @@ from mgdm_audio.config import ConfigError, apply_overrides, from_mapping, load_t
 from mgdm_audio.samplers import SAMPLERS, Sampler
 
 FOLDER = Path(__file__).parent
+NO_ROW = "none"  # of any published table
+STANDS_FOR = (
+    "stands for: the row of the MGDM paper (arXiv 2502.03332), or of a paper named, with this "
+    "sampler and these settings; its prior, or the options of its task, may be others."
+)
 
 
 @dataclass(frozen=True)
@@ -24,13 +34,17 @@ class Preset:
     noise_std: float  # sigma_y given to the likelihood
     draws: int  # posterior draws averaged into one estimate
     options: dict[str, Any]
-    speeds: tuple[float, ...] = (0.0,)  # semitones; the draws of a signal in time take turns
+    separation: dict[str, Any] = field(default_factory=dict)  # what only a separator reads
+    published: str = NO_ROW  # the published row that these settings stand for
+
+    def stands_for(self, draws: int | None = None) -> str:
+        """The published row, or ``NO_ROW`` where other than the preset's ``draws`` are averaged."""
+        return self.published if draws in (None, self.draws) else NO_ROW
 
     @property
     def settings(self) -> dict[str, Any]:
         """What decides a draw, for the record."""
-        speeds = list(self.speeds)
-        return {"options": self.options, "noise_std": self.noise_std, "speeds": speeds}
+        return {"options": self.options, "noise_std": self.noise_std}
 
 
 @dataclass(frozen=True)
@@ -40,16 +54,20 @@ class _File:
     sampler: str
     noise_std: float = 1e-4
     draws: int = 1
-    speeds: tuple[float, ...] = (0.0,)
+    published: str = NO_ROW
     options: dict[str, Any] = field(default_factory=dict)
+    separation: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.sampler not in SAMPLERS:
             raise ValueError(f"unknown sampler '{self.sampler}'{nearest(self.sampler, SAMPLERS)}")
         if not 0 < self.noise_std < math.inf or self.draws < 1:
             raise ValueError("noise_std is positive and finite, draws is at least 1")
-        if not self.speeds or self.speeds[0] != 0 or not all(abs(s) <= 12 for s in self.speeds):
-            raise ValueError(f"speeds = {list(self.speeds)}: semitones, 0 first, up to 12 or -12")
+        if not self.published.isprintable() or not self.published.strip() or "|" in self.published:
+            raise ValueError(
+                f"published = {self.published!r}: name the row of a table, in one line without |, "
+                f"or write {NO_ROW!r}"
+            )
 
 
 def list_presets() -> list[str]:
@@ -57,22 +75,44 @@ def list_presets() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
-def load_preset(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Preset:
+def load_preset(
+    name_or_path: str | Path, overrides: Sequence[str] = (), *, settled: Sequence[str] = ()
+) -> Preset:
     """The bundled preset of that name, or the preset in that ``.toml`` file.
 
     ``overrides``: ``["gibbs_steps=2", "noise_std=1e-3", "vi_steps.base=5"]``. A key that is not
-    one of the file's own (sampler, noise_std, draws, speeds, options) is an option of the sampler.
+    one of the file's own (sampler, noise_std, draws, published, options, separation) is an option
+    of the sampler. What they change stands for no published row, unless they name one. ``settled``:
+    overrides that come first and are part of the preset, as those of an image task.
     Raises ``ConfigError`` for an unknown name (naming the nearest), key, value or file.
     """
     path, where = _find(str(name_or_path)), str(name_or_path)
+    table = apply_overrides(load_toml(path), _in_full(settled))
+    preset = _resolve(apply_overrides(table, _in_full(overrides)), path.stem, where)
+    named = any(o.partition("=")[0].strip() == "published" for o in overrides)
+    if overrides and not named:
+        try:
+            changed = preset != _resolve(table, path.stem, where)
+        except ConfigError:  # the overrides complete a file that is none without them
+            changed = True
+        preset = replace(preset, published=NO_ROW) if changed else preset
+    return preset
+
+
+def _in_full(overrides: Sequence[str]) -> list[str]:
+    """The overrides, each key beginning at the file's own."""
     own = {f.name for f in dataclasses.fields(_File)}
-    full = [
-        o if o.split("=")[0].split(".")[0].strip() in own else f"options.{o}" for o in overrides
-    ]
-    file = from_mapping(_File, apply_overrides(load_toml(path), full), where)
+    keys = [o.partition("=")[0].partition(".")[0].strip() for o in overrides]
+    return [o if k in own else f"options.{o}" for o, k in zip(overrides, keys, strict=True)]
+
+
+def _resolve(table: Mapping[str, Any], name: str, where: str) -> Preset:
+    file = from_mapping(_File, table, where)
     sampler = from_mapping(SAMPLERS[file.sampler], file.options, f"{where}: options")
     options = dataclasses.asdict(sampler)
-    return Preset(path.stem, sampler, file.noise_std, file.draws, options, file.speeds)
+    return Preset(
+        name, sampler, file.noise_std, file.draws, options, file.separation, file.published
+    )
 
 
 def _find(name: str) -> Path:

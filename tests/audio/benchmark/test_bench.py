@@ -72,7 +72,7 @@ def test_the_table_has_the_numbers_of_the_scorer(make: Make, stems: Path, tmp_pa
         mixture = sum(read(path).samples.double() for path in files.values())
         assert isinstance(mixture, Tensor)
         separator = Separator(bench.loaded, bench.presets["quick"], device="cpu")
-        parts = separator.separate_audio(mixture.float(), RATE, seed=int(track[5:]))
+        parts = separator.separate(mixture.float(), RATE, seed=int(track[5:]))
         for stem, samples in parts.items():
             (tmp_path / "estimates" / track).mkdir(parents=True, exist_ok=True)
             write(tmp_path / "estimates" / track / f"{stem}.wav", samples, RATE, "FLOAT")
@@ -316,7 +316,7 @@ def test_lines_add_up_costs_over_tracks() -> None:
                denoiser_seconds=3.0, peak_memory_bytes=5)  # fmt: skip
     b = record("b", si_sdri={"bass": 3.0, "all": 3.0}, seconds=4.0, audio_seconds=8.0, segments=3,
                denoiser_seconds=4.5, peak_memory_bytes=None)  # fmt: skip
-    line = lines_of([a, b])[0]
+    line = lines_of([a, b], {"x": "A row, Table 1"})[0]
     assert line["seconds_per_second"] == 1.0
     assert line["share_outside_denoiser"] == 0.25
     assert line["calls_per_segment"] == {"forward": 5, "gradient": 2, "backward": 2.5}
@@ -324,9 +324,25 @@ def test_lines_add_up_costs_over_tracks() -> None:
     assert line["si_sdri"] == {"bass": 2.0, "all": 2.0}
     low, high = line["interval_95"]["all"]
     assert (high - low) / 2 == pytest.approx(1.96)  # deviation sqrt 2 over sqrt 2 tracks
-    assert "| x | 2.00 ± 1.96 | 2.00 ± 1.96 | 2 | 3 | 2 / 5 | 1 | 25 % | 0 MB |" in to_markdown(
-        [line]
+    row = "| x | 2.00 ± 1.96 | 2.00 ± 1.96 | 2 | 3 | 2 / 5 | 1 | 25 % | 0 MB | A row, Table 1 |"
+    assert row in to_markdown([line])
+    assert to_csv([line]).splitlines()[1].endswith(',5,"A row, Table 1",')
+    assert lines_of([a, b], {})[0]["published"] == "none"
+
+
+def test_a_changed_system_stands_for_no_row_but_the_one_it_names(make: Make) -> None:
+    row = "MGDM, R = 2, Fig. 3"
+    bench = make(
+        System("mgdm"),
+        System("mgdm-6", "mgdm", ("gibbs_steps=6",), draws=1),
+        System("mgdm-2", "mgdm", ("gibbs_steps=2",)),
+        System("mgdm-r2", "mgdm", ("gibbs_steps=2", f"published={row}")),
+        System("two draws", "mgdm", draws=2),
     )
+    whole = "MGDM, R = 6, Tables 3 and 9"
+    found = [preset.published for preset in bench.presets.values()]
+    assert found == [whole, whole, "none", row, "none"]
+    assert bench.presets["two draws"].draws == 2
 
 
 @pytest.mark.skipif(not CLEAR_REFS.exists(), reason="no Linux")

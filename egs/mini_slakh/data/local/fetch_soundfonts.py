@@ -34,7 +34,8 @@ def fetch(name: str, source: dict[str, Any], folder: Path) -> Path | None:
     if found is not None:
         target.symlink_to(found)
         return target
-    with tempfile.TemporaryDirectory(dir=folder) as room:
+    # In a relative folder, Python 3.11 gives a relative name, which commands run inside it lack.
+    with tempfile.TemporaryDirectory(dir=folder.resolve()) as room:
         for download in (_from_debian, _from_pip):
             found = download(name, source, Path(room))
             if found is not None:

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mgdm_audio.audio.device import fast_precision
 from mgdm_audio.diffusion import CallCounter, Prior
 from mgdm_audio.diffusion.counting import counted
+from mgdm_audio.engine.device import fast_precision
 from mgdm_audio.errors import UserError
 
 

@@ -1,0 +1,106 @@
+"""Waveforms that are written from front to back and read anywhere: in memory or on disk."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class Store(Protocol):
+    """Waveforms ``[*shape, time]``."""
+
+    shape: tuple[int, ...]
+    time: int
+
+    def append(self, x: Tensor) -> None:
+        """``[*shape, any]``, which follows what is there."""
+        ...
+
+    def read(self, start: int, stop: int) -> Tensor:
+        """``[*shape, stop - start]``, not to be written to."""
+        ...
+
+    def close(self) -> None:
+        """Give the memory or the disk space back."""
+        ...
+
+
+class Held:
+    """A store in memory."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.shape, self.time = shape, 0
+        self._parts: list[Tensor] = []
+
+    def append(self, x: Tensor) -> None:
+        self._parts.append(x.cpu())
+        self.time += x.shape[-1]
+
+    def read(self, start: int, stop: int) -> Tensor:
+        if len(self._parts) > 1:
+            self._parts = [torch.cat(self._parts, -1)]
+        return self._parts[0][..., start:stop]
+
+    def close(self) -> None:
+        self._parts = []
+
+
+class Spool:
+    """A store of float32 in an unnamed temporary file, which is gone whatever ends the program.
+
+    ``folder``: the disk it takes 4 bytes a number of. Raises OSError where that is full.
+    """
+
+    def __init__(self, shape: tuple[int, ...], folder: Path) -> None:
+        self.shape, self.time = shape, 0
+        self._width = 4 * math.prod(shape)  # bytes of a moment
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  (closed by ``close``)
+
+    def append(self, x: Tensor) -> None:
+        if not x.shape[-1]:
+            return
+        data = x.detach().cpu().float().movedim(-1, 0).contiguous()
+        self._file.seek(self.time * self._width)
+        self._file.write(_bytes(data))
+        self.time += x.shape[-1]
+
+    def read(self, start: int, stop: int) -> Tensor:
+        if not 0 <= start <= stop <= self.time:
+            raise ValueError(f"samples {start} to {stop} of {self.time}")
+        data = torch.empty(stop - start, *self.shape)
+        self._file.seek(start * self._width)
+        view = _bytes(data)
+        if self._file.readinto(view) != len(view):  # type: ignore[attr-defined]
+            raise OSError(5, "a temporary file was cut short")
+        return data.movedim(0, -1)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class WithRest:
+    """Of parts [part, stem, channel, time] one stem, and the mixture less it, as they are read."""
+
+    def __init__(self, parts: Store, mixture: Store, index: int) -> None:
+        self.parts, self.mixture, self.index = parts, mixture, index
+        self.shape, self.time = (parts.shape[0], 2, *parts.shape[2:]), parts.time
+
+    def append(self, x: Tensor) -> None:
+        raise TypeError("a view of other stores is not written to")
+
+    def read(self, start: int, stop: int) -> Tensor:
+        stem = self.parts.read(start, stop)[:, self.index]
+        return torch.stack([stem, self.mixture.read(start, stop) - stem], 1)
+
+    def close(self) -> None:
+        self.parts.close()
+
+
+def _bytes(data: Tensor) -> memoryview:
+    """A contiguous tensor's memory."""
+    return data.numpy().reshape(-1).view("uint8").data

@@ -1,0 +1,127 @@
+"""The runner that stems, generated music and images share: batches, memory and errors."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from mgdm_audio.audio.generation import Generator
+from mgdm_audio.audio.separator import Separator
+from mgdm_audio.checkpoint import load_prior
+from mgdm_audio.diffusion import NoiseSchedule, Prior
+from mgdm_audio.engine import Runner
+from mgdm_audio.errors import UserError
+from mgdm_audio.images.presets import load_image_preset
+from mgdm_audio.images.priors import ImagePrior
+from mgdm_audio.images.restorer import Restorer
+from mgdm_audio.samplers.presets import Preset, load_preset
+
+ERRORS = (
+    MemoryError(),
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    RuntimeError("MPS backend out of memory (MPS allocated: 9.00 GB)"),
+    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+)
+
+
+@dataclass(frozen=True)
+class Step:
+    index: int
+    total: int
+
+
+def half(x: Tensor, sigma: Tensor) -> Tensor:
+    return x / 2
+
+
+def runner(batch_size: int = 4) -> Runner:
+    prior = Prior(half, NoiseSchedule.karras(), (1, 8))
+    preset = load_preset("ancestral", ["num_steps=4"])
+    return Runner(prior, preset, device="cpu", batch_size=batch_size)
+
+
+def test_items_come_in_order_in_batches_of_a_kind() -> None:
+    batches: list[list[int]] = []
+    shares: list[float] = []
+
+    def draw(items: Sequence[int], on_step: Callable[[Any], None]) -> list[int]:
+        batches.append(list(items))
+        on_step(Step(0, 2))
+        on_step(Step(1, 2))
+        return [10 * item for item in items]
+
+    items = [1, 3, 5, 7, 2, 4, 9]
+    found = list(runner(3).run(items, draw, alike=lambda i: i % 2, on_share=shares.append))
+    assert found == [(item, 10 * item) for item in items]
+    assert batches == [[1, 3, 5], [7], [2, 4], [9]]
+    # Half of a batch's items and all of them, of seven.
+    want = [1.5, 3, 3.5, 4, 5, 6, 6.5, 7]
+    assert shares == pytest.approx([share / 7 for share in want])
+    assert list(runner().run([], draw)) == []
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_a_batch_is_halved_where_memory_runs_out(error: Exception) -> None:
+    sizes = []
+
+    def draw(items: Sequence[int], on_step: object) -> Sequence[int]:
+        sizes.append(len(items))
+        if len(items) > 2:
+            raise error
+        return items
+
+    this = runner(9)
+    assert [result for _, result in this.run(range(7), draw)] == list(range(7))
+    assert sizes == [7, 3, 1, 1, 1, 1, 1, 1, 1]
+    assert this.batch_size == 1
+    # One item that is too large is one line; an error of another kind is a bug and stays itself.
+
+    def never(items: Sequence[int], on_step: object) -> Sequence[int]:
+        raise error
+
+    with pytest.raises(UserError, match="sampler ancestral: out of memory on cpu; free some"):
+        list(this.run([1], never))
+    with pytest.raises(UserError, match="sampler ancestral: too wide"):
+        list(this.run([1], never, too_large="too wide"))
+
+    def broken(items: Sequence[int], on_step: object) -> Sequence[int]:
+        raise RuntimeError("shapes differ")
+
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        list(this.run([1], broken))
+
+
+class Full:
+    """A sampler for which there is never room."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def sample(self, *_: object, **__: object) -> Tensor:
+        raise self.error
+
+
+def full(preset: Preset, error: Exception) -> Preset:
+    object.__setattr__(preset, "sampler", Full(error))
+    return preset
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_out_of_memory_is_one_line_in_all_front_ends(tiny_prior: Path, error: Exception) -> None:
+    loaded = load_prior(tiny_prior)
+    separator = Separator(loaded, full(load_preset("wiener"), error), device="cpu")
+    with pytest.raises(UserError, match="out of memory on cpu; free some"):
+        separator.separate(0.1 * torch.ones(2048), 22050)
+    generator = Generator(loaded, load_preset("ancestral"), device="cpu")
+    generator.sample = Full(error).sample  # type: ignore[method-assign]
+    with pytest.raises(UserError, match="out of memory on cpu; free some"):
+        next(iter(generator.generate(0.1)))
+    prior = Prior(half, NoiseSchedule.linear(), (1, 8, 8))
+    preset = full(load_image_preset("dps", "denoising"), error)
+    restorer = Restorer(ImagePrior(prior, "toy", (1, 8, 8), {}), preset, "denoising")
+    with pytest.raises(UserError, match="out of memory at a size of 8 pixels; give a smaller"):
+        restorer.restore(torch.zeros(1, 8, 8))
