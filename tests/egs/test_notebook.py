@@ -51,8 +51,8 @@ def test_its_cells_run_on_small_settings(monkeypatch: pytest.MonkeyPatch) -> Non
         printed.append(stdout.getvalue())
     now, then = figures(printed), figures(stored())
     assert list(now) == ["bass", "drums", "guitar", "piano", "default", "wiener"]
-    # A processor with bfloat16 and one without printed the same to .01 dB, the default's own row
-    # and all others; the cap of the network's gain moved wiener's by .05.
+    # Two processors printed these rows alike to .01 dB; capping the network's gain moved that of
+    # wiener by .05.
     assert now == pytest.approx(then, abs=0.03), AGAIN
     assert printed[BY_DEFAULT].splitlines()[0] == stored()[BY_DEFAULT].splitlines()[0], AGAIN
     namespace["room"].cleanup()
