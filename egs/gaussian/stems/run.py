@@ -35,6 +35,7 @@ from mgdm_audio.measurement import GaussianLikelihood, MixtureSum
 from mgdm_audio.rng import Generators, generator_for, randn_like
 from mgdm_audio.samplers import MGDM
 from mgdm_audio.samplers.conditioning import correction
+from mgdm_audio.samplers.presets import NO_ROW
 
 HERE = Path(__file__).resolve().parent
 sys.path += [str(HERE.parent / "local"), str(HERE.parents[2] / "recipes/local")]
@@ -196,8 +197,9 @@ def main() -> None:
     several = f"mean of {options.draws}"
     print(f"| sampler | one draw | {several} | calls forward / gradient | stands for |")
     print("|---|---:|---:|---:|---|")
-    print(f"| exact mean, the Wiener filter | - | {problem.gain(problem.mean[0]):.2f} | 0 / 0 | |")
-    print(f"| static split per band | - | {problem.gain(problem.static[0]):.2f} | 0 / 0 | |")
+    known = {"exact mean, the Wiener filter": problem.mean, "static split per band": problem.static}
+    for name, estimate in known.items():
+        print(f"| {name} | - | {problem.gain(estimate[0]):.2f} | 0 / 0 | {NO_ROW} |")
     rows = samplers(problem)
     for name, cell in chosen(rows, options.only):
         score = measure(problem, rows[name], options.draws, options.seeds)
