@@ -174,11 +174,11 @@ def _probe(name: str, stems: Path, segments: int) -> str:
     import torch
     from tqdm import tqdm
 
-    from mgdm_audio.audio.datasets import StemFolder
     from mgdm_audio.audio.probe import KINDS, LEVELS, SIGMAS, probe, table
     from mgdm_audio.checkpoint import load_prior
     from mgdm_audio.engine.precision import at_precision
     from mgdm_audio.errors import UserError
+    from mgdm_audio.training.stems import StemFolder
 
     loaded = load_prior(name)
     folder = StemFolder(stems, loaded.stems, loaded.sample_rate)
@@ -270,11 +270,11 @@ def calibrate(
 
     from mgdm_audio.audio.calibration import SIGMAS, measure_residuals
     from mgdm_audio.audio.calibration import calibrate as fit
-    from mgdm_audio.audio.datasets import StemFolder
     from mgdm_audio.checkpoint import load_prior, read_config, save_prior
     from mgdm_audio.diffusion.posterior import MixtureDenoiser
     from mgdm_audio.engine.precision import at_precision
     from mgdm_audio.errors import UserError
+    from mgdm_audio.training.stems import StemFolder
 
     loaded, config = load_prior(name), read_config(name)
     denoiser = at_precision(loaded.prior, torch.device("cpu"), "auto")[0].denoiser
