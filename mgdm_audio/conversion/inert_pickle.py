@@ -39,7 +39,7 @@ class Inert:
         return self
 
     def __repr__(self) -> str:
-        return f"<{self.name}>"
+        return f"Inert({self.name!r})"
 
     __setstate__ = __setitem__ = append = extend = add = _ignore
 

@@ -56,7 +56,7 @@ def read_lightning(path: Path) -> LightningCheckpoint:
     tensors = content.get("state_dict", content) if isinstance(content, dict) else content
     if isinstance(tensors, Inert):
         raise UserError(
-            f"{path}: holds a whole pickled {tensors.name}, code, which is never run; "
+            f"{path}: holds a whole pickled {tensors.name!r}, code, which is never run; "
             "load it where its code is installed, save its state_dict() alone, and give that"
         )
     if not isinstance(tensors, dict):
@@ -66,8 +66,8 @@ def read_lightning(path: Path) -> LightningCheckpoint:
     for name, value in tensors.items():
         if isinstance(value, Inert):
             raise UserError(
-                f"{path}: {name!r} would come out of {value.name}, which is never called; "
-                "save a state_dict of plain tensors alone, and give that"
+                f"{path}: {name!r} is no tensor, but would come out of {value.name!r}, which is "
+                "never called; save a state_dict of plain tensors alone, and give that"
             )
         usual = isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta
         if not usual or not isinstance(name, str):

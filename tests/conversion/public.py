@@ -1,4 +1,7 @@
-"""Checkpoints as MSDM's training writes them, of a network at 1/32 of the width."""
+"""Checkpoints of the public module at 1/32 of MSDM's width, in the form of its training's.
+
+Without the data module's hyper-parameters, which are in those of written.py.
+"""
 
 from dataclasses import replace
 from pathlib import Path

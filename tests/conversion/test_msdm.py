@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from mgdm_audio import atomic
@@ -96,15 +97,27 @@ def test_the_prior_has_the_published_settings(msdm: Path, tmp_path: Path) -> Non
     assert loaded.config["source"][0]["file"] == "msdm.ckpt"
 
 
-@pytest.mark.parametrize("spelling", ["a bare state dict", "the network alone"])
+def save_before_torch_1_6(weights: dict[str, Tensor], path: Path) -> None:
+    torch.save(weights, path, _use_new_zipfile_serialization=False)
+
+
+@pytest.mark.parametrize(
+    ("part", "save", "name"),
+    [
+        ("whole", torch.save, "weights.pt"),
+        ("unet", torch.save, "weights.pt"),
+        ("unet", save_before_torch_1_6, "weights.pt"),
+        ("unet", save_file, "weights.safetensors"),
+    ],
+)
 def test_what_the_checkpoint_does_not_say_is_taken_as_published_and_named(
-    public: ModuleType, tmp_path: Path, spelling: str
+    public: ModuleType, tmp_path: Path, part: str, save: Callable[..., object], name: str
 ) -> None:
+    """A bare state dict, of the whole module or of its network alone, in every format."""
     config = replace(SMALL, heads=8, head_features=2)
     theirs = make(public, config)
-    weights = theirs.state_dict() if spelling == "a bare state dict" else theirs.unet.state_dict()
-    torch.save(weights, tmp_path / "weights.pt")
-    (network,) = convert(tmp_path / "weights.pt", tmp_path / "prior")
+    save((theirs if part == "whole" else theirs.unet).state_dict(), tmp_path / name)
+    (network,) = convert(tmp_path / name, tmp_path / "prior")
     assert network.config == config
     assumed = ("resnet_groups = 8", "attention_heads = 8", "diffusion_sigma_data = 0.2")
     assert network.assumed == assumed
