@@ -6,20 +6,20 @@ from mgdm_audio.audio.io import write
 from tests.toys import song
 
 RATE = 44100  # Hz
-# (class, program, the program's name, patch); 128 is a drum kit. The last two are of no stem, and
-# of these the last was not rendered, which its metadata say.
+# (class, program, the program's name, patch), from Track00001 of BabySlakh; 128 is a drum kit. The
+# last two are of no stem, and the very last was not rendered.
 SOURCES = (
     ("Guitar", 30, "Distortion Guitar", "elektrik_guitar.nkm"),
-    ("Bass", 33, "Electric Bass (finger)", "classic_bass.nkm"),
-    ("Piano", 0, "Acoustic Grand Piano", "the_grandeur.nkm"),
-    ("Drums", 128, "Drums", "ar_modern_white_multi.nkm"),
-    ("Piano", 1, "Bright Acoustic Piano", "the_grandeur.nkm"),
-    ("Strings (continued)", 48, "String Ensemble 1", "strings.nkm"),
-    ("Sound Effects", 125, "Helicopter", "None"),
+    ("Drums", 128, "Drums", "session_kit_full.nkm"),
+    ("Piano", 1, "Bright Acoustic Piano", "the_giant_modern_studio.nkm"),
+    ("Bass", 33, "Electric Bass (finger)", "scarbee_rickenbacker_bass_palm_muted.nkm"),
+    ("Guitar", 26, "Electric Guitar (jazz)", "jazz_guitar2.nkm"),
+    ("Strings (continued)", 52, "Choir Aahs", "choir_o.nkm"),
+    ("Sound Effects", 103, "FX 8 (sci-fi)", "None"),
 )
 HEAD = """UUID: 1a81ae092884234f3264e2f45927f00a
 audio_dir: stems
-lmd_midi_dir: lmd_matched/X/X/X/TRXXXXX00000000000/1a81ae092884234f3264e2f45927f00a.mid
+lmd_midi_dir: lmd_matched/O/O/H/TROOHTB128F931F9DF/1a81ae092884234f3264e2f45927f00a.mid
 midi_dir: MIDI
 normalization_factor: -13.0
 normalized: true
@@ -29,8 +29,7 @@ stems:
 ENTRY = """  S{number:02d}:
     audio_rendered: {rendered}
     inst_class: {kind}
-    integrated_loudness: -12.82074180245363
-    is_drum: {drum}
+{loudness}    is_drum: {drum}
     midi_program_name: {name}
     midi_saved: true
     plugin_name: {patch}
@@ -51,6 +50,7 @@ def write_track(track: Path, seconds: float) -> None:
             number=index,
             rendered=str(index < len(waves)).lower(),
             kind=kind,
+            loudness="    integrated_loudness: -12.8\n" if index < len(waves) else "",
             drum=str(kind == "Drums").lower(),
             name=name,
             patch=patch,

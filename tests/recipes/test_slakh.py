@@ -24,7 +24,8 @@ RECIPE = ROOT / "egs/slakh2100/msdm"
 TRACKS = ("Track01876", "Track01877")
 SECONDS = 2.5  # of a track, which the score takes as one window
 RUN = ("mgdm", "msdm-dirac")  # of the samplers that the recipe lists, in the recipe itself
-(LISTED,) = re.findall(r'--samplers "([^"]+)" \\\n', (RECIPE / "run.sh").read_text())
+COMMAND = (RECIPE / "run.sh").read_text().replace("\\\n", " ").rpartition("exec bash")[2]
+(LISTED,) = re.findall('--samplers "([^"]+)"', COMMAND)
 FEW = {
     "gibbs_steps": 1,
     "denoise_steps": 2,
