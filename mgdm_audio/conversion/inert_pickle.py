@@ -77,7 +77,7 @@ def _parameter(data: Any, *_: Any) -> Any:
 
 
 def _with_attributes(function: Any, _type: Any, arguments: Any, _state: Any) -> Any:
-    return function(*arguments)  # nothing else that can be called is ever in a pickle's reach
+    return function(*arguments)  # all that a pickle can reach here does no harm when it is called
 
 
 KNOWN: dict[tuple[str, str], Any] = {

@@ -37,7 +37,7 @@ class LightningCheckpoint:
 def read_lightning(path: Path) -> LightningCheckpoint:
     """The checkpoint ``path``, or a bare state dict; nothing that it pickles is imported or run.
 
-    Tensors are mapped from the file, except of one that ``torch.save`` wrote before torch 1.6.
+    Tensors are mapped from the file, or read into memory where torch before 1.6 wrote it.
     Raises UserError, in one line, for what holds no state dict of tensors, a whole pickled module
     for one.
     """

@@ -32,7 +32,7 @@ def short(value: str) -> bytes:
     return b"\x8c" + bytes([len(value)]) + value.encode()
 
 
-# Each makes the file FIRED where pickle itself reads it.
+# Each makes a folder FIRED where pickle itself reads it.
 PROGRAMS = {
     "GLOBAL, REDUCE": b"\x80\x02cos\nmkdir\n" + text("FIRED") + b"\x85R.",
     "INST": b"(S'FIRED'\nios\nmkdir\n.",

@@ -180,6 +180,18 @@ def test_a_whole_pickled_module_is_refused(
     assert package.MultiSourceDataset.made == 0
 
 
+def test_a_name_of_many_lines_makes_one_line(tmp_path: Path) -> None:
+    """A pickle of protocol 4 names what it likes: here "a", a line break, "b.c"."""
+    with zipfile.ZipFile(tmp_path / "odd.pt", "w") as archive:
+        archive.writestr("odd/data.pkl", b"\x80\x04\x8c\x03a\nb\x8c\x01c\x93.")
+        archive.writestr("odd/version", b"3\n")
+    assert "holds a type, no state_dict" in refusal(tmp_path / "odd.pt")
+    with zipfile.ZipFile(tmp_path / "odd.pt", "w") as archive:
+        archive.writestr("odd/data.pkl", b"\x80\x04\x8c\x03a\nb\x8c\x01c\x93)R.")
+        archive.writestr("odd/version", b"3\n")
+    assert "holds a whole pickled 'a\\nb.c', code" in refusal(tmp_path / "odd.pt")
+
+
 def test_a_torchscript_program_is_refused(tmp_path: Path) -> None:
     """torch.load would run it; it is told by the records of its archive."""
     with zipfile.ZipFile(tmp_path / "program.pt", "w") as archive:

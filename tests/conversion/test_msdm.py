@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -221,6 +222,7 @@ def test_weights_that_do_not_fit(
         ({"attention_heads": 3}, "3 heads do not divide the 16 features"),
         ({"attention_heads": 0}, "attention_heads = 0 is no positive number"),
         ({"attention_heads": True}, "attention_heads = True"),
+        ({"attention_heads": np.int64(8)}, "attention_heads = Inert('numpy."),
         ({"resnet_groups": 5}, "its tensors make no UNet1d"),
         ({"diffusion_sigma_data": float("inf")}, "diffusion_sigma_data = inf"),
         ({"diffusion_sigma_data": "0.2"}, "diffusion_sigma_data = '0.2'"),
