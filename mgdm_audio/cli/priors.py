@@ -233,6 +233,8 @@ def convert(
         for stem, path in pairs:
             if not path or [other for other, _ in pairs].count(stem) > 1:
                 raise UserError(f"{stem}: give one checkpoint, or STEM=CHECKPOINT once for each")
+            if stem and stems is None and not Path(path).is_file():  # Lightning's names hold "="
+                raise UserError(f"{stem}={path}: no such file; give FILE or STEM=FILE")
         if stems is not None:
             raise UserError(f"--stems {stems}: the stems are named already, by STEM=CHECKPOINT")
         paths = {stem: Path(path) for stem, path in pairs}
