@@ -61,7 +61,8 @@ def test_the_slakh_recipe_runs_all_of_them() -> None:
 def rows_of(page: Path) -> dict[str, set[str]]:
     """The label of a row -> what it may stand for: presets, and systems of the page's suites."""
     rows = {preset: {load_preset(preset).published} for preset in list_presets()}
-    rows |= {p.stem: {load_preset(p).published} for p in PRESETS if page.parent in p.parents}
+    known = {page.parent, SLAKH}  # the presets of the paper's figure are those of Slakh's page
+    rows |= {p.stem: {load_preset(p).published} for p in PRESETS if known & {*p.parents}}
     for path in page.parent.glob("conf/*.toml"):
         systems = tomllib.loads(path.read_text()).get("systems", {})
         if isinstance(systems, dict):  # of restored images; at a task that the paper has

@@ -2,10 +2,10 @@
 """Every sampler where the posterior is known: a Gaussian prior over K = 4 sources of 16 samples.
 
 Prints for each the relative error of the posterior mean, the sliced Wasserstein distance to exact
-draws, the residual over sigma_y (ideally 1) and the denoiser calls. MGDM comes as published, with
-the denoiser's covariance in its likelihood, and with all three Gibbs conditionals drawn exactly,
-under the paper's potential g(y | D(x_s)) and under the true p(y | x_s), which adds the denoiser's
-uncertainty Cov(x_0 | x_s) to the observation noise.
+draws, the residual over sigma_y (ideally 1), the denoiser calls and the published row that its
+setting stands for. MGDM comes as published, with the denoiser's covariance in its likelihood, and
+with all three Gibbs conditionals drawn exactly, under the paper's potential g(y | D(x_s)) and under
+the true p(y | x_s), which adds the denoiser's uncertainty Cov(x_0 | x_s) to the observation noise.
 
     python egs/gaussian/closed_form/run.py --draws 512 --seeds 3 [--only DDNM] [--prior smooth]
 """
@@ -13,8 +13,9 @@ uncertainty Cov(x_0 | x_s) to the observation noise.
 from __future__ import annotations
 
 import argparse
-import re
+import sys
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -24,8 +25,20 @@ from mgdm_audio.broadcast import per_item
 from mgdm_audio.diffusion import CallCounter, GaussianDenoiser, NoiseSchedule, Prior, bridge
 from mgdm_audio.measurement import GaussianLikelihood, MixtureSum
 from mgdm_audio.rng import Generators, generator_for, randn, randn_like
-from mgdm_audio.samplers import MGDM, PerStep, Sampler
-from mgdm_audio.samplers.presets import load_preset
+from mgdm_audio.samplers import MGDM, PerStep
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "local"))
+from sampler_rows import (
+    ONLY,
+    Row,
+    chosen,
+    draw,
+    latent,
+    mgdm,
+    pattern,
+    published,
+    spread,
+)
 
 SOURCES, TIME, NOISE_STD = 4, 16, 0.01
 SIZE = SOURCES * TIME
@@ -64,16 +77,14 @@ def wishart(generator: torch.Generator) -> Tensor:
 PRIORS = {"falling": falling, "smooth": smooth, "wishart": wishart}
 
 
-def make_problem(
-    seed: int = 0, rms: float = 0.1, prior: str = "falling", loudness: float = 1.0
-) -> Problem:
-    """One of ``PRIORS``, N(0, C), C scaled to that rms; its observation times ``loudness``."""
+def make_problem(seed: int = 0, rms: float = 0.1, prior: str = "falling") -> Problem:
+    """One of ``PRIORS``, N(0, C), C scaled to that rms, and an observation of a draw from it."""
     generator = generator_for(seed, "problem")
     c = PRIORS[prior](generator)
     c = c * rms**2 / c.diag().mean()
     x = torch.linalg.cholesky(c) @ randn((SIZE,), generator=generator, dtype=torch.float64)
     noise = NOISE_STD * randn((1, 1, TIME), generator=generator, dtype=torch.float64)
-    y = loudness * (MixtureSum(SOURCES)(x.reshape(1, SOURCES, TIME)) + noise)
+    y = MixtureSum(SOURCES)(x.reshape(1, SOURCES, TIME)) + noise
     a = torch.kron(torch.ones(1, SOURCES), torch.eye(TIME)).double()
     gain = torch.linalg.solve(a @ c @ a.T + NOISE_STD**2 * torch.eye(TIME).double(), a @ c).T
     model = Prior(GaussianDenoiser(c), NoiseSchedule.karras(), (SOURCES, TIME))
@@ -90,16 +101,13 @@ class Score(NamedTuple):
     gradient: int
 
 
-def measure(problem: Problem, sampler: Sampler, draws: int, seed: int) -> Score:
+def measure(problem: Problem, row: Row, draws: int, seed: int) -> Score:
     """The score of ``draws`` draws."""
-    counter = CallCounter(problem.prior.denoiser)
-    prior = replace(problem.prior, denoiser=counter)
     y = problem.y.expand(draws, -1, -1)
-    likelihood = GaussianLikelihood(MixtureSum(SOURCES), y, NOISE_STD)
-    x = sampler.sample(prior, likelihood, generator=generator_for(seed, "draws"))
-    exact = Exact(problem).sample(prior, likelihood, generator=generator_for(seed, "exact"))
+    x, counter = draw(row, problem.prior, y, NOISE_STD, generator_for(seed, "draws"))
+    exact = draw(Row(Exact(problem)), problem.prior, y, NOISE_STD, generator_for(seed, "exact"))[0]
     error = (x.flatten(1).mean(0) - problem.mean).norm() / problem.mean.norm()
-    residual = likelihood.residual(x).square().mean().sqrt() / NOISE_STD
+    residual = (y - MixtureSum(SOURCES)(x)).square().mean().sqrt() / NOISE_STD
     distance = sliced_wasserstein(x.flatten(1), exact.flatten(1))
     return Score(float(error), distance, float(residual), counter.forward, counter.gradient)
 
@@ -193,79 +201,34 @@ class Rotation:
         return (z.flatten(1) @ self.basis.T).reshape(z.shape)
 
 
-@dataclass(frozen=True)
-class Latent:
-    """A latent sampler on the same prior in rotated coordinates."""
-
-    sampler: Sampler
-
-    def sample(
-        self, prior: Prior, likelihood: GaussianLikelihood, *, generator: Generators
-    ) -> Tensor:
-        counter, codec = prior.denoiser, Rotation()
-        assert isinstance(counter, CallCounter)
-        c = counter.denoiser.covariance
-        counter.denoiser = GaussianDenoiser(codec.basis.T @ c @ codec.basis)
-        latent = replace(prior, codec=codec)
-        return self.sampler.sample(latent, likelihood, generator=generator)
-
-
-PUBLISHED: dict[str, tuple[str, list[str]]] = {
-    "DPS, step 1": ("dps", []),
-    "DPS, step .01": ("dps", ["step_size=0.01"]),
-    "PGDM": ("pgdm", []),
-    "DDNM": ("ddnm", ["plus=false"]),
-    "DDNM+": ("ddnm", []),
-    "DDRM": ("ddrm", []),
-    "DiffPIR": ("diffpir", []),
-    "RED-diff": ("reddiff", []),
-    "RED-diff, published code": ("reddiff-code", []),
-    "DAPS": ("daps", []),
-    "PnP-DM, Langevin": ("pnp-dm", []),
-    "PnP-DM, exact linear step": ("pnp-dm", ["likelihood_step=exact"]),
-    "MSDM, Dirac": ("msdm-dirac", []),
-    "MSDM, Gaussian": ("msdm-gaussian", []),
-    "MGPS": ("mgps", []),
-    "DInG": ("ding", []),
-    "Guess & Guide": ("guess-and-guide", []),
-}
-"""The presets' audio values, with changes."""
-
-
-def samplers(problem: Problem) -> dict[str, Sampler]:
-    rows: dict[str, Sampler] = {"exact draws": Exact(problem)}  # type: ignore[dict-item]
-    for name, (preset, changes) in PUBLISHED.items():
-        rows[name] = load_preset(preset, changes).sampler
-    for preset_name in ("psld", "resample"):
-        latent = load_preset(preset_name).sampler
-        label = f"{type(latent).__name__}, rotated latents"
-        rows[label] = Latent(latent)  # type: ignore[assignment]
-    for r in SWEEPS:
-        code = load_preset("mgdm-code", [f"gibbs_steps={r}"]).sampler
-        rows[f"MGDM, published code, R = {r}"] = code
-    for r in SWEEPS:
-        rows[f"MGDM, paper, R = {r}"] = load_preset("mgdm", [f"gibbs_steps={r}"]).sampler
-    rows["MGDM, paper, R = 1, G = 90"] = load_preset("mgdm-r1-g90").sampler
+def samplers(problem: Problem) -> dict[str, Row]:
+    """Label -> row."""
+    rows = {"exact draws": Row(Exact(problem))} | published()
+    codec, c = Rotation(), problem.prior.denoiser.covariance
+    denoiser = GaussianDenoiser(codec.basis.T @ c @ codec.basis)
+    rows |= latent("rotated latents", replace(problem.prior, denoiser=denoiser, codec=codec))
+    rows |= mgdm(SWEEPS)
     covariant = MGDM(num_steps=50, covariance="reported", gauss_step="exact", project=True)
     for r in SWEEPS:
-        rows[f"MGDM with covariance, K = 50, R = {r}"] = replace(covariant, gibbs_steps=r)
+        sampler = replace(covariant, gibbs_steps=r)
+        rows[f"MGDM with covariance, K = 50, R = {r}"] = Row(sampler)
     for r in (1, 4):
-        rows[f"the same by Jacobian products, R = {r}"] = replace(
-            covariant, gibbs_steps=r, covariance="jacobian"
-        )
+        sampler = replace(covariant, gibbs_steps=r, covariance="jacobian")
+        rows[f"the same by Jacobian products, R = {r}"] = Row(sampler)
+    variational = replace(covariant, gauss_step="variational", vi_steps=PerStep(20))
     for r in (1, 4):
-        rows[f"the same by the variational step, G = 20, R = {r}"] = replace(
-            covariant, gibbs_steps=r, gauss_step="variational", vi_steps=PerStep(20)
-        )
+        sampler = replace(variational, gibbs_steps=r)
+        rows[f"the same by the variational step, G = 20, R = {r}"] = Row(sampler)
     for uncertainty, name in ((0.0, "g(y | D(x_s))"), (1.0, "p(y | x_s)")):
         for r in SWEEPS:
-            rows[f"exact conditionals under {name}, R = {r}"] = ExactGibbs(
+            sampler = ExactGibbs(
                 gibbs_steps=r,
                 threshold=0.35,
                 noising="bridge",
                 outer="code",
                 uncertainty=uncertainty,
             )
+            rows[f"exact conditionals under {name}, R = {r}"] = Row(sampler)
     return rows
 
 
@@ -275,35 +238,26 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="problems, each with its own draws")
     parser.add_argument("--rms", type=float, default=0.1, help="of a source; a mixture has twice")
     parser.add_argument("--prior", choices=PRIORS, default="falling", help="how it correlates")
-    parser.add_argument("--loudness", type=float, default=1.0, help="factor on what is observed")
-    parser.add_argument("--only", default="", help="rows whose name has this regular expression")
+    parser.add_argument("--only", type=pattern, default="", help=ONLY)
     arguments = parser.parse_args()
     torch.set_grad_enabled(False)
-    print("| sampler | mean | SW | residual | calls forward / gradient |")
-    print("|---|---|---|---|---|")
+    print("| sampler | mean | SW | residual | calls forward / gradient | stands for |")
+    print("|---|---|---|---|---|---|")
     problems = [
-        make_problem(seed, arguments.rms, arguments.prior, arguments.loudness)
-        for seed in range(arguments.seeds)
+        make_problem(seed, arguments.rms, arguments.prior) for seed in range(arguments.seeds)
     ]
-    for name in samplers(problems[0]):
-        if not re.search(arguments.only, name):
-            continue
+    tables = [samplers(problem) for problem in problems]
+    for name, cell in chosen(tables[0], arguments.only):
         scores = [
-            measure(problem, samplers(problem)[name], arguments.draws, seed)
-            for seed, problem in enumerate(problems)
+            measure(problem, rows[name], arguments.draws, seed)
+            for seed, (problem, rows) in enumerate(zip(problems, tables, strict=True))
         ]
         mean, distance, residual = (
             spread([score[i] for score in scores], digits) for i, digits in ((0, 3), (1, 4), (2, 2))
         )
-        cell = name.replace("|", "\\|")  # a bare bar would end the cell
         calls = f"{scores[0].forward} / {scores[0].gradient}"
-        print(f"| {cell} | {mean} | {distance} | {residual} | {calls} |", flush=True)
-
-
-def spread(values: list[float], digits: int) -> str:
-    """Mean and, behind it, half of the range over the problems."""
-    mean, half = sum(values) / len(values), (max(values) - min(values)) / 2
-    return f"{mean:.{digits}f} ± {half:.{digits}f}"
+        line = [cell, mean, distance, residual, calls, tables[0][name].stands_for]
+        print(f"| {' | '.join(line)} |", flush=True)
 
 
 if __name__ == "__main__":

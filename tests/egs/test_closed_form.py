@@ -1,9 +1,10 @@
 """MGDM end to end against a posterior known in closed form: a cheap look at egs/gaussian."""
 
-import importlib.util
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -13,15 +14,9 @@ from mgdm_audio.samplers.presets import load_preset
 SCRIPT = Path(__file__).parents[2] / "egs" / "gaussian" / "closed_form" / "run.py"
 
 
-@pytest.fixture(scope="module")
-def egs() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("closed_form", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["closed_form"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def egs(load_script: Callable[[Path], Any]) -> Any:
+    return load_script(SCRIPT)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +38,7 @@ def test_the_published_sampler_is_as_far_off_as_it_was_measured_to_be(
     .33 and 3.5, three times of it .30 and 3.3, exact draws .05 and 1.0: all outside.
     """
     sampler = load_preset("mgdm-code", [f"gibbs_steps={gibbs_steps}"]).sampler
-    score = egs.measure(egs.make_problem(0, rms=0.05), sampler, draws, seed=10)
+    score = egs.measure(egs.make_problem(0, rms=0.05), egs.Row(sampler), draws, seed=10)
     assert mean[0] < score.mean < mean[1]
     assert residual[0] < score.residual < residual[1]
 
@@ -60,7 +55,7 @@ def test_the_scheme_is_consistent_once_the_likelihood_knows_the_denoiser_s_doubt
         sampler = egs.ExactGibbs(
             gibbs_steps=6, threshold=0.35, noising="bridge", outer="code", uncertainty=uncertainty
         )
-        errors[uncertainty] = egs.measure(problem, sampler, 128, seed=10).mean
+        errors[uncertainty] = egs.measure(problem, egs.Row(sampler), 128, seed=10).mean
     assert 0.22 < errors[0.0] < 0.38
     assert errors[1.0] < 0.20
 
@@ -87,3 +82,29 @@ def test_every_prior_has_the_scale_it_is_given(egs: ModuleType, prior: str) -> N
     assert float(c.diag().mean()) == pytest.approx(0.2**2)
     assert float((c - c.diag().diag()).abs().max()) > 0.1 * 0.2**2  # correlated
     assert float(torch.linalg.eigvalsh(problem.covariance).min()) > 0
+
+
+def test_a_row_names_what_it_stands_for_and_a_wrong_pattern_is_one_line(
+    egs: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["run.py", "--draws", "8", "--seeds", "1", "--only"]
+    monkeypatch.setattr(sys, "argv", [*words, r"under g.*R = 1$|mgdm.*r1|code.*=1|steps=2"])
+    egs.main()
+    header, _, *lines = (line.split(" | ") for line in capsys.readouterr().out.splitlines())
+    assert header[-1] == "stands for |"
+    rows = {line[0]: line[-2:] for line in lines}
+    assert rows == {
+        "| mgdm-code gibbs_steps=1": ["239 / 170", "none |"],
+        "| mgdm-code gibbs_steps=2": ["477 / 340", "none |"],
+        "| `mgdm-r1`": ["267 / 125", "MGDM, R = 1, Fig. 3 |"],
+        "| `mgdm-r1-g90`": ["267 / 1710", "MGDM, R = 1, G = 90, Tables 3 and 9 |"],
+        r"| exact conditionals under g(y \| D(x_s)), R = 1": ["18 / 0", "none |"],
+    }
+    monkeypatch.setattr(sys, "argv", [*words, "["])
+    with pytest.raises(SystemExit):
+        egs.main()
+    assert (
+        capsys.readouterr()
+        .err.splitlines()[-1]
+        .startswith("run.py: error: argument --only: '[' is no regular expression: ")
+    )
