@@ -14,14 +14,23 @@ from typing import TYPE_CHECKING, Any
 from mgdm_audio.version import __version__
 
 if TYPE_CHECKING:
+    from mgdm_audio.audio.generation import Generator
+    from mgdm_audio.audio.scoring.folders import score_folders
+    from mgdm_audio.audio.separation import Separation
     from mgdm_audio.audio.separator import Separator
     from mgdm_audio.checkpoint import LoadedPrior, list_priors, load_prior
     from mgdm_audio.diffusion import NoiseSchedule, Prior
     from mgdm_audio.errors import UserError
+    from mgdm_audio.images.restorer import Restorer
     from mgdm_audio.measurement import GaussianLikelihood, MixtureSum
     from mgdm_audio.samplers import MGDM
+    from mgdm_audio.samplers.presets import list_presets, load_preset
+    from mgdm_audio.training.run import train
 
 _HOMES = {
+    "Generator": "mgdm_audio.audio.generation",
+    "score_folders": "mgdm_audio.audio.scoring.folders",
+    "Separation": "mgdm_audio.audio.separation",
     "Separator": "mgdm_audio.audio.separator",
     "LoadedPrior": "mgdm_audio.checkpoint",
     "list_priors": "mgdm_audio.checkpoint",
@@ -29,23 +38,34 @@ _HOMES = {
     "NoiseSchedule": "mgdm_audio.diffusion",
     "Prior": "mgdm_audio.diffusion",
     "UserError": "mgdm_audio.errors",
+    "Restorer": "mgdm_audio.images.restorer",
     "GaussianLikelihood": "mgdm_audio.measurement",
     "MixtureSum": "mgdm_audio.measurement",
     "MGDM": "mgdm_audio.samplers",
+    "list_presets": "mgdm_audio.samplers.presets",
+    "load_preset": "mgdm_audio.samplers.presets",
+    "train": "mgdm_audio.training.run",
 }
 
 __all__ = [
     "MGDM",
     "GaussianLikelihood",
+    "Generator",
     "LoadedPrior",
     "MixtureSum",
     "NoiseSchedule",
     "Prior",
+    "Restorer",
+    "Separation",
     "Separator",
     "UserError",
     "__version__",
+    "list_presets",
     "list_priors",
+    "load_preset",
     "load_prior",
+    "score_folders",
+    "train",
 ]
 
 
@@ -53,3 +73,7 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

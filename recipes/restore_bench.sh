@@ -39,7 +39,7 @@ for conf in $confs; do # its first line names the prior: "# NAME: ..."
     if [[ $prior == train ]]; then
         if at_stage 1 "train $(basename "$conf" .toml)"; then
             if [[ ! -f $own/finished || $(cat "$own/finished") != "$(cat "$conf")" ]]; then
-                python "$root/recipes/local/train_images.py" "$conf" "$images" -o "$own"
+                mgdm-audio train "$conf" -o "$own" --set "images=$images"
                 cp "$conf" "$own/finished"
             fi
         fi

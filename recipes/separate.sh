@@ -58,7 +58,7 @@ if [[ -n $checkpoint ]]; then # a path may hold spaces, several are words
         read -ra checkpoints <<<"$checkpoint" && converted=isdm
     fi
     for file in "${checkpoints[@]}"; do
-        [[ -f $file || -f ${file#*=} ]] || fail "${file#*=}: no such file; give MSDM's weights"
+        [[ -f $file || -f ${file#*=} ]] || fail "$file: no such file; give MSDM's weights"
     done
     prior=$exp/priors/$converted
 elif [[ -n $conf ]]; then

@@ -7,14 +7,17 @@ from pathlib import Path
 
 import pytest
 
+import mgdm_audio
+
 PACKAGE = Path(__file__).parents[1] / "mgdm_audio"
 LAYERS = [
     {"errors", "transfer", "version"},
     {"rng", "config", "broadcast", "atomic", "digest", "sharding"},
     {"diffusion", "measurement"},
     {"samplers", "networks"},
-    {"checkpoint", "training_state", "engine"},
-    {"audio", "images", "train", "conversion"},
+    {"checkpoint", "engine"},
+    {"audio", "images", "conversion"},
+    {"training"},
     {"cli"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
@@ -66,6 +69,13 @@ def test_every_module_has_a_layer() -> None:
 def test_importing_the_package_imports_no_torch() -> None:
     code = "import sys, mgdm_audio; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent).returncode == 0
+
+
+def test_the_public_names_are_all_there_and_nothing_else_is_shown() -> None:
+    names = dir(mgdm_audio)
+    assert names == sorted(names)
+    assert all(hasattr(mgdm_audio, name) for name in names)
+    assert set(names) == {*mgdm_audio._HOMES, "__version__"}
 
 
 def dependencies() -> dict[str, set[str]]:

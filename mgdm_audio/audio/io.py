@@ -19,7 +19,7 @@ from mgdm_audio.audio.wav_writer import forget_time, wav_form
 from mgdm_audio.errors import UserError
 
 _BLOCK = 1 << 18  # frames read at a time
-_RATES = range(100, 1_000_001)  # Hz; outside, the header is damaged
+RATES = range(100, 1_000_001)  # Hz; outside, the header is damaged
 _FORMATS = {".wav": "WAV", ".flac": "FLAC"}
 
 
@@ -61,7 +61,7 @@ def read_blocks(path: str | Path, stream: int = 0) -> Iterator[Audio]:
                 raise UserError(f"{path}: is empty (0 bytes); fetch or export it again")
             # A descriptor, not the name: libsndfile would let some suffixes overrule the content.
             for samples, sample_rate, subtype in _decode(path, file.fileno(), stream):
-                if sample_rate not in _RATES:
+                if sample_rate not in RATES:
                     raise UserError(
                         f"{path}: a sample rate of {sample_rate} Hz; the header is damaged"
                     )

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mgdm_audio.audio.drawing import Drawing
-from mgdm_audio.audio.io import Audio, read_blocks
+from mgdm_audio.audio.io import RATES, read_blocks
 from mgdm_audio.audio.joins import Join
 from mgdm_audio.audio.level import active_level
 from mgdm_audio.audio.pipeline import separate_blocks
@@ -99,15 +99,7 @@ class Separator(StemRunner):
         """
         if two_stems is not None:
             check_stem(two_stems, self.stems)
-        record: dict[str, Any] = {}
-        if isinstance(source, str | os.PathLike):
-            path = Path(source)
-            first, blocks = _opened(path, sample_rate, on_progress)
-            rate = first.sample_rate
-        elif sample_rate is None:
-            raise UserError("samples in memory: give their sample_rate in Hz")
-        else:
-            path, blocks, rate = None, iter([as_samples(source)]), sample_rate
+        blocks, rate, path = _opened(source, sample_rate, on_progress)
         with ExitStack() as stack:
 
             def store(shape: tuple[int, ...]) -> Store:
@@ -134,8 +126,8 @@ class Separator(StemRunner):
                 raise unwritable(folder or ".", error) from None
             stack.pop_all()
         if path is not None:
-            record = {"input": path.name, "input_sha256": hash_file(path)}
-        found = replace(found, report=found.report | record)
+            named = {"input": path.name, "input_sha256": hash_file(path)}
+            found = replace(found, report=found.report | named)
         return found if two_stems is None else found.two_stems(two_stems)
 
     def separate_batch(
@@ -255,9 +247,16 @@ class Separator(StemRunner):
 
 
 def _opened(
-    path: Path, sample_rate: int | None, on_progress: Progress | None
-) -> tuple[Audio, Iterator[Tensor]]:
-    """The first block of a file, and the samples of all its blocks, the first among them."""
+    source: Any, sample_rate: int | None, on_progress: Progress | None
+) -> tuple[Iterator[Tensor], int, Path | None]:
+    """Samples [channel, any] in consecutive blocks, their rate in Hz, and the path if it is one."""
+    if not isinstance(source, str | os.PathLike):
+        if sample_rate is None:
+            raise UserError("samples in memory: give their sample_rate in Hz")
+        if sample_rate not in RATES:
+            raise UserError(f"sample_rate {sample_rate}: give {RATES[0]} to {RATES[-1]} Hz")
+        return iter([as_samples(source)]), sample_rate, None
+    path = Path(source)
     blocks = read_blocks(path)
     first = next(blocks)
     if sample_rate not in (None, first.sample_rate):
@@ -271,7 +270,7 @@ def _opened(
             if on_progress is not None:
                 on_progress(0, 1)  # nothing to show, but it may want to stop
 
-    return first, samples()
+    return samples(), first.sample_rate, path
 
 
 def _warn(old: str, new: str) -> None:

@@ -174,11 +174,11 @@ def _probe(name: str, stems: Path, segments: int) -> str:
     import torch
     from tqdm import tqdm
 
-    from mgdm_audio.audio.datasets import StemFolder
     from mgdm_audio.audio.probe import KINDS, LEVELS, SIGMAS, probe, table
     from mgdm_audio.checkpoint import load_prior
     from mgdm_audio.engine.precision import at_precision
     from mgdm_audio.errors import UserError
+    from mgdm_audio.training.stems import StemFolder
 
     loaded = load_prior(name)
     folder = StemFolder(stems, loaded.stems, loaded.sample_rate)
@@ -233,6 +233,8 @@ def convert(
         for stem, path in pairs:
             if not path or [other for other, _ in pairs].count(stem) > 1:
                 raise UserError(f"{stem}: give one checkpoint, or STEM=CHECKPOINT once for each")
+            if stem and stems is None and not Path(path).is_file():  # Lightning's names hold "="
+                raise UserError(f"{stem}={path}: no such file; give FILE or STEM=FILE")
         if stems is not None:
             raise UserError(f"--stems {stems}: the stems are named already, by STEM=CHECKPOINT")
         paths = {stem: Path(path) for stem, path in pairs}
@@ -270,11 +272,11 @@ def calibrate(
 
     from mgdm_audio.audio.calibration import SIGMAS, measure_residuals
     from mgdm_audio.audio.calibration import calibrate as fit
-    from mgdm_audio.audio.datasets import StemFolder
     from mgdm_audio.checkpoint import load_prior, read_config, save_prior
     from mgdm_audio.diffusion.posterior import MixtureDenoiser
     from mgdm_audio.engine.precision import at_precision
     from mgdm_audio.errors import UserError
+    from mgdm_audio.training.stems import StemFolder
 
     loaded, config = load_prior(name), read_config(name)
     denoiser = at_precision(loaded.prior, torch.device("cpu"), "auto")[0].denoiser

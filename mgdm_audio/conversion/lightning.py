@@ -1,73 +1,74 @@
-"""A PyTorch Lightning checkpoint, read without running anything that it pickles.
+"""The weights in a file that ``torch.save`` or safetensors wrote, a Lightning checkpoint above all.
 
-Lightning stores a module's hyper-parameters beside its weights, and with them the objects that were
-passed to it: in MSDM's training a ``LogNormalDistribution`` of audio-diffusion-pytorch. torch's
-weights-only reader refuses every class but its own. For those of that package it is given one that
-does nothing, so that none of them is imported; all others stay refused.
+Lightning stores the hyper-parameters of the model and of the data module beside the weights, and
+with them the objects that were passed to these: in MSDM's training a ``LogNormalDistribution`` of
+audio-diffusion-pytorch, its own data sets and numpy's arrays. All of these are left out.
 """
 
-import pickle
+import tarfile
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
-from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
+from mgdm_audio.conversion import inert_pickle
+from mgdm_audio.conversion.inert_pickle import Inert
 from mgdm_audio.errors import UserError
 
-IGNORED = "audio_diffusion_pytorch."  # whose objects a checkpoint may hold: they are left out
+# How torch.load tells a zip archive, and in it a program, which it would run.
+ZIP, TORCHSCRIPT = b"PK\x03\x04", "constants.pkl"
 
 
 @dataclass(frozen=True)
 class LightningCheckpoint:
-    """The tensors of ``state_dict``, mapped from the file, and what else was saved with them."""
+    """The tensors of ``state_dict``, and the hyper-parameters of the model that it was saved with.
+
+    An object among these is an ``Inert`` that keeps its class's name.
+    """
 
     tensors: dict[str, Tensor]
     hyper_parameters: dict[str, Any]
 
 
-class Ignored:
-    """An object that keeps nothing of what it is made from."""
-
-    def __new__(cls, *_: Any) -> "Ignored":
-        return super().__new__(cls)
-
-    def __init__(self, *_: Any) -> None:
-        pass
-
-    def __setstate__(self, _: Any) -> None:
-        pass
-
-
 def read_lightning(path: Path) -> LightningCheckpoint:
-    """The checkpoint ``path``, or a bare state dict that ``torch.save`` wrote.
+    """The checkpoint ``path``, or a bare state dict; nothing that it pickles is imported or run.
 
-    Raises UserError, in one line, for what is no checkpoint, holds no tensors or pickles code.
+    Tensors are mapped from the file, or read into memory where torch before 1.6 wrote it.
+    Raises UserError, in one line, for what holds no state dict of tensors, a whole pickled module
+    for one.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     try:
-        classes = get_unsafe_globals_in_checkpoint(path)
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        raise UserError(f"{path}: no checkpoint that torch.save wrote ({_reason(error)})") from None
-    if refused := sorted(name for name in classes if not name.startswith(IGNORED)):
-        raise UserError(
-            f"{path}: pickles {refused[0]!r} ({len(refused)} in all): code, which is never run; "
-            "save its state_dict alone, and convert that"
-        )
-    try:
-        with safe_globals([(Ignored, name) for name in classes]):
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        content = load_file(path) if path.suffix == ".safetensors" else _load(path)
+    except UserError:
+        raise
     except Exception as error:  # whatever a damaged or forged file leads to
-        raise UserError(f"{path}: cannot be read as weights ({_reason(error)})") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: holds a {type(content).__name__}, no state_dict")
-    tensors = content.get("state_dict", content)
-    if not isinstance(tensors, dict) or not tensors:
-        raise UserError(f"{path}: its state_dict holds nothing")
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"{path}: is no checkpoint, or a damaged one ({reason}); "
+            "fetch it again, or give a file that torch.save or safetensors wrote"
+        ) from None
+    tensors = content.get("state_dict", content) if isinstance(content, dict) else content
+    if isinstance(tensors, Inert):
+        raise UserError(
+            f"{path}: holds a whole pickled {tensors.name!r}, code, which is never run; "
+            "load it where its code is installed, save its state_dict() alone, and give that"
+        )
+    if not isinstance(tensors, dict):
+        raise UserError(f"{path}: holds a {type(tensors).__name__}, no state_dict; give one")
+    if not tensors:
+        raise UserError(f"{path}: its state_dict holds nothing; give a trained checkpoint")
     for name, value in tensors.items():
+        if isinstance(value, Inert):
+            raise UserError(
+                f"{path}: {name!r} is no tensor, but would come out of {value.name!r}, which is "
+                "never called; save a state_dict of plain tensors alone, and give that"
+            )
         usual = isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta
         if not usual or not isinstance(name, str):
             raise UserError(f"{path}: {name!r} is no tensor; give a checkpoint with a state_dict")
@@ -77,5 +78,19 @@ def read_lightning(path: Path) -> LightningCheckpoint:
     )
 
 
-def _reason(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def _load(path: Path) -> Any:
+    """What ``torch.save`` wrote, in its format of today, a zip archive, or in the one before."""
+    if tarfile.is_tarfile(path):
+        raise UserError(f"{path}: is an archive; unpack it, tar -xf, and give a checkpoint in it")
+    with path.open("rb") as file:
+        is_zip = file.read(len(ZIP)) == ZIP
+    if is_zip and TORCHSCRIPT in torch._C.PyTorchFileReader(str(path)).get_all_records():
+        raise UserError(
+            f"{path}: is a TorchScript program, code, which is never run; "
+            "save the state_dict() of its module alone, and give that"
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a pickle of before torch 1.6 names unknown classes
+        return torch.load(
+            path, map_location="cpu", weights_only=False, pickle_module=inert_pickle, mmap=is_zip
+        )

@@ -10,7 +10,6 @@ from click.testing import CliRunner
 from torch import Tensor
 
 from mgdm_audio.audio.calibration import PER_OCTAVE, Residuals, calibrate, measure_residuals
-from mgdm_audio.audio.datasets import StemFolder
 from mgdm_audio.audio.io import write
 from mgdm_audio.checkpoint import load_prior, save_prior
 from mgdm_audio.cli.main import main
@@ -19,6 +18,7 @@ from mgdm_audio.diffusion.posterior import MixtureDenoiser, Posterior
 from mgdm_audio.engine.precision import at_precision
 from mgdm_audio.errors import UserError
 from mgdm_audio.networks.tf_unet import TFUNet
+from mgdm_audio.training.stems import StemFolder
 from tests.toys import STEMS, TINY, song, tiny_network
 
 SIGMAS = (0.01, 0.1, 1.0)

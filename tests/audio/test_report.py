@@ -56,7 +56,7 @@ def save(
     spread = None
     if std is not None:  # all of it in one band
         spread = Spread({n: x[..., None] for n, x in std.items()}, 0.1, (0.0, rate / 2))
-    Separation(mixture, stems, rate, report, spread).save(folder, subtype)
+    Separation.of(mixture, stems, rate, report, spread).save(folder, subtype)
     return folder
 
 

@@ -487,6 +487,9 @@ def test_samples_need_their_rate_and_a_file_has_its_own(make: Make, tmp_path: Pa
     x = song(1, 1, 3000, RATE)
     with pytest.raises(UserError, match="give their sample_rate in Hz"):
         make().separate(x)
+    for rate in (0, 99, 2_000_000):
+        with pytest.raises(UserError, match=f"sample_rate {rate}: give 100 to 1000000 Hz"):
+            make().separate(x, rate)
     soundfile.write(tmp_path / "a.wav", x[0].numpy(), RATE)
     with pytest.raises(UserError, match=f"has {RATE} Hz, not 44100; leave sample_rate out"):
         make().separate(tmp_path / "a.wav", 44100)

@@ -249,7 +249,8 @@ def test_convert_one_checkpoint_a_stem(public: ModuleType, tmp_path: Path) -> No
         (["bass="], "bass: give one checkpoint"),
         (["=a.ckpt"], "stem '' is no name"),
         (["bass=a.ckpt", "--stems", "bass"], "--stems bass: the stems are named already"),
-        (["bass=none.ckpt", "drums=none.ckpt"], "none.ckpt: no such file"),
+        (["bass=none.ckpt", "drums=none.ckpt"], "bass=none.ckpt: no such file"),
+        (["run/epoch=09-loss=0.1.ckpt"], "run/epoch=09-loss=0.1.ckpt: no such file"),
         (["none.ckpt", "--mixture-rms", "-1"], "mixture_rms must be positive"),
     ],
 )

@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from mgdm_audio.checkpoint import load_prior
 from mgdm_audio.cli.main import main
-from mgdm_audio.train import BOARD, LOG
-from mgdm_audio.training_state import STATE, read_settings
+from mgdm_audio.training.loop import BOARD, LOG
+from mgdm_audio.training.state import STATE, read_settings
 from tests.toys import STEMS, TINY, TINY_TOML, song, tiny_network
 
 pytest.importorskip("accelerate")

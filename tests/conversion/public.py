@@ -1,4 +1,7 @@
-"""Checkpoints as MSDM's training writes them, of a network at 1/32 of the width."""
+"""Checkpoints of the public module at 1/32 of MSDM's width, in the form of its training's.
+
+Without the data module's hyper-parameters, which are in those of written.py.
+"""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +14,7 @@ from mgdm_audio.networks.unet_1d import UNet1dConfig
 from tests.networks.test_unet_1d import SMALL, public_model, randomise
 
 SINGLE = replace(SMALL, sources=1)
+TIME = 4 * 64  # samples; 64 is the network's length_multiple
 
 
 def make(public: Any, config: UNet1dConfig = SMALL, seed: int = 0) -> Any:
@@ -47,3 +51,8 @@ def write(path: Path, tensors: Any, settings: dict[str, Any] | None) -> Path:
     content = {"epoch": 1, "pytorch-lightning_version": "1.7.7", "state_dict": tensors}
     torch.save(content if settings is None else content | {"hyper_parameters": settings}, path)
     return path
+
+
+def noisy(sigma: float, sources: int = 4) -> Tensor:
+    generator = torch.Generator().manual_seed(3)
+    return (0.2**2 + sigma**2) ** 0.5 * torch.randn(2, sources, TIME, generator=generator)

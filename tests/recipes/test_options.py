@@ -172,7 +172,7 @@ def test_instances_are_a_page_of_choices_that_options_overrule(path: Path) -> No
         (["--source", "."], "give --prior, a folder with a prior of these stems, or --checkpoint"),
         (["--source", "none", "--prior", "p"], "none: no such folder; give that of the data set"),
         (["--source", ".", "--checkpoint", "no.ckpt"], "no.ckpt: no such file; give MSDM's"),
-        (["--source", ".", "--checkpoint", "bass=b drums=d"], "b: no such file; give MSDM's"),
+        (["--source", ".", "--checkpoint", "bass=b drums=d"], "bass=b: no such file; give MSDM's"),
         (["--reference", ".", "--conf", "conf.toml"], "--conf: needs --data or --source"),
         (["--reference", ".", "--prior", "p", "--shard", "3/2"], "shard '3/2': write I/N with I"),
         (["--reference", ".", "--prior", "p", "--shard", "1/2"], "shard 1/2: run the stages 0 to"),

@@ -78,7 +78,8 @@ def test_the_error_falls_the_prior_loads_and_a_rerun_changes_nothing(room: Path)
     validations = [r for r in records if "validation" in r]
     assert [r["step"] for r in validations] == [20, 40, 60]
     first, *_, last = [r["validation"]["prior@0.1"]["all"] for r in validations]
-    # As in tests/test_train.py: who hears which stems play denoises better than the static filter.
+    # As in tests/training/test_loop.py: a network that knows which stems play denoises better than
+    # the static filter.
     assert last < first - 0.1  # dB
     prior = load_prior(room / "exp/prior")
     assert (prior.config["step"], prior.stems, prior.network.config) == (60, STEMS, TINY)

@@ -23,15 +23,15 @@ from typing import Any
 import torch
 
 from mgdm_audio.atomic import write_bytes
-from mgdm_audio.audio.datasets import StemFolder
 from mgdm_audio.audio.scoring.metrics import si_sdr_improvement
 from mgdm_audio.audio.separator import DEFAULT_SAMPLER, Separator
 from mgdm_audio.checkpoint import LoadedPrior, load_prior
-from mgdm_audio.cli.train import train as command
 from mgdm_audio.config import from_mapping, load_toml
 from mgdm_audio.diffusion import join
 from mgdm_audio.samplers.presets import load_preset
-from mgdm_audio.training_state import STATE, read_settings
+from mgdm_audio.training.run import train as run_training
+from mgdm_audio.training.state import STATE, read_settings
+from mgdm_audio.training.stems import StemFolder
 
 HERE = Path(__file__).resolve().parent
 sys.path.append(str(HERE.parents[2] / "recipes/local"))
@@ -72,8 +72,7 @@ def train(config: Path, folder: Path, changes: list[str], seconds: float) -> int
     """Train for ``seconds`` of processor time; returns the steps. Resumes where it was stopped."""
 
     def call(*more: str) -> None:
-        options = [part for change in (*changes, *more) for part in ("--set", change)]
-        command.main([str(config), "-o", str(folder), *options], standalone_mode=False)
+        run_training(config, folder, overrides=[*changes, *more])
 
     steps = folder / "steps.txt"
     if not steps.is_file():

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import torch
 
-from mgdm_audio.audio.datasets import StemFolder
 from mgdm_audio.checkpoint import load_prior
 from mgdm_audio.diffusion import MixtureDenoiser
 from mgdm_audio.engine.precision import at_precision
 from mgdm_audio.errors import UserError
 from mgdm_audio.networks.tf_unet import TFUNet, TFUNetConfig
-from mgdm_audio.train import validate
+from mgdm_audio.training.loop import validate
+from mgdm_audio.training.stems import StemFolder
 
 sys.path.append(str(Path(__file__).resolve().parents[3] / "recipes/local"))
 from script import run

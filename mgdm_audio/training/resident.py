@@ -6,9 +6,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import torch
 from torch import Tensor
 
-from mgdm_audio.audio.augmentation import Augmentation, augmented
-from mgdm_audio.audio.datasets import StemFolder
 from mgdm_audio.errors import UserError
+from mgdm_audio.training.augmentation import Augmentation, augmented
+from mgdm_audio.training.stems import StemFolder
 
 _GROWTH = 1.5  # of the memory, when songs no longer fit
 

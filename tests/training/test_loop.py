@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mgdm_audio.errors import UserError
 from mgdm_audio.networks.tf_unet import TFUNet
-from mgdm_audio.train import (
+from mgdm_audio.training.loop import (
     BOARD,
     LOG,
     NoiseLevels,
@@ -27,7 +27,7 @@ from mgdm_audio.train import (
     train,
     validate,
 )
-from mgdm_audio.training_state import STATE, State, differences, read_settings
+from mgdm_audio.training.state import STATE, State, differences, read_settings
 from tests.toys import TINY, tiny_network
 
 pytest.importorskip("accelerate")
@@ -154,7 +154,7 @@ def test_tensorboard_shows_what_the_log_holds_once(tmp_path: Path) -> None:
 
 
 def test_training_does_without_tensorboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mgdm_audio.train.find_spec", lambda name: None)
+    monkeypatch.setattr("mgdm_audio.training.loop.find_spec", lambda name: None)
     run = Run(tmp_path, schedule={"steps": 2})
     run(tiny_network(0, trained=False))
     assert [r["step"] for r in run.records] == [2]
@@ -497,7 +497,7 @@ def test_time_ends_a_run_and_is_counted_over_its_resumptions(
 
     def start(run: Run, stop: int | None = None) -> State:
         clock = Clock(1.0)
-        monkeypatch.setattr("mgdm_audio.train.time", clock)
+        monkeypatch.setattr("mgdm_audio.training.loop.time", clock)
         return run(tiny_network(0, trained=False), clock.batches, stop)
 
     whole, broken = (Run(tmp_path / name, schedule=ends) for name in ("whole", "broken"))
@@ -518,7 +518,7 @@ def test_time_ends_a_run_and_is_counted_over_its_resumptions(
 
 def test_time_is_looked_at_with_the_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(1.0)
-    monkeypatch.setattr("mgdm_audio.train.time", clock)
+    monkeypatch.setattr("mgdm_audio.training.loop.time", clock)
     run = Run(tmp_path, schedule={"steps": 100, "seconds": 5.0}, look_every=4, save_every=1000)
     assert run(tiny_network(0, trained=False), clock.batches).step == 8
 
@@ -535,7 +535,7 @@ def test_a_run_killed_while_it_saves_goes_on_from_the_save_before(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("mgdm_audio.training_state.save_file", killed)
+        patch.setattr("mgdm_audio.training.state.save_file", killed)
         with pytest.raises(KeyboardInterrupt):
             run(tiny_network(0, trained=False))
     assert run(tiny_network(0, trained=False)).step == 7
@@ -546,13 +546,13 @@ WORKER = """
 import os, sys
 from pathlib import Path
 from safetensors.torch import save_file
-import mgdm_audio.train
-from tests.test_train import Clock, Run
+import mgdm_audio.training.loop
+from tests.training.test_loop import Clock, Run
 from tests.toys import tiny_network
 
 rank, room = int(os.environ["RANK"]), Path(sys.argv[1])
 for name, schedule in (("steps", {"steps": 3}), ("seconds", {"steps": 100, "seconds": 3.0})):
-    clock = mgdm_audio.train.time = Clock(1.0 + 9 * rank)  # the second process's is ahead
+    clock = mgdm_audio.training.loop.time = Clock(1.0 + 9 * rank)  # the second process's is ahead
     network = tiny_network(0, trained=False)
     state = Run(room / name, schedule=schedule)(network, clock.batches)
     tensors = {n: p.detach().contiguous() for n, p in network.named_parameters()}
@@ -564,7 +564,7 @@ for name, schedule in (("steps", {"steps": 3}), ("seconds", {"steps": 100, "seco
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")
 def test_two_processes_end_at_one_step_with_equal_parameters(tmp_path: Path) -> None:
     (tmp_path / "worker.py").write_text(WORKER)
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     environment = os.environ | {"PYTHONPATH": str(root), "ACCELERATE_USE_CPU": "true"}
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     done = subprocess.run(

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mgdm_audio.audio.augmentation import equalisers
+from mgdm_audio.training.augmentation import equalisers
 
 EQUALISER = 12.0  # dB, of the leak's random spectrum
 KNOT = 0.5  # seconds between the knots of its random envelope

@@ -9,10 +9,10 @@ import soundfile
 import torch
 from torch import Tensor
 
-from mgdm_audio.audio.augmentation import Augmentation
-from mgdm_audio.audio.datasets import StemFolder
-from mgdm_audio.audio.resident import ResidentStems
 from mgdm_audio.errors import UserError
+from mgdm_audio.training.augmentation import Augmentation
+from mgdm_audio.training.resident import ResidentStems
+from mgdm_audio.training.stems import StemFolder
 from tests.toys import STEMS
 
 RATE, FRAMES = 8000, 300

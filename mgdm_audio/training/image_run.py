@@ -1,26 +1,19 @@
-"""Train a prior over small pictures, in pixels or, with an autoencoder, in latents.
+"""A training run of a prior over small images, in pixels or, with an autoencoder, in latents."""
 
-    python train_images.py CONF IMAGES -o EXP
+from __future__ import annotations
 
-learns from the images in IMAGES/train, all of one size, and measures on IMAGES/validation. The
-prior is in EXP/prior, for mgdm-audio restore --prior. A stopped run goes on with the same command.
-"""
-
-import argparse
 import math
-import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from script import run
 from torch import Tensor
-from tqdm import trange
 
 from mgdm_audio.checkpoint import CONFIG
-from mgdm_audio.config import apply_overrides, from_mapping, load_toml
+from mgdm_audio.config import ConfigError, from_mapping
 from mgdm_audio.diffusion import NoiseSchedule
 from mgdm_audio.errors import UserError
 from mgdm_audio.images.io import read_image
@@ -28,7 +21,11 @@ from mgdm_audio.images.priors.trained import load_autoencoder, save_autoencoder,
 from mgdm_audio.networks.autoencoder_2d import Autoencoder2d, Autoencoder2dConfig
 from mgdm_audio.networks.unet_2d import UNet2d, UNet2dConfig
 from mgdm_audio.rng import generator_for
-from mgdm_audio.train import NoiseLevels, Schedule, Training, train
+from mgdm_audio.training.loop import NoiseLevels, Schedule, Training, train
+
+Batches = Callable[[int, torch.Generator], Tensor]
+"""``batches(size, generator)``: ``[size, channels, height, width]``."""
+Progress = Callable[[int, int, dict[str, float]], None]
 
 
 @dataclass(frozen=True)
@@ -60,6 +57,7 @@ class Config:
     """A training run's TOML file, section by section."""
 
     shape: tuple[int, int, int]  # channels, height and width of the pictures
+    images: str = ""  # folder with train/*.png and validation/*.png, all of that shape
     model: dict[str, Any] = field(default_factory=dict)
     autoencoder: Autoencoder2dConfig | None = None  # with it, the prior is latent
     autoencoder_training: Schedule = field(default_factory=Schedule)
@@ -85,7 +83,13 @@ def seeded(seed: int, build: Any) -> Any:
 
 
 def fit_autoencoder(
-    shape: Autoencoder2dConfig, config: Config, batches: Any, validation: Tensor, folder: Path
+    shape: Autoencoder2dConfig,
+    config: Config,
+    batches: Batches,
+    validation: Tensor,
+    folder: Path,
+    on_progress: Progress | None,
+    on_note: Callable[[str], None],
 ) -> Autoencoder2d:
     """The autoencoder in ``folder``, trained if it is not there."""
     if (folder / CONFIG).is_file():
@@ -93,61 +97,83 @@ def fit_autoencoder(
     seed, schedule = config.training.seed, config.autoencoder_training
     network = seeded(seed, lambda: Autoencoder2d(shape))
     optimiser = torch.optim.Adam(network.parameters())
-    for step in trange(schedule.steps, disable=not sys.stderr.isatty()):
+    for step in range(schedule.steps):
         generator = generator_for(seed, "autoencoder", step)
         loss = network.loss(batches(config.training.batch, generator), generator).mean()
         optimiser.param_groups[0]["lr"] = schedule.at(step)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
+        if on_progress is not None:
+            on_progress(step + 1, schedule.steps, {"loss": loss.item()})
     network.eval().requires_grad_(False)
     error = (network.decode(network.encode(validation)) - validation).square().mean()
     psnr = 10 * math.log10(4 / float(error))
     save_autoencoder(folder, network, {"validation_psnr_db": round(psnr, 2)})
-    print(f"autoencoder: {psnr:.2f} dB PSNR of its validation pictures")
+    on_note(f"autoencoder: {psnr:.2f} dB PSNR of its validation pictures")
     return network
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("config", type=Path)
-    parser.add_argument("images", type=Path)
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    options = parser.parse_args()
-    table = apply_overrides(load_toml(options.config), options.set)
-    config = from_mapping(Config, table, str(options.config))
-    levels = NoiseSchedule.from_config(config.prior_schedule)
-    x, held_out = (pictures(options.images / s, config.shape) for s in ("train", "validation"))
+def run_images(
+    table: Mapping[str, Any],
+    output: Path,
+    where: str,
+    init: str | Path | None,
+    on_progress: Progress | None,
+    on_note: Callable[[str], None],
+) -> Path:
+    """See ``run.train``; ``init`` is for stems and must be None."""
+    if init is not None:
+        raise UserError(f"--init {init}: only priors over stems start from another; leave it out")
+    config = from_mapping(Config, table, where)
+    if not config.images:
+        raise UserError(f"{where}: lacks 'images'; give --set images=FOLDER")
+    try:
+        levels = NoiseSchedule.from_config(config.prior_schedule)
+    except ValueError as error:
+        raise ConfigError(f"{where}: prior_schedule: {error}") from None
+    root = Path(config.images)
+    x, held_out = (pictures(root / split, config.shape) for split in ("train", "validation"))
 
     def augmented(size: int, generator: torch.Generator) -> Tensor:
         chosen = torch.randint(len(x), (size,), generator=generator)
         return config.augment(x[chosen], generator)
 
-    codec, batches = None, augmented
+    codec: Autoencoder2d | None = None
+    batches: Batches = augmented
     if config.autoencoder is not None:
         shape = replace(config.autoencoder, channels=config.shape[0])
-        folder = options.output / "autoencoder"
-        codec = fit_autoencoder(shape, config, augmented, held_out, folder)
-        held_out = codec.encode(held_out)
-
-        @torch.no_grad()
-        def batches(size: int, generator: torch.Generator) -> Tensor:
-            return codec.encode(augmented(size, generator))
-
+        folder = output / "autoencoder"
+        codec = fit_autoencoder(shape, config, augmented, held_out, folder, on_progress, on_note)
+        batches, held_out = encoded(codec, augmented), codec.encode(held_out)
     sample = batches(1000, generator_for(config.training.seed, "statistics"))
     measured = {"sigma_data": round(float(sample.std()), 4), "channels": sample.shape[1]}
-    model = from_mapping(UNet2dConfig, measured | config.model, f"{options.config}: model")
+    model = from_mapping(UNet2dConfig, measured | config.model, f"{where}: model")
     network = seeded(config.training.seed, lambda: UNet2d(model))
-    prior = options.output / "prior"
+    prior, size = output / "prior", (int(sample.shape[-2]), int(sample.shape[-1]))
 
     def export(network: Any, step: int) -> None:
-        save_trained(prior, network, levels, tuple(sample.shape[-2:]), codec, {"step": step})
+        save_trained(prior, network, levels, size, codec, {"step": step})
 
-    state = train(network, batches, held_out, options.output, config.noise, config.schedule,
-                  config.training, export=export)  # fmt: skip
-    print(f"step {state.step}: the prior is in {prior}")
+    train(
+        network,
+        batches,
+        held_out,
+        output,
+        config.noise,
+        config.schedule,
+        config.training,
+        export=export,
+        progress=on_progress,
+    )
+    return prior
 
 
-if __name__ == "__main__":
-    run(main)
+def encoded(codec: Autoencoder2d, batches: Batches) -> Batches:
+    """Batches of the latents of pictures."""
+
+    @torch.no_grad()
+    def latents(size: int, generator: torch.Generator) -> Tensor:
+        return codec.encode(batches(size, generator))
+
+    return latents

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from mgdm_audio.errors import UserError
 from mgdm_audio.rng import generator_for, randn
-from mgdm_audio.training_state import STATE, State
+from mgdm_audio.training.state import STATE, State
 
 LOG, BOARD = "log.jsonl", "tensorboard"
 

@@ -9,7 +9,11 @@ import soundfile
 import torch
 from torch import Tensor
 
-from mgdm_audio.audio.augmentation import (
+from mgdm_audio.audio.preparation.mapping import Mapping, planner
+from mgdm_audio.audio.preparation.preparation import Options, prepare
+from mgdm_audio.audio.preparation.sources import find_tracks
+from mgdm_audio.errors import UserError
+from mgdm_audio.training.augmentation import (
     NORMAL,
     Augmentation,
     at_speed,
@@ -18,11 +22,7 @@ from mgdm_audio.audio.augmentation import (
     equalisers,
     span,
 )
-from mgdm_audio.audio.datasets import StemFolder
-from mgdm_audio.audio.preparation.mapping import Mapping, planner
-from mgdm_audio.audio.preparation.preparation import Options, prepare
-from mgdm_audio.audio.preparation.sources import find_tracks
-from mgdm_audio.errors import UserError
+from mgdm_audio.training.stems import StemFolder
 from tests.toys import STEMS
 
 RATE, FRAMES, SONGS = 8000, 1000, 5

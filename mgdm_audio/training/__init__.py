@@ -1,0 +1,1 @@
+"""Training of priors: data, augmentation, the loop, its state, and the run that joins them."""

@@ -1,0 +1,252 @@
+"""A training run of a prior over stems: its settings, and what joins data, network and loop."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mgdm_audio.checkpoint import load_prior, read_config, save_prior
+from mgdm_audio.config import ConfigError, from_mapping
+from mgdm_audio.diffusion.schedule import NoiseSchedule
+from mgdm_audio.errors import UserError
+from mgdm_audio.networks.tf_unet import TFUNet, TFUNetConfig
+from mgdm_audio.rng import generator_for
+from mgdm_audio.training.augmentation import Augmentation
+from mgdm_audio.training.leakage import Leakage
+from mgdm_audio.training.loop import NoiseLevels, Schedule, Training
+from mgdm_audio.training.loop import train as run
+from mgdm_audio.training.resident import ResidentStems
+from mgdm_audio.training.state import STATE, differences, read_settings
+from mgdm_audio.training.stems import StemFolder
+
+FIXED = ("model.", "data.stems", "data.sample_rate")  # settings that a run keeps
+FREE = ("model.bin_weight", "model.pivot")  # of these, what a start may differ in: no shape changes
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Section [data]: folders of ``<track>/<stem>.wav``, or the folder or manifest of prepared
+    data, of which the splits are taken; and how segments are cut from them."""
+
+    train: str
+    validation: str = ""
+    train_split: str = "train"
+    validation_split: str = "validation"
+    stems: tuple[str, ...] = ("bass", "drums", "guitar", "piano")
+    sample_rate: int = 22050  # Hz
+    segment: int = 2**16  # samples
+    validation_segments: int = 24
+    augment: dict[str, Any] = field(default_factory=dict)
+    resident: bool = False  # all songs in the device's memory: for accelerators
+    refresh: int = 0  # steps between looks for new songs, 0: none; for resident songs
+
+    def __post_init__(self) -> None:
+        if not self.stems or min(self.sample_rate, self.segment, self.validation_segments) < 1:
+            raise ValueError("stems, sample_rate, segment and validation_segments: at least 1")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A training run's TOML file, section by section."""
+
+    data: DataConfig
+    model: dict[str, Any] = field(default_factory=dict)
+    noise: dict[str, Any] = field(default_factory=dict)
+    leakage: dict[str, Any] = field(default_factory=dict)
+    schedule: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    prior_schedule: dict[str, Any] = field(default_factory=lambda: {"kind": "karras"})
+
+
+@dataclass(frozen=True)
+class StemRun:
+    """The settings of a run, each section checked."""
+
+    data: DataConfig
+    shape: TFUNetConfig
+    augment: Augmentation
+    noise: NoiseLevels
+    leakage: Leakage
+    schedule: Schedule
+    training: Training
+    levels: NoiseSchedule
+
+    @classmethod
+    def read(cls, table: Mapping[str, Any], where: str) -> StemRun:
+        """From a TOML file's content; ``where`` names it. Raises ConfigError and UserError."""
+        parsed = from_mapping(TrainConfig, table, where)
+        data = parsed.data
+        shape = from_mapping(TFUNetConfig, parsed.model, f"{where}: model")
+        shape = replace(shape, sources=len(data.stems))
+        noise = from_mapping(NoiseLevels, parsed.noise, f"{where}: noise")
+        leakage = from_mapping(Leakage, parsed.leakage, f"{where}: leakage")
+        try:
+            levels = NoiseSchedule.from_config(parsed.prior_schedule)
+        except ValueError as error:
+            raise ConfigError(f"{where}: prior_schedule: {error}") from None
+        if data.segment % shape.bins:
+            raise UserError(
+                f"{where}: data.segment = {data.segment}: give a multiple of {shape.bins}"
+            )
+        if len(data.stems) == 1 and noise.given > 0:
+            raise UserError(
+                f"{where}: noise.given = {noise.given:g}: the mixture of one stem is that stem; "
+                "give --set noise.given=0"
+            )
+        if len(data.stems) == 1 and leakage.share > 0:
+            raise UserError(
+                f"{where}: leakage.share = {leakage.share:g}: one stem has no other to leak into; "
+                "give --set leakage.share=0"
+            )
+        return cls(
+            data,
+            shape,
+            from_mapping(Augmentation, data.augment, f"{where}: data.augment"),
+            noise,
+            leakage,
+            from_mapping(Schedule, parsed.schedule, f"{where}: schedule"),
+            from_mapping(Training, parsed.training, f"{where}: training"),
+            levels,
+        )
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the state of the run keeps."""
+        return {
+            "model": asdict(self.shape),
+            "data": asdict(self.data) | {"augment": asdict(self.augment)},
+            "noise": asdict(self.noise),
+            "leakage": asdict(self.leakage),
+            "training": asdict(self.training),
+        }
+
+
+def other_settings(
+    whose: str,
+    old: Mapping[str, Any],
+    new: Mapping[str, Any],
+    otherwise: str,
+    free: Collection[str] = (),
+) -> str:
+    """What of the settings differs from those of ``whose`` weights, in words; "" if nothing does.
+
+    Raises UserError where these weights cannot go on so; ``otherwise`` says what can be done.
+    ``free``: settings in which they may, of those that a run keeps.
+    """
+    found = differences(old, new)
+    for key, change in found.items():
+        if key.startswith(FIXED) and key not in free:
+            raise UserError(
+                f"{whose}: was trained with another {key} ({change}); "
+                f"set it as it was, or {otherwise}"
+            )
+    return ", ".join(f"{key} {change}" for key, change in found.items())
+
+
+class _Data:
+    """Batches of the training songs, and the segments of the validation songs."""
+
+    def __init__(self, data: DataConfig, augment: Augmentation) -> None:
+        self.data, self.augment, self.drawn = data, augment, 0
+        rank = os.environ.get("LOCAL_RANK", "0")  # torchrun's: each process has its own device
+        device = f"cuda:{rank}" if torch.cuda.is_available() else "cpu"
+        self.songs = ResidentStems(self._opened, device) if data.resident else self._opened()
+        self.held_out = None
+        if data.validation:
+            split = data.validation_split
+            folder = StemFolder(data.validation, data.stems, data.sample_rate, split)
+            self.held_out = folder.fixed(data.validation_segments, data.segment)
+
+    def _opened(self, skip: Collection[str] = ()) -> StemFolder:
+        data = self.data
+        return StemFolder(data.train, data.stems, data.sample_rate, data.train_split, skip)
+
+    def __call__(self, size: int, generator: torch.Generator) -> Tensor:
+        """``[size, stems, segment]``"""
+        self.drawn += 1
+        refresh = self.data.refresh
+        if isinstance(self.songs, ResidentStems) and refresh and self.drawn % refresh == 0:
+            self.songs.refresh()
+        return self.songs.batch(size, self.data.segment, self.augment, generator)
+
+
+def _network(
+    config: StemRun, init: str | Path | None, level: float | None, batches: _Data
+) -> tuple[TFUNet, float]:
+    """The network to begin with, and the level of the mixtures that it is to know."""
+    with torch.random.fork_rng():  # initial weights come from torch's global state, left as it was
+        torch.manual_seed(config.training.seed)
+        network = TFUNet(config.shape)
+    if init is not None:
+        start = load_prior(init)
+        theirs = {
+            "model": asdict(read_config(init).shape),
+            "data": {"stems": start.stems, "sample_rate": start.sample_rate},
+        }
+        otherwise = "start from another prior"
+        other_settings(f"--init {init}", theirs, config.settings, otherwise, FREE)
+        network.load_state_dict(start.network.state_dict())
+        level = level or start.mixture_rms
+    if level is None:
+        seed = config.training.seed
+        parts = [batches(8, generator_for(seed, "statistics", i)).cpu() for i in range(40)]
+        sample = torch.cat(parts)
+        network.measure(sample)
+        level = round(float(sample.sum(1).square().mean().sqrt()), 5)
+    return network, level
+
+
+def run_stems(
+    table: Mapping[str, Any],
+    output: Path,
+    where: str,
+    init: str | Path | None,
+    on_progress: Callable[[int, int, dict[str, float]], None] | None,
+    on_note: Callable[[str], None],
+) -> Path:
+    """See ``run.train``."""
+    config = StemRun.read(table, where)
+    data, leakage = config.data, config.leakage
+    before = read_settings(output / STATE)
+    level = before.pop("mixture_rms", None)
+    state = str(output / STATE)
+    changed = other_settings(state, before, config.settings, "train in another folder")
+    batches = _Data(data, config.augment)
+    network, level = _network(config, init, level, batches)
+    details = {
+        "schedule": config.levels.to_config(),
+        "stems": list(data.stems),
+        "sample_rate": data.sample_rate,
+        "mixture_rms": level,
+        "segment": 2**18,
+    }
+    prior = output / "prior"
+
+    def export(net: torch.nn.Module, step: int) -> None:
+        save_prior(prior, net, config.shape, "tf_unet", details | {"step": step})
+
+    def leak(x_0: Tensor, sigma: Tensor, generator: torch.Generator) -> Tensor:
+        return leakage.draw(x_0, sigma, data.sample_rate, generator)
+
+    if changed:
+        on_note(f"{output}: goes on with other settings: {changed}")
+    run(
+        network,
+        batches,
+        batches.held_out,
+        output,
+        config.noise,
+        config.schedule,
+        config.training,
+        export=export,
+        disturb=leak if leakage.share > 0 else None,
+        progress=on_progress,
+        settings=config.settings | {"mixture_rms": level},
+    )
+    return prior

@@ -1,0 +1,84 @@
+"""``train(config)`` from Python: over stems as the command does it, and over images."""
+
+from pathlib import Path
+
+import pytest
+import soundfile
+import torch
+from safetensors.torch import load_file
+
+from mgdm_audio import train
+from mgdm_audio.checkpoint import load_prior
+from mgdm_audio.config import load_toml
+from mgdm_audio.errors import UserError
+from mgdm_audio.training.state import STATE
+from tests.toys import STEMS, TINY_TOML, song
+
+pytest.importorskip("accelerate")
+
+CONFIG = """
+[data]
+train = "{root}/train"
+segment = 512
+
+[schedule]
+steps = 2
+warmup = 1
+
+[training]
+batch = 2
+precision = "no"
+"""
+IMAGES = {
+    "shape": [1, 8, 8],
+    "model": {"widths": [8], "blocks": 1, "embedding": 8},
+    "noise": {"given": 0.0},
+    "schedule": {"steps": 3, "warmup": 1},
+    "training": {"batch": 2, "precision": "no", "validation_sigmas": [0.1]},
+}
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    folder = tmp_path / "train" / "song"
+    folder.mkdir(parents=True)
+    for k, stem in enumerate(STEMS):
+        soundfile.write(folder / f"{stem}.wav", song(k, 1, 4000, 22050)[0].numpy(), 22050)
+    (tmp_path / "conf.toml").write_text(CONFIG.format(root=tmp_path) + TINY_TOML)
+    return tmp_path / "conf.toml"
+
+
+def test_a_file_and_its_content_train_the_same_prior(config: Path, tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    prior = train(
+        config, tmp_path / "a", on_progress=lambda done, total, _: seen.append((done, total))
+    )
+    assert prior == tmp_path / "a" / "prior"
+    assert load_prior(prior).stems == STEMS
+    assert seen == [(1, 2), (2, 2)]
+    train(load_toml(config), tmp_path / "b")
+    a, b = (load_file(tmp_path / run / STATE) for run in "ab")
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_it_goes_on_with_other_settings_and_says_so(config: Path, tmp_path: Path) -> None:
+    train(config, tmp_path / "run")
+    notes: list[str] = []
+    more = ["schedule.steps=3", "noise.given=0.25"]
+    train(config, tmp_path / "run", overrides=more, on_note=notes.append)
+    assert notes == [f"{tmp_path / 'run'}: goes on with other settings: noise.given 0.5 -> 0.25"]
+
+
+def test_images_are_trained_on_in_the_same_way(tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    for split in ("train", "validation"):
+        (tmp_path / split).mkdir()
+        for k in range(2):
+            image.new("L", (8, 8), 100 * k).save(tmp_path / split / f"{k}.png")
+    with pytest.raises(UserError, match="config: lacks 'images'; give --set images=FOLDER"):
+        train(IMAGES, tmp_path / "run")
+    prior = train(IMAGES, tmp_path / "run", overrides=[f"images={tmp_path}"])
+    assert (prior / "config.json").is_file()
+    with pytest.raises(UserError, match="only priors over stems start from another"):
+        train(IMAGES | {"images": str(tmp_path)}, tmp_path / "other", init="mini-slakh-v1")
