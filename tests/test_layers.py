@@ -13,8 +13,9 @@ PACKAGE = Path(__file__).parents[1] / "mgdm_audio"
 LAYERS = [
     {"errors", "transfer", "version"},
     {"rng", "config", "broadcast", "atomic", "digest", "sharding"},
-    {"diffusion", "measurement"},
+    {"diffusion", "measurement", "registry"},
     {"samplers", "networks"},
+    {"architectures"},
     {"checkpoint", "engine"},
     {"audio", "images", "conversion"},
     {"training"},

@@ -12,8 +12,9 @@ import soundfile
 import torch
 from click.testing import CliRunner
 
+from mgdm_audio.architectures import ARCHITECTURES
 from mgdm_audio.audio.io import read, write
-from mgdm_audio.checkpoint import ARCHITECTURES, load_prior
+from mgdm_audio.checkpoint import load_prior
 from mgdm_audio.cli.main import main
 from mgdm_audio.diffusion import GaussianDenoiser, NoiseSchedule, Prior
 from mgdm_audio.measurement import GaussianLikelihood, MixtureSum
