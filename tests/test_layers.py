@@ -12,7 +12,7 @@ import mgdm_audio
 PACKAGE = Path(__file__).parents[1] / "mgdm_audio"
 LAYERS = [
     {"errors", "transfer", "version"},
-    {"rng", "config", "broadcast", "atomic", "digest", "sharding"},
+    {"rng", "config", "broadcast", "atomic", "digest", "sharding", "importing"},
     {"diffusion", "measurement", "registry"},
     {"samplers", "networks"},
     {"architectures"},

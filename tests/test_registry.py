@@ -192,6 +192,10 @@ def test_a_file_that_names_a_module_imports_nothing(
     assert not (site / "hostile.ran").exists()
 
 
+def refuse(*_: Any) -> Any:
+    raise AssertionError("a check runs nothing")
+
+
 @dataclass(frozen=True)
 class Lacking:
     """Neither a sampler nor, without sources, an architecture's config."""
@@ -209,10 +213,10 @@ class Mine:
         (SAMPLERS, Mine(), "is no dataclass with a method sample"),
         (SAMPLERS, object, "is no dataclass with a method sample"),
         (ARCHITECTURES, torch.nn.Linear, "is no Architecture"),
-        (ARCHITECTURES, Architecture(dict, torch.nn.Linear, max), "is no Architecture"),
-        (ARCHITECTURES, Architecture(Lacking, torch.nn.Linear, max), "config without sources"),
+        (ARCHITECTURES, Architecture(dict, torch.nn.Linear, refuse), "is no Architecture"),
+        (ARCHITECTURES, Architecture(Lacking, torch.nn.Linear, refuse), "config without sources"),
         (METRICS, max, "is no Metric"),
-        (METRICS, Metric({"a": "a"}, max, over_tracks="max"), "over_tracks not mean or median"),
+        (METRICS, Metric({"a": "a"}, refuse, over_tracks="max"), "over_tracks not mean or median"),
     ],
 )
 def test_what_is_not_of_the_kind_is_refused(
@@ -238,8 +242,8 @@ def test_what_is_registered_is_found_before_an_entry_point(site: Path) -> None:
 
 
 def test_two_metrics_with_one_column(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(METRICS, "mine", Metric({"sdr": "mine"}, max))
-    monkeypatch.setitem(METRICS, "odd", Metric({"windows": "mine"}, max))
+    monkeypatch.setitem(METRICS, "mine", Metric({"sdr": "mine"}, refuse))
+    monkeypatch.setitem(METRICS, "odd", Metric({"windows": "mine"}, refuse))
     assert list(find_metrics(["mine", "mel"])) == ["mine", "mel"]
     with pytest.raises(UserError, match="metric 'sdr': column 'sdr' is of metric 'mine' too"):
         find_metrics(["mine", "sdr"])
