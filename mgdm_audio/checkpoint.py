@@ -1,13 +1,13 @@
 """A prior directory (config.json, model.safetensors, README.md) <-> a Prior ready to sample.
 
-Only safetensors are read, and ``model_type`` is looked up in a fixed registry: opening a prior that
-someone sent never runs their code.
+Only safetensors are read, and ``model_type`` is looked up among what is built in, registered, or
+installed as an entry point: opening a prior that someone sent never runs their code.
 """
 
 import dataclasses
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,49 +18,18 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from mgdm_audio import atomic
+from mgdm_audio.architectures import ARCHITECTURES, Architecture
 from mgdm_audio.config import from_mapping, nearest
-from mgdm_audio.diffusion.calibration import Calibration
-from mgdm_audio.diffusion.denoiser import Denoiser, EDMDenoiser
-from mgdm_audio.diffusion.posterior import MixtureDenoiser
 from mgdm_audio.diffusion.prior import Prior
 from mgdm_audio.diffusion.schedule import NoiseSchedule
 from mgdm_audio.digest import hash_file
 from mgdm_audio.errors import UserError
-from mgdm_audio.networks.joint_unet_1d import JointUNet1d, JointUNet1dConfig
-from mgdm_audio.networks.tf_unet import TFUNet, TFUNetConfig
-from mgdm_audio.networks.unet_1d import UNet1d, UNet1dConfig
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 PRETRAINED = Path(__file__).parent / "pretrained"
 DEFAULT_PRIOR = "mini-slakh-v2"
 IMAGES = "images"  # folder in PRETRAINED
 IMAGE_MODELS = ("unet_2d",)  # model_type of priors over pictures, see images/priors/trained.py
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """How one ``model_type`` is built and turned into a denoiser."""
-
-    config: type
-    build: Callable[[Any], nn.Module]
-    denoiser: Callable[[Any, dict[str, Any]], Denoiser]
-
-
-def _edm(network: Any, config: dict[str, Any]) -> Denoiser:
-    return EDMDenoiser(network, config["sigma_data"], config.get("limit"))
-
-
-def _given_mixture(network: Any, config: dict[str, Any]) -> Denoiser:
-    fitted = config.get("calibration")
-    calibration = None if fitted is None else Calibration.from_config(fitted)
-    return MixtureDenoiser(network, calibration=calibration)
-
-
-ARCHITECTURES = {
-    "tf_unet": Architecture(TFUNetConfig, TFUNet, _given_mixture),
-    "unet_1d": Architecture(UNet1dConfig, UNet1d, _edm),
-    "joint_unet_1d": Architecture(JointUNet1dConfig, JointUNet1d, _edm),
-}
 
 
 @dataclass(frozen=True)
@@ -229,12 +198,10 @@ def read_config(name_or_dir: str | Path) -> PriorConfig:
     absent = [key for key in keys if not isinstance(config, dict) or key not in config]
     if absent:
         raise UserError(f"{path / CONFIG}: lacks {absent[0]!r}; it is no prior's config")
-    if config["model_type"] not in ARCHITECTURES:
-        raise UserError(
-            f"{path / CONFIG}: model_type {config['model_type']!r} is unknown; "
-            f"known: {', '.join(ARCHITECTURES)}"
-        )
-    architecture = ARCHITECTURES[config["model_type"]]
+    try:
+        architecture = ARCHITECTURES.find(config["model_type"])
+    except UserError as error:
+        raise UserError(f"{path / CONFIG}: {error}") from None
     if not isinstance(config["model"], dict):
         raise UserError(f"{path / CONFIG}: model is no table; it is no prior's config")
     shape: Any = from_mapping(architecture.config, config["model"], f"{path / CONFIG}: model")

@@ -11,5 +11,10 @@ class UserError(Exception):
     """
 
 
+def described(error: BaseException) -> str:
+    """Type and message of an exception of foreign code, in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+
+
 class PairingError(UserError, TypeError):
     """A sampler that was given a prior or an operator it cannot work with; it names both."""

@@ -165,7 +165,7 @@ def test_a_config_that_lacks_a_key(folder: Path, key: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "want"),
     [
-        ({"model_type": "tf_unet2"}, "model_type 'tf_unet2' is unknown; known: tf_unet"),
+        ({"model_type": "tf_unet2"}, "model_type 'tf_unet2' is unknown; did you mean tf_unet"),
         ({"model_type": "os.system"}, "is unknown"),
         ({"model": 3}, "model"),
         ({"model": {"binz": 64}}, "unknown key 'binz'; did you mean bins"),

@@ -12,9 +12,10 @@ import mgdm_audio
 PACKAGE = Path(__file__).parents[1] / "mgdm_audio"
 LAYERS = [
     {"errors", "transfer", "version"},
-    {"rng", "config", "broadcast", "atomic", "digest", "sharding"},
-    {"diffusion", "measurement"},
+    {"rng", "config", "broadcast", "atomic", "digest", "sharding", "importing"},
+    {"diffusion", "measurement", "registry"},
     {"samplers", "networks"},
+    {"architectures"},
     {"checkpoint", "engine"},
     {"audio", "images", "conversion"},
     {"training"},

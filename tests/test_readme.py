@@ -1,7 +1,11 @@
 """README.md does what it says: its examples run, its commands parse, its files are there."""
 
+import json
 import re
 import shlex
+import sys
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,8 +16,11 @@ import soundfile
 import torch
 from click.testing import CliRunner
 
+from mgdm_audio import importing
+from mgdm_audio.architectures import ARCHITECTURES
 from mgdm_audio.audio.io import read, write
-from mgdm_audio.checkpoint import ARCHITECTURES, load_prior
+from mgdm_audio.audio.scoring.metric_registry import METRICS
+from mgdm_audio.checkpoint import load_prior
 from mgdm_audio.cli.main import main
 from mgdm_audio.diffusion import GaussianDenoiser, NoiseSchedule, Prior
 from mgdm_audio.measurement import GaussianLikelihood, MixtureSum
@@ -23,6 +30,7 @@ from tests.cli.test_help import loaded
 from tests.conversion.public import hyper_parameters, make, owned
 from tests.conversion.public import write as write_checkpoint
 from tests.measurement import test_operators
+from tests.plugin import install
 from tests.samplers import test_samplers
 from tests.toys import STEMS, song
 
@@ -33,27 +41,36 @@ RATE = 22050
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder with song.mp3, in which the example runs; what it registers is forgotten after."""
     soundfile.write(tmp_path / "song.mp3", song(1, 2, RATE, RATE).T.numpy(), RATE, format="MP3")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    for table in (SAMPLERS, ARCHITECTURES):
-        for name in [*table, "replacement", "coloured"]:
-            monkeypatch.setitem(table, name, table.get(name))  # type: ignore[arg-type]
-    return tmp_path
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(importing, "_imported", [])
+    yield tmp_path
+    forget()
+
+
+def forget() -> None:
+    """Remove what the examples register, and their modules."""
+    for table, name in ((SAMPLERS, "replacement"), (ARCHITECTURES, "coloured"), (METRICS, "peak")):
+        table.pop(name, None)
+        for module in [m for m in sys.modules if m.partition("_")[0] == name]:
+            del sys.modules[module]
 
 
 def run(name: str) -> dict[str, Any]:
     """The variables that a Python example leaves."""
-    namespace: dict[str, Any] = {"__name__": "example"}
+    namespace: dict[str, Any] = {"__name__": "__main__"}
     exec(compile(EXAMPLES[name], f"README.md: {name}", "exec", dont_inherit=True), namespace)
     return namespace
 
 
-def type_in(name: str, **options: list[str]) -> None:
+def type_in(name: str, without: str = "", /, **options: list[str]) -> None:
     """The lines of a shell example, each with more options by its verb, to be quick."""
-    for line in EXAMPLES[name].splitlines():
+    text = re.sub(without, "", EXAMPLES[name]) if without else EXAMPLES[name]
+    for line in text.splitlines():
         _, *words = shlex.split(line, comments=True)
         result = CliRunner().invoke(main, [*words, *options.get(words[0], [])])
         assert result.exit_code == 0, f"{line}: {result.output}"
@@ -149,6 +166,43 @@ def test_a_prior(here: Path) -> None:
     torch.testing.assert_close(network(x, torch.tensor([0.1, 0.2])), want, rtol=0, atol=1e-6)
 
 
+OWN = {"replacement": "sampler", "coloured": "prior", "peak": "metric"}  # file: example
+
+
+def on_the_command_line(here: Path, without: str = "") -> None:
+    """The commands that use the user's own sampler, prior and metric, ``without`` words of them."""
+    (here / "mine.toml").write_text('sampler = "replacement"\n[options]\nnum_steps = 10\n')
+    run("prior")  # writes the prior folder
+    forget()
+    for stem, wave in zip(STEMS, song(2, 4, 3 * RATE, RATE), strict=True):
+        for folder in ("TRUE_STEMS/song", "stems/song"):
+            (here / folder).mkdir(parents=True, exist_ok=True)
+            write(here / folder / f"{stem}.wav", wave[None], RATE)
+    type_in("own-metric", without, score=["-o", "scores.json"])
+    scores = json.loads((here / "scores.json").read_text())
+    assert scores["summaries"]["peak"]["value"] == {**dict.fromkeys(STEMS, 0.0), "all": 0.0}
+    type_in("own-sampler", without, separate=["--set", "num_steps=2"])
+    record = json.loads((here / "stems/song/separation.json").read_text())
+    assert (record["sampler"], record["options"]) == ("mine", {"num_steps": 2})
+    type_in("own-prior", without, separate=["--set", "num_steps=4", "--set", "gibbs_steps=1"])
+    record = json.loads((here / "stems/song/separation.json").read_text())
+    assert record["prior"] == "coloured"
+
+
+def test_one_s_own_from_files(here: Path) -> None:
+    for file, example in OWN.items():
+        (here / f"{file}.py").write_text(EXAMPLES[example])
+    on_the_command_line(here)
+
+
+def test_one_s_own_from_an_installed_package(here: Path) -> None:
+    tables = tomllib.loads(EXAMPLES["pyproject.toml"])["project"]["entry-points"]
+    assert tables.keys() == {table.group for table in (SAMPLERS, ARCHITECTURES, METRICS)}
+    files = {file: EXAMPLES[example] for file, example in OWN.items()}
+    sys.path.append(str(install(here / "site", "mine", tables, **files)))
+    on_the_command_line(here, r" --import \S+")
+
+
 COMMANDS = sorted({line.strip() for line in TEXT.splitlines() if re.match(r" *mgdm-audio ", line)})
 COMMANDS += sorted(set(re.findall(r"`(mgdm-audio [^`]+)`", TEXT)))
 
@@ -182,4 +236,5 @@ NEW = {"mgdm_audio/samplers/replacement.py", "mgdm_audio/samplers/NAME.py"} | {
 
 def test_every_example_is_tried() -> None:
     tried = {"python", "tensors", "msdm", "conf.toml", "train", "sampler", "operator", "prior"}
+    tried |= {"metric", "own-sampler", "own-prior", "own-metric", "pyproject.toml"}
     assert EXAMPLES.keys() == tried

@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -13,6 +13,7 @@ from multiprocessing import get_context, parent_process
 from typing import TypeVar
 
 from mgdm_audio.errors import UserError
+from mgdm_audio.importing import import_modules, imported_modules
 
 T = TypeVar("T")
 
@@ -29,8 +30,9 @@ def run_jobs(jobs: Mapping[str, Callable[[], T]], nj: int) -> Iterator[tuple[str
         return
     # Fresh processes: a fork of one with threads may hang.
     with ProcessPoolExecutor(min(nj, len(jobs)), get_context("spawn"), _begin) as pool:
+        modules = imported_modules()
         with _interrupts_later():
-            futures = {name: pool.submit(partial(_run, job)) for name, job in jobs.items()}
+            futures = {name: pool.submit(partial(_run, job, modules)) for name, job in jobs.items()}
         try:
             for name, future in futures.items():
                 yield name, future.result()
@@ -72,8 +74,10 @@ def _interrupt(number: int, frame: object) -> None:
         sys.exit(128 + number)
 
 
-def _run(job: Callable[[], T]) -> T:
+def _run(job: Callable[[], T], modules: Sequence[str]) -> T:
+    """``modules``: those that the parent was asked to import, which register what jobs name."""
     global _busy
+    import_modules(modules)  # an exit amid it would be an error of the module
     try:
         _busy = True
         if _stopped:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mgdm_audio.cli.names import PRIOR
+from mgdm_audio.cli.options import imports
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     metavar="I/N",
     help="This process's share of the rows, I from 1; found under torchrun and in Slurm arrays.",
 )
+@imports
 def bench(
     suite: Path,
     output: Path,

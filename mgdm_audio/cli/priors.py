@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mgdm_audio.cli.names import ANY_PRIOR, PRIOR
+from mgdm_audio.cli.options import imports
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +34,7 @@ def priors() -> None:
 
 @priors.command("list")
 @click.argument("folder", required=False, type=click.Path(path_type=Path))
+@imports
 def list_(folder: Path | None) -> None:
     """List the bundled priors, and those in FOLDER if it is given.
 
@@ -58,6 +60,7 @@ def list_(folder: Path | None) -> None:
 
 @priors.command()
 @click.argument("name", metavar="NAME_OR_DIR", type=ANY_PRIOR)
+@imports
 def show(name: str) -> None:
     """Show what a prior is; its weights are not opened, see verify.
 
@@ -106,6 +109,7 @@ def show(name: str) -> None:
     help="Songs, as <track>/<stem>.wav, on which to measure what the denoiser keeps of errors.",
 )
 @click.option("--segments", default=8, show_default=True, help="Segments of 3 s of --probe.")
+@imports
 def verify(names: tuple[str, ...], stems: Path | None, segments: int) -> None:
     """Check priors, by default all that are bundled.
 
@@ -252,6 +256,7 @@ def convert(
 @click.option("--segments", default=24, show_default=True, help="Segments of each STEMS.")
 @click.option("--length", default=2**17, show_default=True, help="Samples of a segment.")
 @click.option("--half", is_flag=True, help="Store float16 weights, in half of the bytes.")
+@imports
 def calibrate(
     name: str, stems: tuple[Path, ...], output: Path | None, segments: int, length: int, half: bool
 ) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from mgdm_audio.cli.names import IMAGE_PRESET, IMAGE_PRIOR
+from mgdm_audio.cli.options import imports
 from mgdm_audio.cli.progress import progress
 
 SCORES = {
@@ -63,6 +64,7 @@ SCORES = {
 @click.option(
     "--observation", is_flag=True, help="IMAGE is what was measured: do not degrade it again."
 )
+@imports
 def restore(
     inputs: tuple[Path, ...],
     output: Path,

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from mgdm_audio.cli.names import PRESET, PRIOR
+from mgdm_audio.cli.options import imports
 from mgdm_audio.cli.progress import progress
 
 
@@ -51,6 +52,7 @@ from mgdm_audio.cli.progress import progress
     show_default=True,
     help="Sample format of the files.",
 )
+@imports
 def sample(
     output: Path,
     prior: str | None,

@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from mgdm_audio.cli.options import imports
+
 FOLDER = click.Path(path_type=Path)
 
 
@@ -17,7 +19,8 @@ FOLDER = click.Path(path_type=Path)
     default="si-sdri",
     show_default=True,
     metavar="NAME,NAME",
-    help="Of si-sdri, activity, si-sdr, sdr, bss and mel, see above.",
+    help="Of si-sdri, activity, si-sdr, sdr, bss and mel, see above, and those that a package or "
+    "--import adds.",
 )
 @click.option(
     "-o",
@@ -36,6 +39,7 @@ FOLDER = click.Path(path_type=Path)
     help="Folder of scores to reuse.  [default: .scores beside the first -o]",
 )
 @click.option("--museval", type=FOLDER, help="Write the frames of bss to FOLDER/test/<track>.json.")
+@imports
 def score(
     reference: Path,
     estimate: Path,

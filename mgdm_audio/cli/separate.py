@@ -8,6 +8,7 @@ from typing import Literal
 import click
 
 from mgdm_audio.cli.names import PRESET, PRIOR
+from mgdm_audio.cli.options import imports
 from mgdm_audio.cli.progress import progress
 
 
@@ -98,6 +99,7 @@ def _semitones(
 @click.option(
     "--report", is_flag=True, help="Also write a page to listen to them, and of a folder an index."
 )
+@imports
 def separate(
     inputs: tuple[Path, ...],
     output: Path,
@@ -135,6 +137,7 @@ def separate(
     mgdm-audio separate song.wav -o stems --two-stems drums --filename "{track} ({stem})"
     mgdm-audio separate song.wav -o stems --samples 4 --subtype FLOAT
     mgdm-audio separate song.wav -o stems --sampler mgdm --set gibbs_steps=2
+    mgdm-audio separate song.wav -o stems --sampler mine.toml --import mine.py
     """
     from mgdm_audio.audio.layout import Layout, check_distinct, check_template
     from mgdm_audio.audio.result_folder import require_writable

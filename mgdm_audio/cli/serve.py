@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from mgdm_audio.cli.names import PRESET, PRIOR
+from mgdm_audio.cli.options import imports
 
 ADDRESS = "127.0.0.1"
 
@@ -38,6 +39,7 @@ ADDRESS = "127.0.0.1"
     help="Of work on a file.",
 )
 @click.option("--open", "browse", is_flag=True, help="Open the page in the browser.")
+@imports
 def serve(
     port: int,
     prior: str | None,

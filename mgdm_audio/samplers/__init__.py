@@ -1,7 +1,9 @@
 """The posterior samplers, one paper a file, and the list that names them."""
 
+from dataclasses import is_dataclass
 from typing import Any
 
+from mgdm_audio.registry import Registry
 from mgdm_audio.samplers.ancestral import Ancestral
 from mgdm_audio.samplers.base import (
     OnStep,
@@ -30,7 +32,15 @@ from mgdm_audio.samplers.reddiff import REDDiff
 from mgdm_audio.samplers.resample import ReSample
 from mgdm_audio.samplers.wiener import WienerGuidance
 
-SAMPLERS: dict[str, type[Any]] = {
+
+def _fault(value: Any) -> str | None:
+    is_sampler = isinstance(value, type) and is_dataclass(value)
+    if is_sampler and callable(getattr(value, "sample", None)):
+        return None
+    return "is no dataclass with a method sample"
+
+
+_BUILT_IN: dict[str, type[Any]] = {
     "ancestral": Ancestral,
     "daps": DAPS,
     "ddnm": DDNM,
@@ -49,7 +59,8 @@ SAMPLERS: dict[str, type[Any]] = {
     "resample": ReSample,
     "wiener": WienerGuidance,
 }
-"""Every sampler by the name that presets use; a line here also puts it under the shared tests."""
+SAMPLERS = Registry("sampler", "mgdm_audio.samplers", _fault, _BUILT_IN)
+"""Every sampler by the name that presets use; a line above also puts it under the shared tests."""
 
 __all__ = [
     "DAPS",

@@ -185,6 +185,9 @@ def _network(
         network = TFUNet(config.shape)
     if init is not None:
         start = load_prior(init)
+        if not isinstance(start.network, TFUNet):
+            kind = start.config["model_type"]
+            raise UserError(f"--init {init}: its network is a {kind}; train starts from a tf_unet")
         theirs = {
             "model": asdict(read_config(init).shape),
             "data": {"stems": start.stems, "sample_rate": start.sample_rate},

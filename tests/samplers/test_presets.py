@@ -71,7 +71,7 @@ def test_a_preset_may_be_a_file(tmp_path: Path) -> None:
         ("mgdm", ["eta=fast"], "mgdm: options: eta: 'fast' is not a number"),
         ("mgdm", ["index_law=mu1"], "did you mean"),
         ("mgdm", ["eta=2"], "eta and threshold lie in"),
-        ("mgdm", ["sampler=mgdn"], "unknown sampler 'mgdn'; did you mean mgdm"),
+        ("mgdm", ["sampler=mgdn"], "sampler 'mgdn' is unknown; did you mean mgdm"),
         ("mgdm", ["noise_std=0"], "noise_std is positive"),
         ("mgdm", ["draws=0"], "draws is at least 1"),
         ("mgdm", ["published=a|b"], "published = 'a|b': name the row of a table, in one line"),

@@ -1,4 +1,7 @@
-"""The metrics by name: a new one is a function, and an entry of ``METRICS``."""
+"""The metrics by name: a new one is a function, and an entry of ``METRICS``.
+
+One of the user's own comes by ``METRICS.register`` or an entry point, see ``mgdm_audio.registry``.
+"""
 
 import math
 from collections.abc import Callable
@@ -28,17 +31,22 @@ from mgdm_audio.audio.scoring.metrics import (
 from mgdm_audio.audio.scoring.summary import mean_over_tracks, median_over_tracks
 from mgdm_audio.config import nearest
 from mgdm_audio.errors import UserError
+from mgdm_audio.registry import Registry
 
 Entry = dict[str, Any]
 """Of a track, plain JSON: column -> {stem: score or None, "all": their mean}, and what a metric
 says beside: ``skipped``, why the track has no score; ``unscored``, {stem: why it has none}."""
+
+_OVER_TRACKS = {"mean": mean_over_tracks, "median": median_over_tracks}
 
 
 @dataclass(frozen=True)
 class Metric:
     """``compute(estimates, references, sample_rate, stems)`` scores [stem, channel, time].
 
-    A change of ``revision``, or of the version of ``library``, makes stored scores out of date.
+    Of stems that a track has no score for, ``compute`` gives None. A change of ``revision``, or of
+    the version of ``library``, makes stored scores out of date. ``over_tracks``: "mean" or
+    "median".
     """
 
     columns: dict[str, str]  # name -> title with the unit
@@ -53,20 +61,26 @@ class Metric:
         return f"{self.revision}{library}"
 
     def summarise(self, tracks: list[dict[str, float]]) -> dict[str, Any]:
-        over = {"mean": mean_over_tracks, "median": median_over_tracks}[self.over_tracks]
-        return over(tracks)
+        return _OVER_TRACKS[self.over_tracks](tracks)
 
 
 def find_metrics(names: list[str]) -> dict[str, Metric]:
-    """In the order named, each once. Raises UserError for unknown names, and for none."""
+    """In the order named, each once.
+
+    Raises UserError for unknown names, for none, and for two metrics that have a column in common.
+    """
     if not names:
         raise UserError(f"no metrics are named{nearest('', METRICS)}")
-    for name in names:
-        if name not in METRICS:
-            raise UserError(f"metric {name!r} is unknown{nearest(name, METRICS)}")
-        if METRICS[name].library == "museval":
+    found = {name: METRICS.find(name) for name in names}
+    owners = dict.fromkeys(("windows", "skipped", "unscored", "museval"), "every metric")
+    for name, metric in found.items():
+        if metric.library == "museval":
             museval_metrics()
-    return {name: METRICS[name] for name in names}
+        for column in metric.columns:
+            if column in owners:
+                raise UserError(f"metric {name!r}: column {column!r} is of {owners[column]} too")
+            owners[column] = f"metric {name!r}"
+    return found
 
 
 def _row(stems: list[str], values: list[float | None]) -> dict[str, float | None]:
@@ -129,7 +143,13 @@ def _bss_eval(estimates: Tensor, references: Tensor, sample_rate: int, stems: li
     return {**medians, "unscored": {stems[k]: why[k] for k in sorted(why)}, "museval": store}
 
 
-METRICS = {
+def _fault(value: Any) -> str | None:
+    if not isinstance(value, Metric):
+        return "is no Metric"
+    return None if value.over_tracks in _OVER_TRACKS else "has over_tracks not mean or median"
+
+
+_BUILT_IN = {
     "si-sdri": Metric({"si_sdri": "SI-SDRi, dB"}, _si_sdr_improvement),
     "activity": Metric(
         {"sounding": "SI-SDRi where the stem sounds, dB", "leak": "leak where it rests, dB"},
@@ -145,3 +165,4 @@ METRICS = {
     ),
     "mel": Metric({"mel": "log-mel L1, dB"}, _mel),
 }
+METRICS = Registry("metric", "mgdm_audio.metrics", _fault, _BUILT_IN)

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from mgdm_audio.checkpoint import ARCHITECTURES, CONFIG, WEIGHTS, load_weights, save_prior
+from mgdm_audio.architectures import ARCHITECTURES
+from mgdm_audio.checkpoint import CONFIG, WEIGHTS, load_weights, save_prior
 from mgdm_audio.config import from_mapping
 from mgdm_audio.diffusion import Codec, NoiseSchedule, Prior
 from mgdm_audio.digest import hash_file
@@ -128,7 +129,7 @@ def _read(folder: Path, kind: str) -> tuple[Any, dict[str, Any]]:
     """The network's config and the file's content."""
     config = read_json(folder / CONFIG)
     found = config.get("model_type")
-    if found in ARCHITECTURES:
+    if isinstance(found, str) and found in ARCHITECTURES:
         raise UserError(f"{folder}: a prior for sound ({found}); give it to mgdm-audio separate")
     if found != kind:
         raise UserError(f"{folder / CONFIG}: model_type {found!r}; "

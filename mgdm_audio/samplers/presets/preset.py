@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mgdm_audio.config import ConfigError, apply_overrides, from_mapping, load_toml, nearest
+from mgdm_audio.errors import UserError
 from mgdm_audio.samplers import SAMPLERS, Sampler
 
 FOLDER = Path(__file__).parent
@@ -59,8 +60,6 @@ class _File:
     separation: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.sampler not in SAMPLERS:
-            raise ValueError(f"unknown sampler '{self.sampler}'{nearest(self.sampler, SAMPLERS)}")
         if not 0 < self.noise_std < math.inf or self.draws < 1:
             raise ValueError("noise_std is positive and finite, draws is at least 1")
         if not self.published.isprintable() or not self.published.strip() or "|" in self.published:
@@ -108,7 +107,11 @@ def _in_full(overrides: Sequence[str]) -> list[str]:
 
 def _resolve(table: Mapping[str, Any], name: str, where: str) -> Preset:
     file = from_mapping(_File, table, where)
-    sampler = from_mapping(SAMPLERS[file.sampler], file.options, f"{where}: options")
+    try:
+        cls = SAMPLERS.find(file.sampler)
+    except UserError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    sampler = from_mapping(cls, file.options, f"{where}: options")
     options = dataclasses.asdict(sampler)
     return Preset(
         name, sampler, file.noise_std, file.draws, options, file.separation, file.published

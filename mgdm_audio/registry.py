@@ -1,0 +1,95 @@
+"""Tables of what is known by name, which installed packages and imported modules extend.
+
+A name is looked up among those that are built in or registered, and then among the entry points
+that installed packages declare in the table's group. That reads metadata alone; what is imported is
+the entry point of exactly the name asked for, so a name in a file from elsewhere reaches no code
+but what the user has installed under it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib.metadata import EntryPoint, distributions, entry_points
+from typing import Any, TypeVar
+
+from mgdm_audio.config import nearest
+from mgdm_audio.errors import UserError, described
+
+T = TypeVar("T")
+
+
+class Registry(dict[str, T]):
+    """name -> what is built in or registered; ``find`` also looks at entry points.
+
+    ``what``: the noun of error messages; ``group``: of entry points; ``fault(value)`` says why a
+    value is none of the kind, or None.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        group: str,
+        fault: Callable[[Any], str | None],
+        built_in: Mapping[str, T],
+    ) -> None:
+        super().__init__(built_in)
+        self.what, self.group, self.fault = what, group, fault
+
+    def register(self, name: str, value: T) -> None:
+        """Add ``value`` under ``name``. Raises UserError for a name taken and a value that is not
+        of the kind."""
+        if name in self:
+            raise UserError(f"{self.what} {name!r} exists already; choose another name")
+        self[name] = self._checked(name, value)
+
+    def find(self, name: object) -> T:
+        """What ``name`` stands for: built in or registered, else an entry point's, then imported.
+
+        So no entry point takes the place of what is built in. Raises UserError, in one line, for an
+        unknown name, naming the nearest, and for an entry point that fails, naming its package.
+        """
+        if isinstance(name, str):
+            if name in self:
+                return self._checked(name, self[name])
+            if found := [entry for entry in _declared(self.group) if entry.name == name]:
+                return self._loaded(name, found)
+        near = nearest(str(name), {*self, *(entry.name for entry in _declared(self.group))})
+        own = "; one of your own needs its module, --import MODULE" if "; known:" in near else ""
+        raise UserError(f"{self.what} {name!r} is unknown{near}{own}")
+
+    def _loaded(self, name: str, entries: list[EntryPoint]) -> T:
+        packages = " and ".join(map(_package, entries))
+        if len(entries) > 1:
+            raise UserError(f"{self.what} {name!r} is declared by {packages}; uninstall one")
+        try:
+            value = entries[0].load()
+        except (Exception, SystemExit) as error:  # whatever the package's code raises
+            raise UserError(
+                f"{self.what} {name!r} of the package {packages} cannot be imported from "
+                f"{entries[0].value}: {described(error)}; mend, update or uninstall it"
+            ) from error
+        return self._checked(name, value, f" of the package {packages}")
+
+    def _checked(self, name: str, value: Any, whose: str = "") -> T:
+        if fault := self.fault(value):
+            raise UserError(f"{self.what} {name!r}{whose}: {value!r} {fault}")
+        return value
+
+
+def _declared(group: str) -> list[EntryPoint]:
+    try:
+        return list(entry_points(group=group))
+    except Exception:  # a package whose metadata is damaged, which need not be one of ours
+        for distribution in distributions():
+            try:
+                _ = distribution.entry_points
+            except Exception as error:
+                raise UserError(
+                    f"package {distribution.metadata['Name']}: its entry_points.txt cannot be "
+                    f"read ({described(error)}); reinstall or uninstall it"
+                ) from error
+        raise
+
+
+def _package(entry: EntryPoint) -> str:
+    return f"{entry.dist.name} {entry.dist.version}" if entry.dist else "unknown"
