@@ -22,20 +22,13 @@ from mgdm_audio.diffusion.posterior import (
     predict_posterior,
 )
 from mgdm_audio.errors import PairingError, UserError
-from mgdm_audio.measurement import LinearOperator, MixtureSum
+from mgdm_audio.measurement import MixtureSum
 from mgdm_audio.measurement.conjugate_gradient import conjugate_gradient
 from mgdm_audio.measurement.known_mixture import KnownMixture
 from mgdm_audio.rng import Generators, randn_like
-from mgdm_audio.samplers.base import require, require_gaussian
 from mgdm_audio.samplers.known_samples import explain_samples
 
 Doubt = Posterior | JacobianPosterior
-
-
-def require_linear_gaussian(likelihood: Any, who: str) -> None:
-    """``PairingError`` unless y = A x + noise_std N(0, I) with a linear A."""
-    likelihood = require_gaussian(likelihood, who)
-    require(likelihood.operator, LinearOperator, who)  # type: ignore[type-abstract]
 
 
 def explain(

@@ -24,16 +24,18 @@ from torch import Tensor
 from mgdm_audio.diffusion import Prior
 from mgdm_audio.measurement import GaussianLikelihood, SpectralOperator
 from mgdm_audio.rng import Generators, randn_like
-from mgdm_audio.samplers.base import OnStep, Step, initial_state, require, require_gaussian
+from mgdm_audio.samplers.base import Needs, Run, Step, Stepwise
 
 
 @dataclass(frozen=True)
-class DDRM:
+class DDRM(Stepwise):
     """Denoising diffusion restoration; needs a SpectralOperator."""
 
     num_steps: int = 1000  # points of the grid
     eta: float = 0.85  # eta, of what y does not tell, or tells less well than the level
     eta_b: float = 1.0  # eta_b, of what y tells
+
+    needs = Needs(operator=SpectralOperator, gaussian=True)
 
     def __post_init__(self) -> None:
         if self.num_steps < 2:
@@ -41,23 +43,14 @@ class DDRM:
         if not 0 <= self.eta <= 1 or not 0 <= self.eta_b <= 1:
             raise ValueError("eta and eta_b lie in [0, 1]")
 
-    @torch.no_grad()
-    def sample(
-        self,
-        prior: Prior,
-        likelihood: GaussianLikelihood,
-        *,
-        generator: Generators,
-        x_T: Tensor | None = None,
-        on_step: OnStep | None = None,
-    ) -> Tensor:
+    def algorithm(
+        self, prior: Prior, likelihood: GaussianLikelihood, x_T: Tensor, generator: Generators
+    ) -> Run:
         """``x_0: [batch, *event]``, in ``num_steps - 1`` denoiser calls; ``x_T`` is pure noise."""
-        require_gaussian(likelihood, "DDRM")
-        operator = require(likelihood.operator, SpectralOperator, "DDRM")  # type: ignore[type-abstract]
+        operator: SpectralOperator = likelihood.operator  # type: ignore[assignment]
         schedule = prior.schedule
         grid = schedule.timesteps(self.num_steps)[::-1]
-        x = initial_state(prior, likelihood, generator, x_T)
-        xi = operator.V_T(x / float(schedule.sigma[-1]))
+        xi = operator.V_T(x_T / float(schedule.sigma[-1]))
         s = operator.singular_values.to(xi)
         y_std = likelihood.noise_std / s  # of ybar; inf where s = 0
         ybar = torch.where(s > 0, operator.U_T(likelihood.y) / s, 0.0)
@@ -65,16 +58,15 @@ class DDRM:
         sigma = float(schedule.noise_level[grid[0]])  # q(x_T | y)
         z = ybar + (sigma**2 - y_std**2).clamp(min=0).sqrt() * xi
         z = torch.where(y_std < sigma, z, sigma * xi)
+        x = float(schedule.alpha[grid[0]]) * operator.V(z)
         for index, (t, t_next) in enumerate(pairwise(grid)):
-            x = float(schedule.alpha[t]) * operator.V(z)
             x_0 = prior.predict_x0(x, t)
             sigma, sigma_next = (float(schedule.noise_level[level]) for level in (t, t_next))
             to_z, to_y, std = self._weights(y_std, sigma, sigma_next)
             f = operator.V_T(x_0)
             z = f + to_z * (z - f) + to_y * (ybar - f) + std * randn_like(z, generator)
-            if on_step is not None:
-                x = float(schedule.alpha[t_next]) * operator.V(z)
-                on_step(Step(index, len(grid) - 1, t_next, x, x_0))
+            x = float(schedule.alpha[t_next]) * operator.V(z)
+            yield Step(index, len(grid) - 1, t_next, x, x_0)
         return operator.V(z)
 
     def _weights(

@@ -42,20 +42,20 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from mgdm_audio.broadcast import per_item
 from mgdm_audio.diffusion import Level, Prior, bridge, ddim, sample_bridge, sample_forward
 from mgdm_audio.diffusion.posterior import Covariance
-from mgdm_audio.measurement import Likelihood
+from mgdm_audio.measurement import Likelihood, LinearOperator
 from mgdm_audio.rng import Generators, randint, randn_like
 from mgdm_audio.samplers.adam import Adam
 from mgdm_audio.samplers.base import (
-    OnStep,
+    Needs,
     PerStep,
+    Run,
     Step,
-    initial_state,
+    Stepwise,
     likelihood_score,
     require_choices,
     require_fit,
@@ -64,14 +64,13 @@ from mgdm_audio.samplers.conditioning import (
     condition_clean,
     condition_state,
     covariant_score,
-    require_linear_gaussian,
 )
 
 IndexLaw = Literal["mu*", "mu0", "uniform", "fixed"]
 
 
 @dataclass(frozen=True)
-class MGDM:
+class MGDM(Stepwise):
     """Mixture-guided diffusion model; needs nothing of the operator but a gradient.
 
     With a ``covariance`` or ``project`` it needs a LinearOperator and a Gaussian likelihood.
@@ -109,21 +108,18 @@ class MGDM:
         if self.gauss_step == "exact" and self.covariance == "none":
             raise ValueError("gauss_step = 'exact' needs a covariance, say covariance = 'band'")
 
-    @torch.no_grad()
-    def sample(
-        self,
-        prior: Prior,
-        likelihood: Likelihood,
-        *,
-        generator: Generators,
-        x_T: Tensor | None = None,
-        on_step: OnStep | None = None,
-    ) -> Tensor:
+    @property
+    def needs(self) -> Needs:
+        if self.covariance == "none" and not self.project:
+            return Needs()
+        return Needs(operator=LinearOperator, gaussian=True, case="(covariance, project)")
+
+    def algorithm(
+        self, prior: Prior, likelihood: Likelihood, x_T: Tensor, generator: Generators
+    ) -> Run:
         """Algorithm 1: a draw of ``x_0: [batch, *event]`` given ``likelihood.y``."""
         grid, schedule = self._levels(prior), prior.schedule
-        if self.covariance != "none" or self.project:
-            require_linear_gaussian(likelihood, "MGDM(covariance, project)")
-        x_t = initial_state(prior, likelihood, generator, x_T)
+        x_t = x_T
         x_0 = prior.predict_x0(x_t, grid[0])
         first = 0 if self.outer == "paper" else 1
         outer = range(first, len(grid) - 2)
@@ -144,8 +140,7 @@ class MGDM:
                 else:
                     # The exact bridge, eta = 1, whatever eta the DDIM steps have.
                     x_t = sample_bridge(schedule, x_s, x_next, s, t, t_next, generator=generator)
-            if on_step is not None:
-                on_step(Step(k, len(outer), t, x_t, x_0))
+            yield Step(k, len(outer), t, x_t, x_0)
         if self.project:
             x_0 = condition_clean(
                 prior, likelihood, x_0, x_s, s, self.covariance, generator=generator
