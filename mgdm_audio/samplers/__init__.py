@@ -24,6 +24,7 @@ from mgdm_audio.samplers.ding import DInG
 from mgdm_audio.samplers.dps import DPS
 from mgdm_audio.samplers.guess_and_guide import GuessAndGuide
 from mgdm_audio.samplers.mgdm import MGDM
+from mgdm_audio.samplers.mgdm_covariance import CovarianceMGDM
 from mgdm_audio.samplers.mgps import MGPS
 from mgdm_audio.samplers.msdm import MSDM
 from mgdm_audio.samplers.pgdm import PGDM
@@ -43,6 +44,7 @@ SAMPLERS: dict[str, type[Any]] = {
     "dps": DPS,
     "guess-and-guide": GuessAndGuide,
     "mgdm": MGDM,
+    "mgdm-covariance": CovarianceMGDM,
     "mgps": MGPS,
     "msdm": MSDM,
     "pgdm": PGDM,
@@ -66,6 +68,7 @@ __all__ = [
     "PSLD",
     "SAMPLERS",
     "Ancestral",
+    "CovarianceMGDM",
     "DInG",
     "DiffPIR",
     "GuessAndGuide",

@@ -220,6 +220,20 @@ def require_fit(vi_steps: PerStep, learning_rate: PerStep) -> None:
         raise ValueError("learning_rate is positive and finite")
 
 
+def require_least(sampler: Any, **least: int) -> None:
+    """``ValueError`` where a field is below the least value given for it."""
+    for name, low in least.items():
+        if getattr(sampler, name) < low:
+            raise ValueError(f"{name} = {getattr(sampler, name)}: give at least {low}")
+
+
+def require_shares(sampler: Any, *names: str) -> None:
+    """``ValueError`` where one of the fields is outside [0, 1]."""
+    if any(not 0 <= getattr(sampler, name) <= 1 for name in names):
+        lie = "lie" if len(names) > 1 else "lies"
+        raise ValueError(f"{' and '.join(names)} {lie} in [0, 1]")
+
+
 def require_choices(sampler: Any) -> None:
     """``ValueError`` where a field of this dataclass is none of the words its type allows.
 

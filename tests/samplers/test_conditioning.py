@@ -11,7 +11,7 @@ from mgdm_audio.diffusion.posterior import predict_posterior
 from mgdm_audio.errors import PairingError, UserError
 from mgdm_audio.measurement import GaussianLikelihood, MixtureSum, Operator, SourceMatrix
 from mgdm_audio.rng import generator_for
-from mgdm_audio.samplers import MGDM, conditioning
+from mgdm_audio.samplers import CovarianceMGDM, conditioning
 from mgdm_audio.samplers.conditioning import condition_clean, condition_state, covariant_score
 
 Double = torch.float64
@@ -137,7 +137,7 @@ def test_more_sweeps_reach_the_posterior(prior: Prior, likelihood: GaussianLikel
     many = GaussianLikelihood(MixtureSum(4), y.expand(n, -1, -1), likelihood.noise_std)
     errors = {}
     for sweeps in (1, 8):
-        sampler = MGDM(
+        sampler = CovarianceMGDM(
             num_steps=30,
             gibbs_steps=sweeps,
             covariance="reported",
@@ -159,15 +159,17 @@ def test_impossible_pairings_and_options_are_refused(
 
     nonlinear = GaussianLikelihood(Modulus(), likelihood.y, 0.1)
     with pytest.raises(PairingError, match="needs a LinearOperator, got Modulus"):
-        MGDM(project=True).sample(prior, nonlinear, generator=generator_for(0))
+        CovarianceMGDM(covariance="none", gauss_step="variational", project=True).sample(
+            prior, nonlinear, generator=generator_for(0)
+        )
     nameless = Prior(lambda x, sigma: x, NoiseSchedule.karras(), prior.event_shape)
-    banded = MGDM(covariance="band", gauss_step="exact")
+    banded = CovarianceMGDM(covariance="band", gauss_step="exact")
     with pytest.raises(PairingError, match="covariance=isotropic"):
         banded.sample(nameless, likelihood, generator=generator_for(0))
     with pytest.raises(PairingError, match="GaussianDenoiser knows no bands"):
         GaussianDenoiser(torch.eye(4)).posterior(torch.ones(1, 4), torch.ones(()), "band")
     with pytest.raises(ValueError, match="needs a covariance"):
-        MGDM(gauss_step="exact")
+        CovarianceMGDM(covariance="none", gauss_step="exact")
 
 
 def test_a_jacobian_that_is_no_covariance_is_refused(
@@ -178,7 +180,7 @@ def test_a_jacobian_that_is_no_covariance_is_refused(
     twisted = Prior(
         lambda x, sigma: (x.flatten(1) @ rotation).reshape(x.shape), prior.schedule, (4, 8)
     )
-    sampler = MGDM(covariance="jacobian", gauss_step="exact", gibbs_steps=1)
+    sampler = CovarianceMGDM(covariance="jacobian", gauss_step="exact", gibbs_steps=1)
     with pytest.raises(PairingError, match="too far from symmetric"):
         sampler.sample(twisted, likelihood, generator=generator_for(0))
 

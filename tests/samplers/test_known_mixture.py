@@ -17,7 +17,7 @@ from mgdm_audio.measurement import (
     Stacked,
 )
 from mgdm_audio.measurement.known_mixture import KnownMixture
-from mgdm_audio.samplers import MGDM, WienerGuidance, known_samples
+from mgdm_audio.samplers import CovarianceMGDM, WienerGuidance, known_samples
 from mgdm_audio.samplers.conditioning import correction, explain
 from tests.samplers.test_wiener import (
     SCHEDULE,
@@ -168,7 +168,7 @@ def test_mgdm_s_exact_steps_reach_the_posterior(operator: LinearOperator, bound:
     and after one sweep in .27 .. .29."""
     network, n = DiagonalNetwork(), 200
     y = operator(normal(1, SOURCES, TIME, seed=2))
-    sampler = MGDM(
+    sampler = CovarianceMGDM(
         num_steps=20,
         gibbs_steps=4,
         denoise_steps=8,

@@ -34,12 +34,18 @@ COMBINATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "daps, own noise": ("daps", {"tau": 0.0, "langevin_steps": 5}),
     "ddnm, plain": ("ddnm", {"plus": False}),
     "ding, bridge": ("ding", {"noise": "bridge"}),
-    "mgdm, isotropic": ("mgdm", {"covariance": "isotropic", "gibbs_steps": 2}),
+    "mgdm, isotropic": (
+        "mgdm-covariance",
+        {"covariance": "isotropic", "gauss_step": "variational", "gibbs_steps": 2},
+    ),
     "mgdm, exact": (
-        "mgdm",
+        "mgdm-covariance",
         {"covariance": "reported", "gauss_step": "exact", "project": True, "gibbs_steps": 2},
     ),
-    "mgdm, jacobian": ("mgdm", {"covariance": "jacobian", "gauss_step": "exact", "gibbs_steps": 1}),
+    "mgdm, jacobian": (
+        "mgdm-covariance",
+        {"covariance": "jacobian", "gauss_step": "exact", "gibbs_steps": 1},
+    ),
     "mgdm, code": ("mgdm", {"outer": "code", "noising": "bridge", "gibbs_steps": 2}),
     "msdm, gaussian": ("msdm", {"posterior": "gaussian"}),
     "pnp-dm, langevin": ("pnp-dm", {"likelihood_step": "langevin"}),

@@ -24,7 +24,7 @@ from mgdm_audio.broadcast import per_item
 from mgdm_audio.diffusion import CallCounter, GaussianDenoiser, NoiseSchedule, Prior, bridge
 from mgdm_audio.measurement import GaussianLikelihood, MixtureSum
 from mgdm_audio.rng import Generators, generator_for, randn, randn_like
-from mgdm_audio.samplers import MGDM, PerStep, Sampler
+from mgdm_audio.samplers import MGDM, CovarianceMGDM, PerStep, Sampler
 from mgdm_audio.samplers.presets import load_preset
 
 SOURCES, TIME, NOISE_STD = 4, 16, 0.01
@@ -246,7 +246,7 @@ def samplers(problem: Problem) -> dict[str, Sampler]:
     for r in SWEEPS:
         rows[f"MGDM, paper, R = {r}"] = load_preset("mgdm", [f"gibbs_steps={r}"]).sampler
     rows["MGDM, paper, R = 1, G = 90"] = load_preset("mgdm-r1-g90").sampler
-    covariant = MGDM(num_steps=50, covariance="reported", gauss_step="exact", project=True)
+    covariant = CovarianceMGDM(num_steps=50, covariance="reported", project=True)
     for r in SWEEPS:
         rows[f"MGDM with covariance, K = 50, R = {r}"] = replace(covariant, gibbs_steps=r)
     for r in (1, 4):
