@@ -11,7 +11,9 @@ PACKAGE = Path(__file__).parents[1] / "mgdm_audio"
 LAYERS = [
     {"errors", "transfer", "version"},
     {"rng", "config", "broadcast", "atomic", "digest", "sharding"},
+    {"krylov"},
     {"diffusion", "measurement"},
+    {"conditioning"},
     {"samplers", "networks"},
     {"checkpoint", "training_state", "engine"},
     {"audio", "images", "train", "conversion"},
@@ -21,9 +23,9 @@ RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 MODULES = sorted(
     path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.stem in RANK
 )
-MATHEMATICS = {"diffusion", "measurement", "samplers", "networks"}
+MATHEMATICS = {"diffusion", "measurement", "conditioning", "samplers", "networks"}
 EXTENDS = {"mgdm_covariance": {"mgdm"}}  # a sampler of ours on the paper's
-SHARED_BY_SAMPLERS = {"base", "adam", "langevin", "conditioning", "known_samples"}
+SHARED_BY_SAMPLERS = {"base", "adam", "langevin"}
 
 
 def imports(path: Path) -> set[str]:

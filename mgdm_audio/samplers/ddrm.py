@@ -74,9 +74,9 @@ class DDRM(Stepwise):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """How far f moves towards z and towards ybar, and the noise; shaped as ``y_std``."""
         keep = (1 - self.eta**2) ** 0.5 * sigma_next
-        told = y_std.isfinite()
-        well = y_std <= sigma_next  # and told, sigma_next being finite
-        to_z = torch.where(told, 0.0, torch.full_like(y_std, keep / sigma))
+        observed = y_std.isfinite()
+        well = y_std <= sigma_next  # and observed, sigma_next being finite
+        to_z = torch.where(observed, 0.0, torch.full_like(y_std, keep / sigma))
         to_y = torch.where(well, self.eta_b, keep / y_std)  # 0 where y_std is inf
         fresh = (sigma_next**2 - (self.eta_b * y_std) ** 2).clamp(min=0).sqrt()
         return to_z, to_y, torch.where(well, fresh, self.eta * sigma_next)

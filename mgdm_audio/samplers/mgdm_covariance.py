@@ -19,12 +19,12 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from mgdm_audio.conditioning import condition_clean, condition_state, covariant_score
 from mgdm_audio.diffusion import Level, Prior, bridge
 from mgdm_audio.diffusion.posterior import Covariance
 from mgdm_audio.measurement import LinearOperator
 from mgdm_audio.rng import Generators
 from mgdm_audio.samplers.base import Needs, likelihood_score
-from mgdm_audio.samplers.conditioning import condition_clean, condition_state, covariant_score
 from mgdm_audio.samplers.mgdm import MGDM
 
 

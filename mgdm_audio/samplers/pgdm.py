@@ -70,8 +70,8 @@ def _guidance(
     with torch.enable_grad():
         x_t = x_t.detach().requires_grad_()
         x_0 = prior.predict_x0(x_t, t)
-    explained, weight = likelihood.residual(x_0.detach()), float(alpha[t])
+    guidance, weight = likelihood.residual(x_0.detach()), float(alpha[t])
     if isinstance(operator, LinearOperator):
         rho = (likelihood.noise_std / float(prior.schedule.sigma[t])) ** 2  # (sigma_y / r_t)^2
-        explained, weight = operator.damped_pinv(explained, rho), float(alpha[t] * alpha[s])
-    return x_0.detach(), weight * torch.autograd.grad(x_0, x_t, explained)[0]
+        guidance, weight = operator.damped_pinv(guidance, rho), float(alpha[t] * alpha[s])
+    return x_0.detach(), weight * torch.autograd.grad(x_0, x_t, guidance)[0]

@@ -21,14 +21,18 @@ from typing import Any
 from torch import Tensor
 
 from mgdm_audio.broadcast import per_item
+from mgdm_audio.conditioning import Conditional, KnownMixture, condition
 from mgdm_audio.diffusion import Prior, karras_levels
-from mgdm_audio.diffusion.posterior import Covariance, MixtureDenoiser, posterior_of
+from mgdm_audio.diffusion.posterior import (
+    Covariance,
+    GaussianPosterior,
+    MixtureDenoiser,
+    posterior_of,
+)
 from mgdm_audio.errors import PairingError
 from mgdm_audio.measurement import GaussianLikelihood, LinearOperator, MixtureSum
-from mgdm_audio.measurement.known_mixture import KnownMixture
 from mgdm_audio.rng import Generators, randn_like
 from mgdm_audio.samplers.base import Needs, Run, Step, Stepwise, require, require_choices
-from mgdm_audio.samplers.conditioning import Doubt, correction
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,7 @@ class WienerGuidance(Stepwise):
         self, prior: Prior, likelihood: GaussianLikelihood, x_T: Tensor, generator: Generators
     ) -> Run:
         """A draw [batch, sources, time]; ``x_T``: noise of unit variance scaled to level T."""
-        operator, denoiser, levels = likelihood.operator, prior.denoiser, self.levels(prior)
+        denoiser, levels = prior.denoiser, self.levels(prior)
         if self.amortised:
             denoiser = _given_mixture(denoiser, likelihood)
         # At the top level the signal is negligible beside the noise: scale it to where we start.
@@ -87,10 +91,11 @@ class WienerGuidance(Stepwise):
             noise = per_item(prior.schedule.noise_level[t], x_t)
             z = x_t / per_item(prior.schedule.alpha[t], x_t)
             posterior = posterior_of(denoiser, z, noise, self.covariance)
-            residual = likelihood.residual(posterior.mean)
-            x_0 = posterior.mean + correction(operator, posterior, residual, likelihood.noise_std)
-            last = i + 1 == len(levels)
-            deviation = self._deviation(likelihood, posterior, generator) if last else None
+            given = condition(likelihood.operator, posterior, likelihood.noise_std)
+            x_0 = posterior.mean + given.shift(likelihood.residual(posterior.mean))
+            deviation = None
+            if i + 1 == len(levels):
+                deviation = self._deviation(likelihood, posterior, given, generator)
             yield Step(i, len(levels), t, x_t, x_0, deviation)
             if i + 1 < len(levels):
                 alpha, sigma = (
@@ -100,15 +105,18 @@ class WienerGuidance(Stepwise):
         return x_0
 
     def _deviation(
-        self, likelihood: GaussianLikelihood, posterior: Doubt, generator: Generators
+        self,
+        likelihood: GaussianLikelihood,
+        posterior: GaussianPosterior,
+        given: Conditional,
+        generator: Generators,
     ) -> Tensor | None:
         """A draw of x_0 given x_t and y less its mean (*): perturb and solve."""
         if self.covariance not in ("band", "reported"):
             return None  # "isotropic" is no measured variance, "jacobian" costs many calls
-        operator, noise_std = likelihood.operator, likelihood.noise_std
         drawn = posterior.root(randn_like(posterior.mean, generator))
-        seen = operator(drawn) + noise_std * randn_like(likelihood.y, generator)
-        return drawn - correction(operator, posterior, seen, noise_std)
+        noise = likelihood.noise_std * randn_like(likelihood.y, generator)
+        return drawn - given.shift(likelihood.operator(drawn) + noise)
 
 
 def _given_mixture(denoiser: Any, likelihood: GaussianLikelihood) -> MixtureDenoiser:

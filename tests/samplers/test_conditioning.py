@@ -6,13 +6,19 @@ import pytest
 import torch
 from torch import Tensor
 
+from mgdm_audio.conditioning import (
+    condition,
+    condition_clean,
+    condition_state,
+    covariant_score,
+    iterative,
+)
 from mgdm_audio.diffusion import GaussianDenoiser, NoiseSchedule, Prior
 from mgdm_audio.diffusion.posterior import predict_posterior
 from mgdm_audio.errors import PairingError, UserError
 from mgdm_audio.measurement import GaussianLikelihood, MixtureSum, Operator, SourceMatrix
 from mgdm_audio.rng import generator_for
-from mgdm_audio.samplers import CovarianceMGDM, conditioning
-from mgdm_audio.samplers.conditioning import condition_clean, condition_state, covariant_score
+from mgdm_audio.samplers import CovarianceMGDM
 
 Double = torch.float64
 LEVEL = 120  # sigma = .06
@@ -38,8 +44,8 @@ def test_the_denoiser_s_covariance_is_the_exact_one(prior: Prior, kind: Any) -> 
     posterior = predict_posterior(prior, x, LEVEL, kind)
     gain, c = dense(prior, LEVEL)
     torch.testing.assert_close(posterior.mean.flatten(1), x.flatten(1) @ gain.T, rtol=0, atol=1e-12)
-    covaried = posterior.covary(x).flatten(1)
-    torch.testing.assert_close(covaried, x.flatten(1) @ c.T, rtol=0, atol=1e-12)
+    product = posterior.covariance_product(x).flatten(1)
+    torch.testing.assert_close(product, x.flatten(1) @ c.T, rtol=0, atol=1e-12)
     twice = posterior.root(posterior.root(x)).flatten(1)
     # 20 Lanczos steps on 32 eigenvalues that decay.
     torch.testing.assert_close(twice, x.flatten(1) @ c.T, rtol=0, atol=2e-3 * float(twice.std()))
@@ -193,13 +199,14 @@ def test_conjugate_gradients_that_do_not_converge_are_no_answer(
     x = torch.randn(1, *prior.event_shape, generator=generator_for(1), dtype=Double)
     posterior = predict_posterior(prior, x, LEVEL, "reported")
     residual = torch.randn(1, 2, 8, generator=generator_for(2), dtype=Double)
-    converged = conditioning.explain(operator, posterior, residual, 0.01)
+    given = condition(operator, posterior, 0.01)
+    converged = given.score(residual)
     assert bool(converged.isfinite().all())
-    solve = conditioning.conjugate_gradient
+    solve = iterative.conjugate_gradient
     monkeypatch.setattr(
-        conditioning,
+        iterative,
         "conjugate_gradient",
         lambda matvec, b, max_iterations: solve(matvec, b, max_iterations=1),
     )
     with pytest.raises(UserError, match=r"SourceMatrix: .* not converge .*noise_std = 0.01"):
-        conditioning.explain(operator, posterior, residual, 0.01)
+        given.score(residual)
