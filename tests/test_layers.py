@@ -25,7 +25,7 @@ MODULES = sorted(
 )
 MATHEMATICS = {"diffusion", "measurement", "conditioning", "samplers", "networks"}
 EXTENDS = {"mgdm_covariance": {"mgdm"}}  # a sampler of ours on the paper's
-SHARED_BY_SAMPLERS = {"base", "adam", "langevin"}
+SHARED_BY_SAMPLERS = {"base", "options", "adam", "langevin"}
 
 
 def imports(path: Path) -> set[str]:

@@ -20,7 +20,9 @@ def condition(
 
     Closed form for a mixture, known sources or both (``KnownMixture``), where C is diagonal in a
     transform that commutes with a sum. Known samples (``Mask``) commute with no transform of time:
-    under a covariance of bands see ``samples``. Everything else takes conjugate gradients.
+    under a covariance of bands see ``samples``. Everything else takes conjugate gradients, which
+    raise ``PairingError`` where a Jacobian is no covariance and ``UserError`` where they do not
+    converge for another reason.
     """
     if not (isinstance(posterior, Posterior) and posterior.separable):
         return IterativeConditional(operator, posterior, noise_std, spread)

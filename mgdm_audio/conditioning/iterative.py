@@ -16,8 +16,7 @@ from mgdm_audio.measurement import LinearOperator
 
 @dataclass(frozen=True)
 class IterativeConditional:
-    """``PairingError`` where a Jacobian is no covariance, ``UserError`` where it does not converge
-    for another reason."""
+    """Given any linear observation, under any covariance. See ``condition`` for what it raises."""
 
     operator: LinearOperator
     posterior: GaussianPosterior

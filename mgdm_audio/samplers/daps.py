@@ -28,6 +28,7 @@ from mgdm_audio.measurement import GaussianLikelihood
 from mgdm_audio.rng import Generators, randn_like
 from mgdm_audio.samplers.base import Needs, Run, Step, Stepwise
 from mgdm_audio.samplers.langevin import langevin
+from mgdm_audio.samplers.options import require_least
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,7 @@ class DAPS(Stepwise):
     tau: float = 5e-3  # beta_y, stands for sigma_y; 0: the likelihood's own
 
     def __post_init__(self) -> None:
-        for name in ("num_steps", "ode_steps", "langevin_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} = {getattr(self, name)}: give at least 1")
+        require_least(self, num_steps=1, ode_steps=1, langevin_steps=1)
         if not 0 < self.ode_sigma_min <= self.sigma_min <= self.sigma_max < float("inf"):
             raise ValueError("noise levels: give 0 < ode_sigma_min <= sigma_min <= sigma_max")
         for name in ("rho", "learning_rate"):

@@ -29,6 +29,7 @@ from mgdm_audio.diffusion import Prior, bridge, sample_bridge
 from mgdm_audio.measurement import GaussianLikelihood, LinearOperator, SpectralOperator
 from mgdm_audio.rng import Generators, randn_like
 from mgdm_audio.samplers.base import Needs, Run, Step, Stepwise
+from mgdm_audio.samplers.options import require_least
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,7 @@ class DDNM(Stepwise):
     plus: bool = True  # DDNM+; False: DDNM, which takes y as noiseless
 
     def __post_init__(self) -> None:
-        if self.num_steps < 2:
-            raise ValueError(f"num_steps = {self.num_steps}: give at least 2")
+        require_least(self, num_steps=2)
         if not 0 <= self.eta <= 1:
             raise ValueError(f"eta = {self.eta}: give a number in [0, 1]")
         if self.plus and self.eta == 0:

@@ -25,6 +25,7 @@ from mgdm_audio.diffusion import Prior
 from mgdm_audio.measurement import GaussianLikelihood, SpectralOperator
 from mgdm_audio.rng import Generators, randn_like
 from mgdm_audio.samplers.base import Needs, Run, Step, Stepwise
+from mgdm_audio.samplers.options import require_least, require_shares
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,8 @@ class DDRM(Stepwise):
     needs = Needs(operator=SpectralOperator, gaussian=True)
 
     def __post_init__(self) -> None:
-        if self.num_steps < 2:
-            raise ValueError(f"num_steps = {self.num_steps}: give at least 2")
-        if not 0 <= self.eta <= 1 or not 0 <= self.eta_b <= 1:
-            raise ValueError("eta and eta_b lie in [0, 1]")
+        require_least(self, num_steps=2)
+        require_shares(self, "eta", "eta_b")
 
     def algorithm(
         self, prior: Prior, likelihood: GaussianLikelihood, x_T: Tensor, generator: Generators

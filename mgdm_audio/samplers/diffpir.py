@@ -22,6 +22,7 @@ from mgdm_audio.diffusion import Prior
 from mgdm_audio.measurement import GaussianLikelihood, LinearOperator
 from mgdm_audio.rng import Generators, randn_like
 from mgdm_audio.samplers.base import Needs, Run, Step, Stepwise
+from mgdm_audio.samplers.options import require_least
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,7 @@ class DiffPIR(Stepwise):
     needs = Needs(operator=LinearOperator, gaussian=True)
 
     def __post_init__(self) -> None:
-        if self.num_steps < 2:
-            raise ValueError(f"num_steps = {self.num_steps}: give at least 2")
+        require_least(self, num_steps=2)
         if not 0 < self.strength < float("inf"):
             raise ValueError(f"strength = {self.strength}: give a positive number, say 1")
         if not 0 <= self.zeta <= 1:

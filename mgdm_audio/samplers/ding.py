@@ -35,7 +35,8 @@ from torch import Tensor
 from mgdm_audio.diffusion import Prior, bridge
 from mgdm_audio.measurement import GaussianLikelihood, LinearOperator
 from mgdm_audio.rng import Generators, randn_like
-from mgdm_audio.samplers.base import Needs, Run, Step, Stepwise, require_choices
+from mgdm_audio.samplers.base import Needs, Run, Step, Stepwise
+from mgdm_audio.samplers.options import require_choices, require_least
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,7 @@ class DInG(Stepwise):
 
     def __post_init__(self) -> None:
         require_choices(self)
-        if self.num_steps < 1:
-            raise ValueError(f"num_steps = {self.num_steps}: give at least 1")
+        require_least(self, num_steps=1)
 
     def algorithm(
         self, prior: Prior, likelihood: GaussianLikelihood, x_T: Tensor, generator: Generators

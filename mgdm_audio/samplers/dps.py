@@ -22,6 +22,7 @@ from mgdm_audio.diffusion import Prior, sample_bridge
 from mgdm_audio.measurement import GaussianLikelihood
 from mgdm_audio.rng import Generators
 from mgdm_audio.samplers.base import Needs, Run, Step, Stepwise
+from mgdm_audio.samplers.options import require_least
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,7 @@ class DPS(Stepwise):
     needs = Needs(gaussian=True)
 
     def __post_init__(self) -> None:
-        if self.num_steps < 3:
-            raise ValueError(f"num_steps = {self.num_steps}: give at least 3")
+        require_least(self, num_steps=3)
         if not 0 <= self.step_size < float("inf"):
             raise ValueError(f"step_size = {self.step_size}: give a number >= 0, say 1")
         if not 0 <= self.eta <= 1:

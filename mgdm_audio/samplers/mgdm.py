@@ -7,10 +7,9 @@ on (x_0, x_s, x_t) walks it. Each sweep draws from the three conditionals
     (b)  x_0 | x_s       ~  p(x_0 | x_s)                               by M points of DDIM
     (c)  x_t | x_s       ~  q(x_t | x_s)                               exactly
 
-The defaults are the paper's; ``noising`` and ``outer`` select what its published code does (preset
-mgdm-code). Two things are ours: s is drawn for every batch item and not once for a batch, so that
-an item's result does not depend on its neighbours; and the gradient of the variational objective
-is written out except through the denoiser, which is the same number at less cost.
+The defaults are the paper's; ``noising`` and ``outer`` select its published code's (preset
+mgdm-code). Two things are ours: every batch item draws its own s, and the gradient of the
+variational objective is written out but through the denoiser: the same number at less cost.
 """
 
 from __future__ import annotations
@@ -24,9 +23,9 @@ from mgdm_audio.broadcast import per_item
 from mgdm_audio.diffusion import Level, Prior, bridge, ddim, sample_bridge, sample_forward
 from mgdm_audio.measurement import Likelihood
 from mgdm_audio.rng import Generators, randint, randn_like
-from mgdm_audio.samplers import base
 from mgdm_audio.samplers.adam import Adam
-from mgdm_audio.samplers.base import PerStep, Run, Step, Stepwise
+from mgdm_audio.samplers.base import PerStep, Run, Step, Stepwise, likelihood_score
+from mgdm_audio.samplers.options import require_choices, require_fit, require_least, require_shares
 
 
 @dataclass(frozen=True)
@@ -48,17 +47,15 @@ class MGDM(Stepwise):
     min_index: int = 10  # smallest s that mu* and uniform draw
     threshold: float = 0.25  # share of the levels, from below, where mu* is t_{i-1}
     noising: Literal["forward", "bridge"] = "forward"  # (c): q(x_t | x_s) or q(x_t | x_s, x_u)
-    outer: Literal["paper", "code"] = (
-        "paper"  # from t_K, of K steps, or from below t_K, of K points
-    )
+    outer: Literal["paper", "code"] = "paper"  # K steps from t_K, or K points from below it
 
-    _score = staticmethod(base.likelihood_score)  # grad_{x_s} log g(y | D_s(x_s))
+    _score = staticmethod(likelihood_score)  # grad_{x_s} log g(y | D_s(x_s))
 
     def __post_init__(self) -> None:
-        base.require_choices(self)
-        base.require_least(self, num_steps=4, gibbs_steps=1, denoise_steps=1, min_index=1)
-        base.require_fit(self.vi_steps, self.learning_rate)
-        base.require_shares(self, "eta", "threshold")
+        require_choices(self)
+        require_least(self, num_steps=4, gibbs_steps=1, denoise_steps=1, min_index=1)
+        require_fit(self.vi_steps, self.learning_rate)
+        require_shares(self, "eta", "threshold")
 
     def algorithm(
         self, prior: Prior, likelihood: Likelihood, x_T: Tensor, generator: Generators
@@ -95,16 +92,9 @@ class MGDM(Stepwise):
         return randint(min(low, high), high + 1, batch=batch, generator=generator)
 
     def _fit_and_draw(
-        self,
-        prior: Prior,
-        likelihood: Likelihood,
-        x_0: Tensor,
-        x_t: Tensor,
-        s: Tensor,
-        t: int,
-        k: int,
-        generator: Generators,
-    ) -> Tensor:
+        self, prior: Prior, likelihood: Likelihood, x_0: Tensor, x_t: Tensor, s: Tensor, t: int,
+        k: int, generator: Generators,
+    ) -> Tensor:  # fmt: skip
         """Algorithm 3, Gauss_VI: ``x_s ~ N(mu, diag e^rho)``, the fit of conditional (a).
 
         Minimises KL = E[-log g(y | D_s(X)) + |X - m|^2 / (2 v) - sum(rho) / 2] + const. with
@@ -113,8 +103,7 @@ class MGDM(Stepwise):
         published code the fit runs on lambda = rho / 2, and every sweep starts a fresh Adam.
         """
         kernel = bridge(prior.schedule, 0, s, t)
-        mean = kernel.mean(x_0, x_t)
-        std = per_item(kernel.std, mean)
+        mean, std = kernel.mean(x_0, x_t), per_item(kernel.std, x_t)
         mu, log_std, precision = mean.clone(), std.log().expand_as(mean).clone(), std**-2
         learning_rate = self.learning_rate.at(k, self.num_steps)
         adam_mu, adam_log_std = Adam(mu, learning_rate), Adam(log_std, learning_rate)
@@ -130,8 +119,7 @@ class MGDM(Stepwise):
     def _denoise(self, prior: Prior, x_s: Tensor, s: Tensor, generator: Generators) -> Tensor:
         """Conditional (b): DDIM on the M levels floor(linspace(0, s, M)), M - 1 denoiser calls."""
         n = max(self.denoise_steps, 2)  # one point means one step, straight to D(x_s)
-        # Where s < M - 1 levels repeat, and a step between equal ones is the identity. At level 0
-        # the network cannot be called: repeats are moved up to level 1.
+        # Where s < M - 1 levels repeat: steps that change nothing. The network has no level 0.
         levels: list[Level] = [(j * s // (n - 1)).clamp(min=1) for j in range(n - 1, 0, -1)]
         return ddim(prior, x_s, [*levels, 0], eta=self.eta, generator=generator)
 

@@ -44,16 +44,9 @@ class CovarianceMGDM(MGDM):
             raise ValueError("gauss_step = 'exact' needs a covariance, say covariance = 'band'")
 
     def _fit_and_draw(
-        self,
-        prior: Prior,
-        likelihood: Any,
-        x_0: Tensor,
-        x_t: Tensor,
-        s: Tensor,
-        t: int,
-        k: int,
-        generator: Generators,
-    ) -> Tensor:
+        self, prior: Prior, likelihood: Any, x_0: Tensor, x_t: Tensor, s: Tensor, t: int,
+        k: int, generator: Generators,
+    ) -> Tensor:  # fmt: skip
         """Conditional (a); in closed form with D_s linear about a draw from q(x_s | x_0, x_t)."""
         if self.gauss_step == "variational" or self.covariance == "none":
             return super()._fit_and_draw(prior, likelihood, x_0, x_t, s, t, k, generator)

@@ -36,8 +36,8 @@ from mgdm_audio.samplers.base import (
     Step,
     Stepwise,
     likelihood_score,
-    require_fit,
 )
+from mgdm_audio.samplers.options import require_fit, require_least, require_shares
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,8 @@ class MGPS(Stepwise):
     learning_rate: PerStep = PerStep(0.03)
 
     def __post_init__(self) -> None:
-        if self.num_steps < 3:
-            raise ValueError(f"num_steps = {self.num_steps}: give at least 3")
-        if not 0 <= self.midpoint <= 1:
-            raise ValueError("midpoint lies in [0, 1]")
+        require_least(self, num_steps=3)
+        require_shares(self, "midpoint")
         require_fit(self.vi_steps, self.learning_rate)
 
     def algorithm(

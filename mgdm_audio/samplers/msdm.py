@@ -34,7 +34,8 @@ from torch import Tensor
 from mgdm_audio.diffusion import Prior, karras_levels
 from mgdm_audio.measurement import Likelihood, LinearOperator, MixtureSum
 from mgdm_audio.rng import Generators, randn_like
-from mgdm_audio.samplers.base import Needs, Run, Step, Stepwise, require_choices
+from mgdm_audio.samplers.base import Needs, Run, Step, Stepwise
+from mgdm_audio.samplers.options import require_choices
 
 
 @dataclass(frozen=True)

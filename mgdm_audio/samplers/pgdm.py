@@ -31,6 +31,7 @@ from mgdm_audio.diffusion import Prior, sample_bridge
 from mgdm_audio.measurement import GaussianLikelihood, Idempotent, LinearOperator
 from mgdm_audio.rng import Generators
 from mgdm_audio.samplers.base import Needs, Run, Step, Stepwise
+from mgdm_audio.samplers.options import require_least
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,7 @@ class PGDM(Stepwise):
     needs = Needs(operator=(LinearOperator, Idempotent), gaussian=True)
 
     def __post_init__(self) -> None:
-        if self.num_steps < 2:
-            raise ValueError(f"num_steps = {self.num_steps}: give at least 2")
+        require_least(self, num_steps=2)
         if not 0 <= self.eta <= 1:
             raise ValueError(f"eta = {self.eta}: give a number in [0, 1]")
 

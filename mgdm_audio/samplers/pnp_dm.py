@@ -29,8 +29,9 @@ from torch import Tensor
 from mgdm_audio.diffusion import Prior
 from mgdm_audio.measurement import GaussianLikelihood, LinearOperator
 from mgdm_audio.rng import Generators, randn_like
-from mgdm_audio.samplers.base import Needs, Run, Step, Stepwise, require_choices
+from mgdm_audio.samplers.base import Needs, Run, Step, Stepwise
 from mgdm_audio.samplers.langevin import langevin
+from mgdm_audio.samplers.options import require_choices, require_least
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,7 @@ class PnPDM(Stepwise):
 
     def __post_init__(self) -> None:
         require_choices(self)
-        least = {"num_steps": 1, "langevin_steps": 1, "denoise_steps": 2}
-        for name, low in least.items():
-            if getattr(self, name) < low:
-                raise ValueError(f"{name} = {getattr(self, name)}: give at least {low}")
+        require_least(self, num_steps=1, langevin_steps=1, denoise_steps=2)
         if not 0 < self.rho_min <= self.rho_start < float("inf") or not 0 < self.rho_decay <= 1:
             raise ValueError("give 0 < rho_min <= rho_start, and rho_decay in (0, 1]")
         if not 0 < self.sigma_min < min(self.rho_min, self.sigma_max):

@@ -30,6 +30,7 @@ from mgdm_audio.diffusion import Codec, Prior, sample_bridge
 from mgdm_audio.measurement import Likelihood, LinearOperator
 from mgdm_audio.rng import Generators
 from mgdm_audio.samplers.base import Needs, Run, Step, Stepwise, require_codec
+from mgdm_audio.samplers.options import require_least, require_shares
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,10 @@ class PSLD(Stepwise):
     needs = Needs(operator=LinearOperator, codec=True)
 
     def __post_init__(self) -> None:
-        if self.num_steps < 3:
-            raise ValueError(f"num_steps = {self.num_steps}: give at least 3")
+        require_least(self, num_steps=3)
         if not (0 <= self.omega < 1e6 and 0 <= self.gamma < 1e6):
             raise ValueError("omega and gamma are finite and not negative")
-        if not 0 <= self.eta <= 1:
-            raise ValueError("eta lies in [0, 1]")
+        require_shares(self, "eta")
 
     def algorithm(
         self, prior: Prior, likelihood: Likelihood, x_T: Tensor, generator: Generators

@@ -44,8 +44,8 @@ from mgdm_audio.samplers.base import (
     Step,
     Stepwise,
     likelihood_gradient,
-    require_choices,
 )
+from mgdm_audio.samplers.options import require_choices, require_least
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,7 @@ class REDDiff(Stepwise):
 
     def __post_init__(self) -> None:
         require_choices(self)
-        if self.num_steps < 2:
-            raise ValueError(f"num_steps = {self.num_steps}: give at least 2")
+        require_least(self, num_steps=2)
         if not 0 < self.learning_rate < float("inf"):
             raise ValueError(f"learning_rate = {self.learning_rate}: give a positive number")
         if any(not 0 <= beta < 1 for beta in self.betas):

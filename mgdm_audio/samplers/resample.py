@@ -42,6 +42,7 @@ from mgdm_audio.samplers.base import (
     on_latents,
     require_codec,
 )
+from mgdm_audio.samplers.options import require_least
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,7 @@ class ReSample(Stepwise):
     needs = Needs(gaussian=True, codec=True)
 
     def __post_init__(self) -> None:
-        least = {"num_steps": 3, "every": 1, "lookahead": 0, "fit_steps": 0}
-        for name, low in least.items():
-            if getattr(self, name) < low:
-                raise ValueError(f"{name} = {getattr(self, name)}: give at least {low}")
+        require_least(self, num_steps=3, every=1, lookahead=0, fit_steps=0)
         for name in ("gamma", "event_learning_rate", "latent_learning_rate"):
             if not 0 < getattr(self, name) < 1e6:
                 raise ValueError(f"{name} is positive and finite")

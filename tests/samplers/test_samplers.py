@@ -11,7 +11,7 @@ from mgdm_audio.diffusion import Prior
 from mgdm_audio.measurement import GaussianLikelihood, PoissonLikelihood
 from mgdm_audio.rng import generator_for
 from mgdm_audio.samplers import SAMPLERS
-from mgdm_audio.samplers.base import Sampler, Step, Stepwise
+from mgdm_audio.samplers.base import Run, Sampler, Step, Stepwise
 from tests.samplers.latent import LinearCodec
 
 
@@ -252,6 +252,19 @@ def test_an_error_in_a_step_restores_the_gradient_mode(
     with pytest.raises(RuntimeError, match="out of memory"):
         list(run)
     assert torch.is_grad_enabled()
+
+
+def test_an_algorithm_that_goes_on_after_its_last_step_is_a_mistake(
+    prior: Prior, likelihood: GaussianLikelihood
+) -> None:
+    class Endless(Stepwise):
+        def algorithm(self, prior: Any, likelihood: Any, x_T: torch.Tensor, generator: Any) -> Run:
+            for i in range(3):
+                yield Step(i, 2, 1, x_T, x_T)
+            return x_T
+
+    with pytest.raises(RuntimeError, match="step 2 of 2: the last step was taken already"):
+        Endless().sample(prior, likelihood, generator=generator_for(0))
 
 
 @each
