@@ -137,6 +137,7 @@ def test_a_sampler(here: Path) -> None:
     test_samplers.test_the_generator_decides_and_nothing_else(sampler, prior, likelihood)
     test_samplers.test_an_item_does_not_depend_on_its_batch(sampler, prior, likelihood)
     test_samplers.test_what_it_is_given_stays_as_it_was(sampler, prior, likelihood)
+    test_samplers.test_stepping_by_hand_is_sampling(sampler, prior, likelihood)
     drawn = sampler.sample(prior, likelihood, generator=generator_for(0))
     torch.testing.assert_close(operator(drawn), y, rtol=0, atol=1e-12)  # its last estimate fits
 

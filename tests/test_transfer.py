@@ -24,7 +24,8 @@ CASES: dict[str, dict[str, Any]] = {
     "diffpir": {"num_steps": 3},
     "dps": {"num_steps": 3},
     "guess-and-guide": {"num_steps": 3, "fit_steps": 2},
-    "mgdm": {"num_steps": 4, "covariance": "isotropic", "gauss_step": "exact", "project": True},
+    "mgdm": {"num_steps": 4},
+    "mgdm-covariance": {"num_steps": 4, "project": True},
     "mgps": {"num_steps": 4},
     "msdm": {"num_steps": 3},
     "pgdm": {"num_steps": 3},
@@ -33,7 +34,6 @@ CASES: dict[str, dict[str, Any]] = {
     "wiener": {"num_steps": 3},
 }
 SAMPLERS_TO_TRY = {name: SAMPLERS[name](**options) for name, options in CASES.items()}
-SAMPLERS_TO_TRY["mgdm, paper"] = SAMPLERS["mgdm"](num_steps=4)
 
 
 class Copies(TorchDispatchMode):

@@ -15,10 +15,10 @@ from torch import Tensor
 from mgdm_audio.broadcast import per_item
 from mgdm_audio.diffusion.calibration import Calibration
 from mgdm_audio.diffusion.denoiser import Denoiser
-from mgdm_audio.diffusion.lanczos import square_root
 from mgdm_audio.diffusion.prior import Prior
 from mgdm_audio.diffusion.schedule import Level
 from mgdm_audio.errors import PairingError
+from mgdm_audio.krylov import square_root
 from mgdm_audio.transfer import send
 
 Covariance = Literal["isotropic", "band", "reported", "jacobian"]
@@ -65,7 +65,7 @@ class Posterior:
     transform: Transform
     separable: bool = True
 
-    def covary(self, x: Tensor) -> Tensor:
+    def covariance_product(self, x: Tensor) -> Tensor:
         """``C x``: ``[batch, *event]``."""
         return self._scaled(self.variance, x)
 
@@ -91,13 +91,17 @@ class JacobianPosterior:
     sigma: Tensor  # [] or [batch]
     separable: bool = False
 
-    def covary(self, x: Tensor) -> Tensor:
+    def covariance_product(self, x: Tensor) -> Tensor:
+        """``C x``, by one product with the Jacobian: ``[batch, *event]``."""
         with torch.enable_grad():
             pulled = torch.autograd.grad(self.output, self.x, x, retain_graph=True)[0]
         return per_item(self.sigma**2, x) * pulled
 
     def root(self, x: Tensor) -> Tensor:
-        return square_root(self.covary, x, KRYLOV_STEPS)
+        return square_root(self.covariance_product, x, KRYLOV_STEPS)
+
+
+GaussianPosterior = Posterior | JacobianPosterior
 
 
 class MixtureNetwork(Protocol):
@@ -134,9 +138,7 @@ class MixtureDenoiser:
         """The denoiser of ``p(x_0 | y)``; ``mixture: [batch, 1, time]``."""
         return MixtureDenoiser(self.network, mixture, self.calibration)
 
-    def posterior(
-        self, x: Tensor, sigma: Tensor, covariance: Covariance
-    ) -> Posterior | JacobianPosterior:
+    def posterior(self, x: Tensor, sigma: Tensor, covariance: Covariance) -> GaussianPosterior:
         """Mean and covariance of ``x_0`` given ``x: [batch, sources, time]`` (and the mixture)."""
         if covariance in ("isotropic", "jacobian"):
             return posterior_of(self, x, sigma, covariance)
@@ -173,7 +175,7 @@ def jacobian(denoiser: Denoiser, x: Tensor, sigma: Tensor) -> JacobianPosterior:
 
 def posterior_of(
     denoiser: Denoiser, x: Tensor, sigma: Tensor, covariance: Covariance
-) -> Posterior | JacobianPosterior:
+) -> GaussianPosterior:
     """Mean and covariance of ``x_0`` given ``x_0 + sigma eps = x: [batch, *event]``.
 
     Raises ``PairingError`` for "band" or "reported" where the denoiser does not know them.
@@ -194,7 +196,7 @@ def posterior_of(
 
 def predict_posterior(
     prior: Prior, x_t: Tensor, t: Level, covariance: Covariance
-) -> Posterior | JacobianPosterior:
+) -> GaussianPosterior:
     """``posterior_of`` at a level ``t >= 1`` of the prior: ``x_t = alpha_t x_0 + sigma_t eps``."""
     noise = send(prior.schedule.noise_level[t].to(x_t.dtype), x_t.device)
     alpha = per_item(prior.schedule.alpha[t], x_t)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mgdm_audio.broadcast import per_item
-from mgdm_audio.measurement.conjugate_gradient import conjugate_gradient
+from mgdm_audio.krylov import conjugate_gradient
 from mgdm_audio.measurement.symmetries import ShiftsAndTurn
 
 

@@ -6,10 +6,13 @@ from typing import Any
 from mgdm_audio.registry import Registry
 from mgdm_audio.samplers.ancestral import Ancestral
 from mgdm_audio.samplers.base import (
+    Needs,
     OnStep,
     PerStep,
+    Run,
     Sampler,
     Step,
+    Stepwise,
     on_latents,
     require,
     require_codec,
@@ -23,6 +26,7 @@ from mgdm_audio.samplers.ding import DInG
 from mgdm_audio.samplers.dps import DPS
 from mgdm_audio.samplers.guess_and_guide import GuessAndGuide
 from mgdm_audio.samplers.mgdm import MGDM
+from mgdm_audio.samplers.mgdm_covariance import CovarianceMGDM
 from mgdm_audio.samplers.mgps import MGPS
 from mgdm_audio.samplers.msdm import MSDM
 from mgdm_audio.samplers.pgdm import PGDM
@@ -50,6 +54,7 @@ _BUILT_IN: dict[str, type[Any]] = {
     "dps": DPS,
     "guess-and-guide": GuessAndGuide,
     "mgdm": MGDM,
+    "mgdm-covariance": CovarianceMGDM,
     "mgps": MGPS,
     "msdm": MSDM,
     "pgdm": PGDM,
@@ -74,16 +79,20 @@ __all__ = [
     "PSLD",
     "SAMPLERS",
     "Ancestral",
+    "CovarianceMGDM",
     "DInG",
     "DiffPIR",
     "GuessAndGuide",
+    "Needs",
     "OnStep",
     "PerStep",
     "PnPDM",
     "REDDiff",
     "ReSample",
+    "Run",
     "Sampler",
     "Step",
+    "Stepwise",
     "WienerGuidance",
     "on_latents",
     "require",

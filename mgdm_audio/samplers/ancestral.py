@@ -5,18 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
-import torch
 from torch import Tensor
 
 from mgdm_audio.diffusion import Prior, ddim_step, karras_levels
 from mgdm_audio.measurement import Likelihood
 from mgdm_audio.rng import Generators
-from mgdm_audio.samplers.base import OnStep, Step, initial_state
+from mgdm_audio.samplers.base import Needs, Run, Step, Stepwise
 
 
 @dataclass(frozen=True)
-class Ancestral:
-    """Generation from nothing. It is no posterior sampler: ``likelihood`` only tells the batch.
+class Ancestral(Stepwise):
+    """Generation from nothing. It is no posterior sampler: a likelihood only gives the batch size.
 
     Without a likelihood give ``x_T = prior.sample_x_T(batch, generator=...)``.
 
@@ -29,6 +28,8 @@ class Ancestral:
     noise_max: float = 0.0  # sigma / alpha of the first level; 0: the schedule's grid
     noise_min: float = 1e-3  # and of the last before 0
     rho: float = 7.0  # spacing of the levels between them
+
+    needs = Needs(likelihood=False)
 
     def __post_init__(self) -> None:
         if self.num_steps < 2 or not 0 <= self.eta <= 1:
@@ -44,28 +45,14 @@ class Ancestral:
         # Neighbours may share a level of the table: once is enough.
         return list(dict.fromkeys([*map(prior.schedule.nearest, noise), 0]))
 
-    @torch.no_grad()
-    def sample(
-        self,
-        prior: Prior,
-        likelihood: Likelihood | None = None,
-        *,
-        generator: Generators,
-        x_T: Tensor | None = None,
-        on_step: OnStep | None = None,
-    ) -> Tensor:
+    def algorithm(
+        self, prior: Prior, likelihood: Likelihood | None, x_T: Tensor, generator: Generators
+    ) -> Run:
         """``x_0 ~ p(x_0)``: ``[batch, *event]``, in at most ``num_steps - 1`` denoiser calls."""
-        if likelihood is not None:
-            x = initial_state(prior, likelihood, generator, x_T)
-        elif x_T is not None:
-            x = x_T
-        else:
-            raise TypeError("Ancestral needs x_T where there is no likelihood to tell the batch")
-        grid = self.levels(prior)
+        x, grid = x_T, self.levels(prior)
         if self.noise_max:
             x = x * float(prior.schedule.sigma[grid[0]] / prior.schedule.sigma[-1])
         for index, (u, t) in enumerate(pairwise(grid)):
             x = ddim_step(prior, x, u, t, eta=self.eta, generator=generator)
-            if on_step is not None:
-                on_step(Step(index, len(grid) - 1, t, x, x))
+            yield Step(index, len(grid) - 1, t, x, x)
         return x

@@ -1,10 +1,10 @@
-"""What every sampler shares: its protocol, its step record, its schedules of hyper-parameters."""
+"""What every sampler shares: its protocol, its steps, its needs, its schedules of parameters."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
-from typing import Any, Protocol, TypeVar, cast, get_args, get_type_hints
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -31,9 +31,14 @@ class Step:
     """[batch, *event], of the last step where x_0 is not a draw but a conditional mean, and its
     covariance known: a draw less the mean. Var(x_0 | y) is then that of x_0 over runs and the mean
     of these squares (the law of total variance)."""
+    result: Tensor | None = None
+    """[batch, *event], of the last step: what ``sample`` returns. It is ``x_0`` or what the method
+    makes of it at its end, an event and no latent."""
 
 
 OnStep = Callable[[Step], None]
+Run = Generator[Step, None, Tensor]
+"""A sampler's run: a ``Step`` after each of its outer steps, at the end its result."""
 
 
 class Sampler(Protocol):
@@ -54,6 +59,121 @@ class Sampler(Protocol):
         is changed, and torch's global random state is neither read nor written.
         """
         ...
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a sampler needs beside a differentiable operator."""
+
+    operator: type[Operator] | tuple[type[Operator], ...] = Operator  # one of these
+    gaussian: bool = False  # a GaussianLikelihood
+    codec: bool = False  # a latent Prior
+    likelihood: bool = True  # False: the prior alone will do
+    case: str = ""  # the setting that needs it, in messages
+
+    def check(self, who: str, prior: Prior, likelihood: Any) -> None:
+        """``PairingError``, naming both, where the sampler ``who`` lacks what it needs."""
+        who = who + self.case
+        if likelihood is None:
+            if self.likelihood:
+                raise PairingError(f"{who} needs a likelihood, got None")
+            return
+        if self.gaussian:
+            require_gaussian(likelihood, who)
+        if self.codec:
+            require_codec(prior, who)
+        kinds = self.operator if isinstance(self.operator, tuple) else (self.operator,)
+        if not isinstance(likelihood.operator, kinds):
+            require(likelihood.operator, kinds[0], who)
+
+
+class Stepwise:
+    """Gives a sampler ``steps`` and ``sample``; the sampler itself is its ``algorithm``."""
+
+    @property
+    def needs(self) -> Needs:
+        """Checked before the first step."""
+        return Needs()
+
+    def algorithm(self, prior: Prior, likelihood: Any, x_T: Tensor, generator: Generators) -> Run:
+        """The method of the paper: yields a ``Step`` after each outer step, returns the result.
+
+        It runs without gradients, and changes no tensor that it has yielded.
+        """
+        raise NotImplementedError
+
+    def check(self, prior: Prior, likelihood: Any) -> None:
+        """``PairingError`` or ``ValueError`` where prior and likelihood do not fit the sampler."""
+        self.needs.check(type(self).__name__, prior, likelihood)
+
+    def steps(
+        self,
+        prior: Prior,
+        likelihood: Any = None,
+        *,
+        generator: Generators,
+        x_T: Tensor | None = None,
+    ) -> Iterator[Step]:
+        """An iterator of the steps of ``sample``, to stop at, look at and go on with.
+
+        The last ``Step`` alone carries the result. Between two steps the caller's own gradient mode
+        holds; a run that is not resumed costs nothing more. Raises ``PairingError`` at once.
+        """
+        self.check(prior, likelihood)
+        if likelihood is None and x_T is None:
+            raise TypeError(f"{type(self).__name__} needs x_T where no likelihood gives the batch")
+        x_T = initial_state(prior, likelihood, generator, x_T)
+        return _resumed(self.algorithm(prior, likelihood, x_T, generator))
+
+    def sample(
+        self,
+        prior: Prior,
+        likelihood: Any = None,
+        *,
+        generator: Generators,
+        x_T: Tensor | None = None,
+        on_step: OnStep | None = None,
+    ) -> Tensor:
+        """A draw of ``x_0`` given ``y`` for every batch item: ``[batch, *event]``.
+
+        ``x_T``: noise at the prior's noisiest level, by default drawn for every item of
+        ``likelihood.y``. ``likelihood`` is None only for a draw from the prior alone
+        (``Ancestral``). ``on_step`` is called with each ``Step``. Raises ``PairingError`` where
+        prior and likelihood do not fit the sampler.
+        """
+        result = None
+        for step in self.steps(prior, likelihood, generator=generator, x_T=x_T):
+            if on_step is not None:
+                on_step(step)
+            result = step.result
+        assert result is not None, "the last step carries the result"
+        return result
+
+
+def _resumed(run: Run) -> Iterator[Step]:
+    """The steps of ``run``, each computed without gradients; the last one with the result.
+
+    A decorator on a generator would do the same for gradients; the last step must also wait for
+    what comes after it, and no other step may.
+    """
+    while True:
+        with torch.no_grad():
+            step = next(run)
+            last = step.index + 1 == step.total
+            if last:
+                step = replace(step, result=_result(run))
+        yield step
+        if last:
+            return
+
+
+def _result(run: Run) -> Tensor:
+    """What ``run`` returns after its last step."""
+    try:
+        step = next(run)
+    except StopIteration as end:
+        return cast(Tensor, end.value)
+    raise RuntimeError(f"step {step.index} of {step.total}: the last step was taken already")
 
 
 @dataclass(frozen=True)
@@ -90,27 +210,6 @@ class PerStep:
         """Every value the rule can take, for checks of range."""
         rules = (self.first, self.last, self.every)
         return [self.base, *(rule[1] for rule in rules if rule)]
-
-
-def require_fit(vi_steps: PerStep, learning_rate: PerStep) -> None:
-    """``ValueError`` where a variational fit cannot take these steps of Adam."""
-    if any(not 0 <= v < float("inf") or v != int(v) for v in vi_steps.values):
-        raise ValueError("vi_steps are whole numbers >= 0")
-    if any(not 0 < v < 1e6 for v in learning_rate.values):
-        raise ValueError("learning_rate is positive and finite")
-
-
-def require_choices(sampler: Any) -> None:
-    """``ValueError`` where a field of this dataclass is none of the words its type allows.
-
-    Presets are checked when they are read; this is for samplers made in Python.
-    """
-    hints = get_type_hints(type(sampler))
-    for field in fields(sampler):
-        hint, value = hints[field.name], getattr(sampler, field.name)
-        words = [w for h in (hint, *get_args(hint)) for w in get_args(h) if isinstance(w, str)]
-        if words and value not in words:
-            raise ValueError(f"{field.name} = {value!r}: use one of {', '.join(words)}")
 
 
 def require(operator: Operator, kind: type[OperatorT], who: str) -> OperatorT:

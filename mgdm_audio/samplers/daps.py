@@ -26,12 +26,13 @@ from mgdm_audio.broadcast import per_item
 from mgdm_audio.diffusion import Prior, karras_levels
 from mgdm_audio.measurement import GaussianLikelihood
 from mgdm_audio.rng import Generators, randn_like
-from mgdm_audio.samplers.base import OnStep, Step, initial_state, require_gaussian
+from mgdm_audio.samplers.base import Needs, Run, Step, Stepwise
 from mgdm_audio.samplers.langevin import langevin
+from mgdm_audio.samplers.options import require_least
 
 
 @dataclass(frozen=True)
-class DAPS:
+class DAPS(Stepwise):
     """Decoupled annealing; needs nothing of the operator but a gradient. The defaults are audio's.
 
     ``num_steps * ode_steps`` denoiser calls, none with a gradient.
@@ -49,9 +50,7 @@ class DAPS:
     tau: float = 5e-3  # beta_y, stands for sigma_y; 0: the likelihood's own
 
     def __post_init__(self) -> None:
-        for name in ("num_steps", "ode_steps", "langevin_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} = {getattr(self, name)}: give at least 1")
+        require_least(self, num_steps=1, ode_steps=1, langevin_steps=1)
         if not 0 < self.ode_sigma_min <= self.sigma_min <= self.sigma_max < float("inf"):
             raise ValueError("noise levels: give 0 < ode_sigma_min <= sigma_min <= sigma_max")
         for name in ("rho", "learning_rate"):
@@ -62,23 +61,17 @@ class DAPS:
         if not 0 <= self.tau < float("inf"):
             raise ValueError("tau: give a positive number, or 0 for the likelihood's noise_std")
 
-    @torch.no_grad()
-    def sample(
-        self,
-        prior: Prior,
-        likelihood: GaussianLikelihood,
-        *,
-        generator: Generators,
-        x_T: Tensor | None = None,
-        on_step: OnStep | None = None,
-    ) -> Tensor:
+    @property
+    def needs(self) -> Needs:
+        return Needs(gaussian=True, case="(tau > 0)") if self.tau > 0 else Needs()
+
+    def algorithm(
+        self, prior: Prior, likelihood: GaussianLikelihood, x_T: Tensor, generator: Generators
+    ) -> Run:
         """Algorithm 1: a draw of ``x_0: [batch, *event]`` given ``likelihood.y``."""
         levels = [*karras_levels(self.sigma_max, self.sigma_min, self.num_steps, self.rho), 0.0]
-        if self.tau > 0:
-            require_gaussian(likelihood, "DAPS(tau > 0)")
         weight = (likelihood.noise_std / self.tau) ** 2 if self.tau > 0 else 1.0
-        x_t = initial_state(prior, likelihood, generator, x_T)
-        x_t = x_t * (self.sigma_max / float(prior.schedule.sigma[-1]))  # to sigma_max N(0, I)
+        x_t = x_T * (self.sigma_max / float(prior.schedule.sigma[-1]))  # to sigma_max N(0, I)
         x_0 = x_t
         for i, (sigma, sigma_next) in enumerate(pairwise(levels)):
             x_hat = self._flow(prior, x_t, sigma)  # line 3
@@ -94,9 +87,8 @@ class DAPS:
             )
             finite = per_item(x_0.isfinite().flatten(1).all(1), x_0) > 0
             x_0 = torch.where(finite, x_0, 0.0)
-            if on_step is not None:
-                shrink = (1 + sigma**2) ** -0.5  # to the variance-preserving scale of all samplers
-                on_step(Step(i, self.num_steps, prior.schedule.nearest(sigma), shrink * x_t, x_0))
+            shrink = (1 + sigma**2) ** -0.5  # to the variance-preserving scale of all samplers
+            yield Step(i, self.num_steps, prior.schedule.nearest(sigma), shrink * x_t, x_0)
             if sigma_next > 0:
                 x_t = x_0 + sigma_next * randn_like(x_0, generator)  # line 7
         return x_0

@@ -28,11 +28,12 @@ from torch import Tensor
 from mgdm_audio.diffusion import Prior, bridge, sample_bridge
 from mgdm_audio.measurement import GaussianLikelihood, LinearOperator, SpectralOperator
 from mgdm_audio.rng import Generators, randn_like
-from mgdm_audio.samplers.base import OnStep, Step, initial_state, require, require_gaussian
+from mgdm_audio.samplers.base import Needs, Run, Step, Stepwise
+from mgdm_audio.samplers.options import require_least
 
 
 @dataclass(frozen=True)
-class DDNM:
+class DDNM(Stepwise):
     """Null-space model: DDNM+ needs a SpectralOperator, plain DDNM the ``pinv`` of a linear one."""
 
     num_steps: int = 1000  # T, points of the grid
@@ -40,34 +41,28 @@ class DDNM:
     plus: bool = True  # DDNM+; False: DDNM, which takes y as noiseless
 
     def __post_init__(self) -> None:
-        if self.num_steps < 2:
-            raise ValueError(f"num_steps = {self.num_steps}: give at least 2")
+        require_least(self, num_steps=2)
         if not 0 <= self.eta <= 1:
             raise ValueError(f"eta = {self.eta}: give a number in [0, 1]")
         if self.plus and self.eta == 0:
             raise ValueError("eta = 0 leaves no noise for that of y; give eta > 0 or plus = false")
 
-    @torch.no_grad()
-    def sample(
-        self,
-        prior: Prior,
-        likelihood: GaussianLikelihood,
-        *,
-        generator: Generators,
-        x_T: Tensor | None = None,
-        on_step: OnStep | None = None,
-    ) -> Tensor:
+    @property
+    def needs(self) -> Needs:
+        if self.plus:
+            return Needs(operator=SpectralOperator, gaussian=True, case="+")
+        return Needs(operator=LinearOperator, gaussian=True)
+
+    def algorithm(
+        self, prior: Prior, likelihood: GaussianLikelihood, x_T: Tensor, generator: Generators
+    ) -> Run:
         """Algorithm 1: ``x_0: [batch, *event]``, in ``num_steps - 1`` denoiser calls."""
-        require_gaussian(likelihood, "DDNM")
         step = self._step_plus if self.plus else self._step
-        kind = SpectralOperator if self.plus else LinearOperator
-        require(likelihood.operator, kind, "DDNM+" if self.plus else "DDNM")  # type: ignore[type-abstract]
         grid = prior.schedule.timesteps(self.num_steps)[::-1]
-        x = initial_state(prior, likelihood, generator, x_T)
+        x = x_T
         for index, (t, s) in enumerate(pairwise(grid)):
             x, x_0 = step(prior, likelihood, x, t, s, generator)
-            if on_step is not None:
-                on_step(Step(index, len(grid) - 1, s, x, x_0))
+            yield Step(index, len(grid) - 1, s, x, x_0)
         return x
 
     def _step(

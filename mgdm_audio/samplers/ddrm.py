@@ -24,40 +24,32 @@ from torch import Tensor
 from mgdm_audio.diffusion import Prior
 from mgdm_audio.measurement import GaussianLikelihood, SpectralOperator
 from mgdm_audio.rng import Generators, randn_like
-from mgdm_audio.samplers.base import OnStep, Step, initial_state, require, require_gaussian
+from mgdm_audio.samplers.base import Needs, Run, Step, Stepwise
+from mgdm_audio.samplers.options import require_least, require_shares
 
 
 @dataclass(frozen=True)
-class DDRM:
+class DDRM(Stepwise):
     """Denoising diffusion restoration; needs a SpectralOperator."""
 
     num_steps: int = 1000  # points of the grid
     eta: float = 0.85  # eta, of what y does not tell, or tells less well than the level
     eta_b: float = 1.0  # eta_b, of what y tells
 
-    def __post_init__(self) -> None:
-        if self.num_steps < 2:
-            raise ValueError(f"num_steps = {self.num_steps}: give at least 2")
-        if not 0 <= self.eta <= 1 or not 0 <= self.eta_b <= 1:
-            raise ValueError("eta and eta_b lie in [0, 1]")
+    needs = Needs(operator=SpectralOperator, gaussian=True)
 
-    @torch.no_grad()
-    def sample(
-        self,
-        prior: Prior,
-        likelihood: GaussianLikelihood,
-        *,
-        generator: Generators,
-        x_T: Tensor | None = None,
-        on_step: OnStep | None = None,
-    ) -> Tensor:
+    def __post_init__(self) -> None:
+        require_least(self, num_steps=2)
+        require_shares(self, "eta", "eta_b")
+
+    def algorithm(
+        self, prior: Prior, likelihood: GaussianLikelihood, x_T: Tensor, generator: Generators
+    ) -> Run:
         """``x_0: [batch, *event]``, in ``num_steps - 1`` denoiser calls; ``x_T`` is pure noise."""
-        require_gaussian(likelihood, "DDRM")
-        operator = require(likelihood.operator, SpectralOperator, "DDRM")  # type: ignore[type-abstract]
+        operator: SpectralOperator = likelihood.operator  # type: ignore[assignment]
         schedule = prior.schedule
         grid = schedule.timesteps(self.num_steps)[::-1]
-        x = initial_state(prior, likelihood, generator, x_T)
-        xi = operator.V_T(x / float(schedule.sigma[-1]))
+        xi = operator.V_T(x_T / float(schedule.sigma[-1]))
         s = operator.singular_values.to(xi)
         y_std = likelihood.noise_std / s  # of ybar; inf where s = 0
         ybar = torch.where(s > 0, operator.U_T(likelihood.y) / s, 0.0)
@@ -65,16 +57,15 @@ class DDRM:
         sigma = float(schedule.noise_level[grid[0]])  # q(x_T | y)
         z = ybar + (sigma**2 - y_std**2).clamp(min=0).sqrt() * xi
         z = torch.where(y_std < sigma, z, sigma * xi)
+        x = float(schedule.alpha[grid[0]]) * operator.V(z)
         for index, (t, t_next) in enumerate(pairwise(grid)):
-            x = float(schedule.alpha[t]) * operator.V(z)
             x_0 = prior.predict_x0(x, t)
             sigma, sigma_next = (float(schedule.noise_level[level]) for level in (t, t_next))
             to_z, to_y, std = self._weights(y_std, sigma, sigma_next)
             f = operator.V_T(x_0)
             z = f + to_z * (z - f) + to_y * (ybar - f) + std * randn_like(z, generator)
-            if on_step is not None:
-                x = float(schedule.alpha[t_next]) * operator.V(z)
-                on_step(Step(index, len(grid) - 1, t_next, x, x_0))
+            x = float(schedule.alpha[t_next]) * operator.V(z)
+            yield Step(index, len(grid) - 1, t_next, x, x_0)
         return operator.V(z)
 
     def _weights(
@@ -82,9 +73,9 @@ class DDRM:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """How far f moves towards z and towards ybar, and the noise; shaped as ``y_std``."""
         keep = (1 - self.eta**2) ** 0.5 * sigma_next
-        told = y_std.isfinite()
-        well = y_std <= sigma_next  # and told, sigma_next being finite
-        to_z = torch.where(told, 0.0, torch.full_like(y_std, keep / sigma))
+        observed = y_std.isfinite()
+        well = y_std <= sigma_next  # and observed, sigma_next being finite
+        to_z = torch.where(observed, 0.0, torch.full_like(y_std, keep / sigma))
         to_y = torch.where(well, self.eta_b, keep / y_std)  # 0 where y_std is inf
         fresh = (sigma_next**2 - (self.eta_b * y_std) ** 2).clamp(min=0).sqrt()
         return to_z, to_y, torch.where(well, fresh, self.eta * sigma_next)

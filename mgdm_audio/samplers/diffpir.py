@@ -16,47 +16,40 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
-import torch
 from torch import Tensor
 
 from mgdm_audio.diffusion import Prior
 from mgdm_audio.measurement import GaussianLikelihood, LinearOperator
 from mgdm_audio.rng import Generators, randn_like
-from mgdm_audio.samplers.base import OnStep, Step, initial_state, require, require_gaussian
+from mgdm_audio.samplers.base import Needs, Run, Step, Stepwise
+from mgdm_audio.samplers.options import require_least
 
 
 @dataclass(frozen=True)
-class DiffPIR:
+class DiffPIR(Stepwise):
     """Plug-and-play restoration; needs a LinearOperator."""
 
     num_steps: int = 1000  # T, points of the grid
     strength: float = 1.0  # lambda, of the prior against the data
     zeta: float = 1.0  # zeta, share of fresh noise
 
+    needs = Needs(operator=LinearOperator, gaussian=True)
+
     def __post_init__(self) -> None:
-        if self.num_steps < 2:
-            raise ValueError(f"num_steps = {self.num_steps}: give at least 2")
+        require_least(self, num_steps=2)
         if not 0 < self.strength < float("inf"):
             raise ValueError(f"strength = {self.strength}: give a positive number, say 1")
         if not 0 <= self.zeta <= 1:
             raise ValueError(f"zeta = {self.zeta}: give a number in [0, 1]")
 
-    @torch.no_grad()
-    def sample(
-        self,
-        prior: Prior,
-        likelihood: GaussianLikelihood,
-        *,
-        generator: Generators,
-        x_T: Tensor | None = None,
-        on_step: OnStep | None = None,
-    ) -> Tensor:
+    def algorithm(
+        self, prior: Prior, likelihood: GaussianLikelihood, x_T: Tensor, generator: Generators
+    ) -> Run:
         """Algorithm 1: ``x_0: [batch, *event]``, in ``num_steps - 1`` denoiser calls."""
-        require_gaussian(likelihood, "DiffPIR")
-        operator = require(likelihood.operator, LinearOperator, "DiffPIR")  # type: ignore[type-abstract]
+        operator: LinearOperator = likelihood.operator  # type: ignore[assignment]
         schedule = prior.schedule
         grid = schedule.timesteps(self.num_steps)[::-1]
-        x = initial_state(prior, likelihood, generator, x_T)
+        x = x_T
         for index, (t, s) in enumerate(pairwise(grid)):
             x_0 = prior.predict_x0(x, t)  # line 3
             noise = float(schedule.noise_level[t])
@@ -65,6 +58,5 @@ class DiffPIR:
             eps = (x - float(schedule.alpha[t]) * x_0) / float(schedule.sigma[t])  # line 5
             eps = (1 - self.zeta) ** 0.5 * eps + self.zeta**0.5 * randn_like(x, generator)
             x = float(schedule.alpha[s]) * x_0 + float(schedule.sigma[s]) * eps  # lines 6, 7
-            if on_step is not None:
-                on_step(Step(index, len(grid) - 1, s, x, x_0))
+            yield Step(index, len(grid) - 1, s, x, x_0)
         return x

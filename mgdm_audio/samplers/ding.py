@@ -30,49 +30,35 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from mgdm_audio.diffusion import Prior, bridge
 from mgdm_audio.measurement import GaussianLikelihood, LinearOperator
 from mgdm_audio.rng import Generators, randn_like
-from mgdm_audio.samplers.base import (
-    OnStep,
-    Step,
-    initial_state,
-    require,
-    require_choices,
-    require_gaussian,
-)
+from mgdm_audio.samplers.base import Needs, Run, Step, Stepwise
+from mgdm_audio.samplers.options import require_choices, require_least
 
 
 @dataclass(frozen=True)
-class DInG:
+class DInG(Stepwise):
     """Needs a LinearOperator and a Gaussian likelihood."""
 
     num_steps: int = 25  # N
     noise: Literal["decaying", "bridge"] = "decaying"  # v; the paper's eta_s^2
 
+    needs = Needs(operator=LinearOperator, gaussian=True)
+
     def __post_init__(self) -> None:
         require_choices(self)
-        if self.num_steps < 1:
-            raise ValueError(f"num_steps = {self.num_steps}: give at least 1")
+        require_least(self, num_steps=1)
 
-    @torch.no_grad()
-    def sample(
-        self,
-        prior: Prior,
-        likelihood: GaussianLikelihood,
-        *,
-        generator: Generators,
-        x_T: Tensor | None = None,
-        on_step: OnStep | None = None,
-    ) -> Tensor:
+    def algorithm(
+        self, prior: Prior, likelihood: GaussianLikelihood, x_T: Tensor, generator: Generators
+    ) -> Run:
         """``x_0: [batch, *event]`` given ``likelihood.y``."""
-        require_gaussian(likelihood, "DInG")
-        operator = require(likelihood.operator, LinearOperator, "DInG")  # type: ignore[type-abstract]
+        operator: LinearOperator = likelihood.operator  # type: ignore[assignment]
         grid = prior.schedule.timesteps(self.num_steps + 1)[::-1]
-        x_t = initial_state(prior, likelihood, generator, x_T)
+        x_t = x_T
         for i, (t, s) in enumerate(pairwise(grid)):
             x_0 = prior.predict_x0(x_t, t)
             if s == 0:
@@ -82,8 +68,7 @@ class DInG:
                 z_s = mean + std * randn_like(mean, generator)
                 eps = prior.predict_eps(z_s, s)
                 x_t = self._posterior(prior, operator, likelihood, mean, std, eps, s, generator)
-            if on_step is not None:
-                on_step(Step(i, self.num_steps, s, x_t, x_0))
+            yield Step(i, self.num_steps, s, x_t, x_0)
         return x_t
 
     def _transition(

@@ -21,39 +21,33 @@ from mgdm_audio.broadcast import inner, per_item
 from mgdm_audio.diffusion import Prior, sample_bridge
 from mgdm_audio.measurement import GaussianLikelihood
 from mgdm_audio.rng import Generators
-from mgdm_audio.samplers.base import OnStep, Step, initial_state, require_gaussian
+from mgdm_audio.samplers.base import Needs, Run, Step, Stepwise
+from mgdm_audio.samplers.options import require_least
 
 
 @dataclass(frozen=True)
-class DPS:
+class DPS(Stepwise):
     """Diffusion posterior sampling; needs nothing of the operator but a gradient."""
 
     num_steps: int = 1000  # N, points of the grid
     step_size: float = 1.0  # zeta'
     eta: float = 1.0  # DDIM's stochasticity; 1: the paper's ancestral step
 
+    needs = Needs(gaussian=True)
+
     def __post_init__(self) -> None:
-        if self.num_steps < 3:
-            raise ValueError(f"num_steps = {self.num_steps}: give at least 3")
+        require_least(self, num_steps=3)
         if not 0 <= self.step_size < float("inf"):
             raise ValueError(f"step_size = {self.step_size}: give a number >= 0, say 1")
         if not 0 <= self.eta <= 1:
             raise ValueError(f"eta = {self.eta}: give a number in [0, 1]")
 
-    @torch.no_grad()
-    def sample(
-        self,
-        prior: Prior,
-        likelihood: GaussianLikelihood,
-        *,
-        generator: Generators,
-        x_T: Tensor | None = None,
-        on_step: OnStep | None = None,
-    ) -> Tensor:
+    def algorithm(
+        self, prior: Prior, likelihood: GaussianLikelihood, x_T: Tensor, generator: Generators
+    ) -> Run:
         """Algorithm 1: ``x_0: [batch, *event]``, in ``num_steps - 1`` denoiser calls."""
-        require_gaussian(likelihood, "DPS")
         grid = prior.schedule.timesteps(self.num_steps)[::-1]
-        x = initial_state(prior, likelihood, generator, x_T)
+        x = x_T
         steps = list(pairwise(grid[:-1]))  # the last level is denoised and not guided (line 9)
         for index, (t, t_prev) in enumerate(steps):
             x_0, descent = self._guide(prior, likelihood, x, t)
@@ -61,8 +55,7 @@ class DPS:
                 prior.schedule, x_0, x, 0, t_prev, t, eta=self.eta, generator=generator
             )
             x = x - descent  # line 7
-            if on_step is not None:
-                on_step(Step(index, len(steps), t_prev, x, x_0))
+            yield Step(index, len(steps), t_prev, x, x_0)
         return prior.predict_x0(x, grid[-2])
 
     def _guide(

@@ -20,18 +20,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from mgdm_audio.diffusion import Prior, sample_forward
 from mgdm_audio.measurement import Likelihood
 from mgdm_audio.rng import Generators
 from mgdm_audio.samplers.adam import Adam
-from mgdm_audio.samplers.base import OnStep, Step, initial_state, likelihood_gradient
+from mgdm_audio.samplers.base import Run, Step, Stepwise, likelihood_gradient
 
 
 @dataclass(frozen=True)
-class GuessAndGuide:
+class GuessAndGuide(Stepwise):
     """Needs nothing of the operator but a gradient."""
 
     num_steps: int = 20  # levels of the guide, from t_* to the lowest
@@ -54,27 +53,18 @@ class GuessAndGuide:
         guide = [max(int(top * j / self.num_steps), 1) for j in range(self.num_steps, 0, -1)]
         return [guide[0]] * self.guess_steps + guide
 
-    @torch.no_grad()
-    def sample(
-        self,
-        prior: Prior,
-        likelihood: Likelihood,
-        *,
-        generator: Generators,
-        x_T: Tensor | None = None,
-        on_step: OnStep | None = None,
-    ) -> Tensor:
+    def algorithm(
+        self, prior: Prior, likelihood: Likelihood, x_T: Tensor, generator: Generators
+    ) -> Run:
         """``x_0: [batch, *event]`` given ``likelihood.y``, in guess_steps + num_steps calls.
 
         ``x_T`` is rescaled from the prior's noisiest level to t_*.
         """
         levels, sigma = self.levels(prior), prior.schedule.sigma
-        x_t = initial_state(prior, likelihood, generator, x_T)
-        x_t = x_t * float(sigma[levels[0]] / sigma[-1])
+        x_t = x_T * float(sigma[levels[0]] / sigma[-1])
         for i, t in enumerate(levels):
             x_0 = self._fit(likelihood, prior.predict_x0(x_t, t))
-            if on_step is not None:
-                on_step(Step(i, len(levels), t, x_t, x_0))
+            yield Step(i, len(levels), t, x_t, x_0)
             if i + 1 < len(levels):
                 x_t = sample_forward(prior.schedule, x_0, 0, levels[i + 1], generator=generator)
         return x_0

@@ -31,17 +31,17 @@ from mgdm_audio.measurement import Likelihood
 from mgdm_audio.rng import Generators, randn_like
 from mgdm_audio.samplers.adam import Adam
 from mgdm_audio.samplers.base import (
-    OnStep,
     PerStep,
+    Run,
     Step,
-    initial_state,
+    Stepwise,
     likelihood_score,
-    require_fit,
 )
+from mgdm_audio.samplers.options import require_fit, require_least, require_shares
 
 
 @dataclass(frozen=True)
-class MGPS:
+class MGPS(Stepwise):
     """Needs nothing of the operator but a gradient. The defaults are those published for FFHQ."""
 
     num_steps: int = 300  # points of the grid
@@ -51,25 +51,16 @@ class MGPS:
     learning_rate: PerStep = PerStep(0.03)
 
     def __post_init__(self) -> None:
-        if self.num_steps < 3:
-            raise ValueError(f"num_steps = {self.num_steps}: give at least 3")
-        if not 0 <= self.midpoint <= 1:
-            raise ValueError("midpoint lies in [0, 1]")
+        require_least(self, num_steps=3)
+        require_shares(self, "midpoint")
         require_fit(self.vi_steps, self.learning_rate)
 
-    @torch.no_grad()
-    def sample(
-        self,
-        prior: Prior,
-        likelihood: Likelihood,
-        *,
-        generator: Generators,
-        x_T: Tensor | None = None,
-        on_step: OnStep | None = None,
-    ) -> Tensor:
+    def algorithm(
+        self, prior: Prior, likelihood: Likelihood, x_T: Tensor, generator: Generators
+    ) -> Run:
         """``x_0: [batch, *event]`` given ``likelihood.y``: D at the lowest level of the grid."""
         grid = prior.schedule.timesteps(self.num_steps)[:0:-1]  # t_{N-1} .. t_1
-        x_t = initial_state(prior, likelihood, generator, x_T)
+        x_t = x_T
         x_0 = prior.predict_x0(x_t, grid[0])
         total = len(grid) - 1
         for k, (t, s) in enumerate(pairwise(grid)):
@@ -77,8 +68,7 @@ class MGPS:
             x_low = self._fit_and_draw(prior, likelihood, x_0, x_t, low, t, k, generator)
             x_t = sample_bridge(prior.schedule, x_low, x_t, low, s, t, generator=generator)
             x_0 = prior.predict_x0(x_t, s)
-            if on_step is not None:
-                on_step(Step(k, total, s, x_t, x_0))
+            yield Step(k, total, s, x_t, x_0)
         return x_0
 
     def _fit_and_draw(

@@ -27,19 +27,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from mgdm_audio.diffusion import Prior, karras_levels
 from mgdm_audio.measurement import Likelihood, LinearOperator, MixtureSum
 from mgdm_audio.rng import Generators, randn_like
-from mgdm_audio.samplers.base import OnStep, Step, initial_state, require, require_choices
+from mgdm_audio.samplers.base import Needs, Run, Step, Stepwise
+from mgdm_audio.samplers.options import require_choices
 
 
 @dataclass(frozen=True)
-class MSDM:
+class MSDM(Stepwise):
     """Needs a MixtureSum (dirac) or a LinearOperator (gaussian), and no gradient."""
 
     posterior: Literal["dirac", "gaussian"] = "dirac"
@@ -66,23 +66,27 @@ class MSDM:
         """sigma, N levels from ``sigma_max`` to ``sigma_min`` and then 0 (EDM, eq. 5)."""
         return [*karras_levels(self.sigma_max, self.sigma_min, self.num_steps, self.rho), 0.0]
 
-    @torch.no_grad()
-    def sample(
-        self,
-        prior: Prior,
-        likelihood: Likelihood,
-        *,
-        generator: Generators,
-        x_T: Tensor | None = None,
-        on_step: OnStep | None = None,
-    ) -> Tensor:
+    @property
+    def needs(self) -> Needs:
+        operator = LinearOperator if self.posterior == "gaussian" else MixtureSum
+        return Needs(operator=operator, case=f"({self.posterior})")
+
+    def check(self, prior: Prior, likelihood: Any) -> None:
+        super().check(prior, likelihood)
+        weights = [] if self.posterior == "gaussian" else likelihood.operator.weights
+        present = [k for k, weight in enumerate(weights) if weight]
+        if self.posterior == "dirac" and self.source not in present:
+            raise ValueError(f"source = {self.source}: one of the mixture's sources, {present}")
+
+    def algorithm(
+        self, prior: Prior, likelihood: Likelihood, x_T: Tensor, generator: Generators
+    ) -> Run:
         """``x_0: [batch, *event]`` given ``likelihood.y``, in N R denoiser calls.
 
         ``x_T`` is rescaled from the prior's noisiest level to ``sigma_max``.
         """
-        operator = self._require(likelihood)
-        x = initial_state(prior, likelihood, generator, x_T)
-        x = x * (self.sigma_max / float(prior.schedule.sigma[-1]))
+        operator: LinearOperator = likelihood.operator  # type: ignore[assignment]
+        x = x_T * (self.sigma_max / float(prior.schedule.sigma[-1]))
         churn = min(self.s_churn / self.num_steps, 2**0.5 - 1)
         for i, (sigma, sigma_next) in enumerate(pairwise(self.levels)):
             sigma_hat = sigma * (1 + churn)
@@ -93,22 +97,11 @@ class MSDM:
                     x = x + (sigma_hat**2 - sigma**2) ** 0.5 * randn_like(x, generator)
                 x = self._derive(operator, likelihood.y, x)
                 d = self._drift(prior, operator, likelihood.y, x, sigma_hat)
-                if on_step is not None:
-                    x_0 = self._derive(operator, likelihood.y, x - sigma_hat * d)  # down to 0
-                x = self._derive(operator, likelihood.y, x + (sigma_next - sigma_hat) * d)
-            if on_step is not None:
-                t = max(prior.schedule.nearest(sigma_next), 1)
-                on_step(Step(i, self.num_steps, t, float(prior.schedule.alpha[t]) * x, x_0))
+                x_hat, x = x, self._derive(operator, likelihood.y, x + (sigma_next - sigma_hat) * d)
+            x_0 = self._derive(operator, likelihood.y, x_hat - sigma_hat * d)  # down to 0
+            t = max(prior.schedule.nearest(sigma_next), 1)
+            yield Step(i, self.num_steps, t, float(prior.schedule.alpha[t]) * x, x_0)
         return x
-
-    def _require(self, likelihood: Likelihood) -> LinearOperator:
-        if self.posterior == "gaussian":
-            return require(likelihood.operator, LinearOperator, "MSDM(gaussian)")  # type: ignore[type-abstract]
-        mixture = require(likelihood.operator, MixtureSum, "MSDM(dirac)")
-        if not 0 <= self.source < mixture.num_sources or mixture.weights[self.source] == 0:
-            heard = [k for k, weight in enumerate(mixture.weights) if weight]
-            raise ValueError(f"source = {self.source}: one of the mixture's sources, {heard}")
-        return mixture
 
     def _derive(self, operator: LinearOperator, y: Tensor, x: Tensor) -> Tensor:
         """For ``dirac``: x with its source j set to what the others leave of y."""

@@ -30,44 +30,35 @@ from torch import Tensor
 from mgdm_audio.diffusion import Prior, sample_bridge
 from mgdm_audio.measurement import GaussianLikelihood, Idempotent, LinearOperator
 from mgdm_audio.rng import Generators
-from mgdm_audio.samplers.base import OnStep, Step, initial_state, require, require_gaussian
+from mgdm_audio.samplers.base import Needs, Run, Step, Stepwise
+from mgdm_audio.samplers.options import require_least
 
 
 @dataclass(frozen=True)
-class PGDM:
+class PGDM(Stepwise):
     """Pseudo-inverse guidance; needs a LinearOperator, or an Idempotent one."""
 
     num_steps: int = 1000  # N, points of the grid
     eta: float = 1.0  # DDIM's stochasticity
 
+    needs = Needs(operator=(LinearOperator, Idempotent), gaussian=True)
+
     def __post_init__(self) -> None:
-        if self.num_steps < 2:
-            raise ValueError(f"num_steps = {self.num_steps}: give at least 2")
+        require_least(self, num_steps=2)
         if not 0 <= self.eta <= 1:
             raise ValueError(f"eta = {self.eta}: give a number in [0, 1]")
 
-    @torch.no_grad()
-    def sample(
-        self,
-        prior: Prior,
-        likelihood: GaussianLikelihood,
-        *,
-        generator: Generators,
-        x_T: Tensor | None = None,
-        on_step: OnStep | None = None,
-    ) -> Tensor:
+    def algorithm(
+        self, prior: Prior, likelihood: GaussianLikelihood, x_T: Tensor, generator: Generators
+    ) -> Run:
         """Algorithm 1: ``x_0: [batch, *event]``, in ``num_steps - 1`` calls with a gradient."""
-        require_gaussian(likelihood, "PGDM")
-        if not isinstance(likelihood.operator, Idempotent):
-            require(likelihood.operator, LinearOperator, "PGDM")  # type: ignore[type-abstract]
         grid, schedule = prior.schedule.timesteps(self.num_steps)[::-1], prior.schedule
-        x = initial_state(prior, likelihood, generator, x_T)
+        x = x_T
         for index, (t, s) in enumerate(pairwise(grid)):
             x_0, step = _guidance(prior, likelihood, x, t, s)
             x = sample_bridge(schedule, x_0, x, 0, s, t, eta=self.eta, generator=generator)
             x = x + step
-            if on_step is not None:
-                on_step(Step(index, len(grid) - 1, s, x, x_0))
+            yield Step(index, len(grid) - 1, s, x, x_0)
         return x
 
 
@@ -79,8 +70,8 @@ def _guidance(
     with torch.enable_grad():
         x_t = x_t.detach().requires_grad_()
         x_0 = prior.predict_x0(x_t, t)
-    explained, weight = likelihood.residual(x_0.detach()), float(alpha[t])
+    guidance, weight = likelihood.residual(x_0.detach()), float(alpha[t])
     if isinstance(operator, LinearOperator):
         rho = (likelihood.noise_std / float(prior.schedule.sigma[t])) ** 2  # (sigma_y / r_t)^2
-        explained, weight = operator.damped_pinv(explained, rho), float(alpha[t] * alpha[s])
-    return x_0.detach(), weight * torch.autograd.grad(x_0, x_t, explained)[0]
+        guidance, weight = operator.damped_pinv(guidance, rho), float(alpha[t] * alpha[s])
+    return x_0.detach(), weight * torch.autograd.grad(x_0, x_t, guidance)[0]

@@ -29,19 +29,13 @@ from torch import Tensor
 from mgdm_audio.diffusion import Prior
 from mgdm_audio.measurement import GaussianLikelihood, LinearOperator
 from mgdm_audio.rng import Generators, randn_like
-from mgdm_audio.samplers.base import (
-    OnStep,
-    Step,
-    initial_state,
-    require,
-    require_choices,
-    require_gaussian,
-)
+from mgdm_audio.samplers.base import Needs, Run, Step, Stepwise
 from mgdm_audio.samplers.langevin import langevin
+from mgdm_audio.samplers.options import require_choices, require_least
 
 
 @dataclass(frozen=True)
-class PnPDM:
+class PnPDM(Stepwise):
     """Split Gibbs sampling. ``exact`` needs a LinearOperator, ``langevin`` only a gradient."""
 
     num_steps: int = 99  # K, iterations
@@ -57,10 +51,7 @@ class PnPDM:
 
     def __post_init__(self) -> None:
         require_choices(self)
-        least = {"num_steps": 1, "langevin_steps": 1, "denoise_steps": 2}
-        for name, low in least.items():
-            if getattr(self, name) < low:
-                raise ValueError(f"{name} = {getattr(self, name)}: give at least {low}")
+        require_least(self, num_steps=1, langevin_steps=1, denoise_steps=2)
         if not 0 < self.rho_min <= self.rho_start < float("inf") or not 0 < self.rho_decay <= 1:
             raise ValueError("give 0 < rho_min <= rho_start, and rho_decay in (0, 1]")
         if not 0 < self.sigma_min < min(self.rho_min, self.sigma_max):
@@ -68,28 +59,23 @@ class PnPDM:
         if not 0 < self.step_size < float("inf"):
             raise ValueError(f"step_size = {self.step_size}: give a positive number")
 
-    @torch.no_grad()
-    def sample(
-        self,
-        prior: Prior,
-        likelihood: GaussianLikelihood,
-        *,
-        generator: Generators,
-        x_T: Tensor | None = None,
-        on_step: OnStep | None = None,
-    ) -> Tensor:
+    @property
+    def needs(self) -> Needs:
+        if self.likelihood_step == "langevin":
+            return Needs()
+        return Needs(operator=LinearOperator, gaussian=True, case="(exact)")
+
+    def algorithm(
+        self, prior: Prior, likelihood: GaussianLikelihood, x_T: Tensor, generator: Generators
+    ) -> Run:
         """Algorithm 1: a draw of ``x_0: [batch, *event]`` given ``likelihood.y``."""
-        if self.likelihood_step == "exact":
-            require_gaussian(likelihood, "PnPDM(exact)")
-        grid = self._grid(prior)
-        x = initial_state(prior, likelihood, generator, x_T)
+        x, grid = x_T, self._grid(prior)
         for k in range(self.num_steps):
             rho = max(self.rho_start * self.rho_decay**k, self.rho_min)
             z = self._likelihood_step(likelihood, x, rho, generator)  # line 3
             x = self._prior_step(prior, z, rho, grid, generator)  # line 4
-            if on_step is not None:
-                shrink = (1 + rho**2) ** -0.5  # to the variance-preserving scale of all samplers
-                on_step(Step(k, self.num_steps, prior.schedule.nearest(rho), shrink * z, x))
+            shrink = (1 + rho**2) ** -0.5  # to the variance-preserving scale of all samplers
+            yield Step(k, self.num_steps, prior.schedule.nearest(rho), shrink * z, x)
         return x
 
     def _likelihood_step(
@@ -105,7 +91,7 @@ class PnPDM:
                 num_steps=self.langevin_steps,
                 generator=generator,
             )
-        operator = require(likelihood.operator, LinearOperator, "PnPDM(exact)")  # type: ignore[type-abstract]
+        operator: LinearOperator = likelihood.operator  # type: ignore[assignment]
         z = x + rho * randn_like(x, generator)
         noise = likelihood.noise_std * randn_like(likelihood.y, generator)
         residual = likelihood.residual(z) + noise

@@ -29,11 +29,12 @@ from mgdm_audio.broadcast import inner
 from mgdm_audio.diffusion import Codec, Prior, sample_bridge
 from mgdm_audio.measurement import Likelihood, LinearOperator
 from mgdm_audio.rng import Generators
-from mgdm_audio.samplers.base import OnStep, Step, initial_state, require, require_codec
+from mgdm_audio.samplers.base import Needs, Run, Step, Stepwise, require_codec
+from mgdm_audio.samplers.options import require_least, require_shares
 
 
 @dataclass(frozen=True)
-class PSLD:
+class PSLD(Stepwise):
     """Posterior sampling with latent diffusion; needs a codec and a linear operator."""
 
     num_steps: int = 1000  # N, points of the grid
@@ -41,40 +42,32 @@ class PSLD:
     gamma: float = 0.1  # gamma_i = gamma / (2 |z_0 - enc(glued)|)
     eta: float = 1.0  # DDIM's stochasticity
 
+    needs = Needs(operator=LinearOperator, codec=True)
+
     def __post_init__(self) -> None:
-        if self.num_steps < 3:
-            raise ValueError(f"num_steps = {self.num_steps}: give at least 3")
+        require_least(self, num_steps=3)
         if not (0 <= self.omega < 1e6 and 0 <= self.gamma < 1e6):
             raise ValueError("omega and gamma are finite and not negative")
-        if not 0 <= self.eta <= 1:
-            raise ValueError("eta lies in [0, 1]")
+        require_shares(self, "eta")
 
-    @torch.no_grad()
-    def sample(
-        self,
-        prior: Prior,
-        likelihood: Likelihood,
-        *,
-        generator: Generators,
-        x_T: Tensor | None = None,
-        on_step: OnStep | None = None,
-    ) -> Tensor:
+    def algorithm(
+        self, prior: Prior, likelihood: Likelihood, x_T: Tensor, generator: Generators
+    ) -> Run:
         """A draw of the decoded event given ``likelihood.y``: ``[batch, *event]``.
 
-        ``x_T`` and what ``on_step`` is shown are latents, ``[batch, *latent]``.
+        ``x_T`` and what a ``Step`` holds are latents, ``[batch, *latent]``.
         """
         codec = require_codec(prior, "PSLD")
-        operator = require(likelihood.operator, LinearOperator, "PSLD")  # type: ignore[type-abstract]
+        operator: LinearOperator = likelihood.operator  # type: ignore[assignment]
         grid = prior.schedule.timesteps(self.num_steps)[:0:-1]  # t_{N-1} .. t_1
-        z = initial_state(prior, likelihood, generator, x_T)
+        z = x_T
         for index, (t, t_prev) in enumerate(pairwise(grid)):
             z_0, step = self._guidance(prior, codec, operator, likelihood.y, z, t)
             z = sample_bridge(
                 prior.schedule, z_0, z, 0, t_prev, t, eta=self.eta, generator=generator
             )
             z = z - step
-            if on_step is not None:
-                on_step(Step(index, len(grid) - 1, t_prev, z, z_0))
+            yield Step(index, len(grid) - 1, t_prev, z, z_0)
         return codec.decode(prior.predict_x0(z, grid[-1]))
 
     def _guidance(

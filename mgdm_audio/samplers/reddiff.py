@@ -39,17 +39,17 @@ from mgdm_audio.measurement import GaussianLikelihood, LinearOperator
 from mgdm_audio.rng import Generators, randn_like
 from mgdm_audio.samplers.adam import Adam
 from mgdm_audio.samplers.base import (
-    OnStep,
+    Needs,
+    Run,
     Step,
-    initial_state,
+    Stepwise,
     likelihood_gradient,
-    require_choices,
-    require_gaussian,
 )
+from mgdm_audio.samplers.options import require_choices, require_least
 
 
 @dataclass(frozen=True)
-class REDDiff:
+class REDDiff(Stepwise):
     """Regularisation by the denoisers of all levels; any differentiable operator.
 
     mu starts at ``damped_pinv(y, sigma_y^2)`` where the operator is linear, else at noise.
@@ -61,10 +61,11 @@ class REDDiff:
     strength: float = 0.0625  # lambda, of the prior against the data
     levels: Literal["prior", "ddpm"] = "prior"  # whose alpha_t and sigma_t
 
+    needs = Needs(gaussian=True)
+
     def __post_init__(self) -> None:
         require_choices(self)
-        if self.num_steps < 2:
-            raise ValueError(f"num_steps = {self.num_steps}: give at least 2")
+        require_least(self, num_steps=2)
         if not 0 < self.learning_rate < float("inf"):
             raise ValueError(f"learning_rate = {self.learning_rate}: give a positive number")
         if any(not 0 <= beta < 1 for beta in self.betas):
@@ -72,20 +73,12 @@ class REDDiff:
         if not 0 <= self.strength < float("inf"):
             raise ValueError(f"strength = {self.strength}: give a number >= 0, say 0.25")
 
-    @torch.no_grad()
-    def sample(
-        self,
-        prior: Prior,
-        likelihood: GaussianLikelihood,
-        *,
-        generator: Generators,
-        x_T: Tensor | None = None,
-        on_step: OnStep | None = None,
-    ) -> Tensor:
+    def algorithm(
+        self, prior: Prior, likelihood: GaussianLikelihood, x_T: Tensor, generator: Generators
+    ) -> Run:
         """Algorithm 1: the estimate ``mu: [batch, *event]``; ``x_T`` is the first eps sigma_T."""
-        require_gaussian(likelihood, "REDDiff")
         schedule, operator = prior.schedule, likelihood.operator
-        eps = initial_state(prior, likelihood, generator, x_T) / float(schedule.sigma[-1])
+        eps = x_T / float(schedule.sigma[-1])
         if isinstance(operator, LinearOperator):
             mu = operator.damped_pinv(likelihood.y, likelihood.noise_std**2)
             mu = mu.clone(memory_format=torch.contiguous_format)
@@ -110,6 +103,5 @@ class REDDiff:
             score = likelihood_gradient(likelihood, mu)
             gradient.sub_(score, alpha=likelihood.noise_std**2)
             adam.step(gradient)  # line 6, in place
-            if on_step is not None:
-                on_step(Step(i, len(grid), t, x_t, mu.clone()))
+            yield Step(i, len(grid), t, x_t, mu.clone())
         return mu

@@ -35,17 +35,18 @@ from mgdm_audio.measurement import GaussianLikelihood
 from mgdm_audio.rng import Generators, randn_like
 from mgdm_audio.samplers.adam import Adam
 from mgdm_audio.samplers.base import (
-    OnStep,
+    Needs,
+    Run,
     Step,
-    initial_state,
+    Stepwise,
     on_latents,
     require_codec,
-    require_gaussian,
 )
+from mgdm_audio.samplers.options import require_least
 
 
 @dataclass(frozen=True)
-class ReSample:
+class ReSample(Stepwise):
     """Hard data consistency and resampling; needs a codec, of the operator only a gradient."""
 
     num_steps: int = 500  # N, points of the grid
@@ -58,37 +59,28 @@ class ReSample:
     guidance: float = 0.5  # weight of the gradient step, times alpha_t^2
     eta: float = 1.0  # DDIM's stochasticity
 
+    needs = Needs(gaussian=True, codec=True)
+
     def __post_init__(self) -> None:
-        least = {"num_steps": 3, "every": 1, "lookahead": 0, "fit_steps": 0}
-        for name, low in least.items():
-            if getattr(self, name) < low:
-                raise ValueError(f"{name} = {getattr(self, name)}: give at least {low}")
+        require_least(self, num_steps=3, every=1, lookahead=0, fit_steps=0)
         for name in ("gamma", "event_learning_rate", "latent_learning_rate"):
             if not 0 < getattr(self, name) < 1e6:
                 raise ValueError(f"{name} is positive and finite")
         if not 0 <= self.guidance < 1e6 or not 0 <= self.eta <= 1:
             raise ValueError("guidance is finite and not negative, eta lies in [0, 1]")
 
-    @torch.no_grad()
-    def sample(
-        self,
-        prior: Prior,
-        likelihood: GaussianLikelihood,
-        *,
-        generator: Generators,
-        x_T: Tensor | None = None,
-        on_step: OnStep | None = None,
-    ) -> Tensor:
+    def algorithm(
+        self, prior: Prior, likelihood: GaussianLikelihood, x_T: Tensor, generator: Generators
+    ) -> Run:
         """A draw of the decoded event given ``likelihood.y``: ``[batch, *event]``.
 
-        ``x_T`` and what ``on_step`` is shown are latents, ``[batch, *latent]``.
+        ``x_T`` and what a ``Step`` holds are latents, ``[batch, *latent]``.
         """
-        require_gaussian(likelihood, "ReSample")
         codec = require_codec(prior, "ReSample")
         on_z, third = on_latents(likelihood, prior), self.num_steps // 3
         schedule, eta = prior.schedule, self.eta
         grid = schedule.timesteps(self.num_steps)[:0:-1]  # t_{N-1} .. t_1
-        z = initial_state(prior, likelihood, generator, x_T)
+        z = x_T
         for j, (t, t_prev) in enumerate(pairwise(grid)):
             z_0 = prior.predict_x0(z, t)
             z = sample_bridge(schedule, z_0, z, 0, t_prev, t, eta=eta, generator=generator)
@@ -109,8 +101,7 @@ class ReSample:
                 else:
                     z_0 = self._fit(on_z, z_0, self.latent_learning_rate)
                 z = self._resample(prior, z_0, z, t, t_prev, generator)
-            if on_step is not None:
-                on_step(Step(j, len(grid) - 1, t_prev, z, z_0))
+            yield Step(j, len(grid) - 1, t_prev, z, z_0)
         z_0 = prior.predict_x0(z, grid[-1])
         return codec.decode(self._fit(on_z, z_0, self.latent_learning_rate))
 

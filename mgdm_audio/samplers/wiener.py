@@ -16,23 +16,28 @@ full at each level, so an early mistake is forgotten as far as the level allows.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
-import torch
 from torch import Tensor
 
 from mgdm_audio.broadcast import per_item
+from mgdm_audio.conditioning import Conditional, KnownMixture, condition
 from mgdm_audio.diffusion import Prior, karras_levels
-from mgdm_audio.diffusion.posterior import Covariance, MixtureDenoiser, posterior_of
+from mgdm_audio.diffusion.posterior import (
+    Covariance,
+    GaussianPosterior,
+    MixtureDenoiser,
+    posterior_of,
+)
 from mgdm_audio.errors import PairingError
-from mgdm_audio.measurement import GaussianLikelihood, MixtureSum
-from mgdm_audio.measurement.known_mixture import KnownMixture
+from mgdm_audio.measurement import GaussianLikelihood, LinearOperator, MixtureSum
 from mgdm_audio.rng import Generators, randn_like
-from mgdm_audio.samplers.base import OnStep, Step, initial_state, require, require_choices
-from mgdm_audio.samplers.conditioning import Doubt, correction, require_linear_gaussian
+from mgdm_audio.samplers.base import Needs, Run, Step, Stepwise, require
+from mgdm_audio.samplers.options import require_choices, require_least
 
 
 @dataclass(frozen=True)
-class WienerGuidance:
+class WienerGuidance(Stepwise):
     """See the module's docstring. Needs a LinearOperator, and a prior that knows ``covariance``.
 
     ``amortised`` (for a MixtureSum, stacked with known sources or samples if there are any) lets
@@ -47,10 +52,11 @@ class WienerGuidance:
     covariance: Covariance = "isotropic"  # of C_t; the others need a prior that knows them
     amortised: bool = False
 
+    needs = Needs(operator=LinearOperator, gaussian=True)
+
     def __post_init__(self) -> None:
         require_choices(self)
-        if self.num_steps < 1:
-            raise ValueError(f"num_steps = {self.num_steps}: at least 1")
+        require_least(self, num_steps=1)
         if not 0 < self.noise_min <= self.noise_max:
             raise ValueError("noise levels: 0 < noise_min <= noise_max")
 
@@ -59,48 +65,38 @@ class WienerGuidance:
         noise = karras_levels(self.noise_max, self.noise_min, self.num_steps, self.rho)
         return [prior.schedule.nearest(level) for level in noise]
 
-    @torch.no_grad()
-    def sample(
-        self,
-        prior: Prior,
-        likelihood: GaussianLikelihood,
-        *,
-        generator: Generators,
-        x_T: Tensor | None = None,
-        on_step: OnStep | None = None,
-    ) -> Tensor:
+    def check(self, prior: Prior, likelihood: Any) -> None:
+        super().check(prior, likelihood)
+        if not self.amortised:
+            return
+        parts = KnownMixture.of(likelihood.operator)
+        if parts is None or parts.mixture is None:
+            require(likelihood.operator, MixtureSum, "WienerGuidance(amortised)")
+        if not isinstance(prior.denoiser, MixtureDenoiser):
+            raise PairingError(
+                "WienerGuidance(amortised) needs a prior trained to see the mixture, "
+                f"got {type(prior.denoiser).__name__}"
+            )
+
+    def algorithm(
+        self, prior: Prior, likelihood: GaussianLikelihood, x_T: Tensor, generator: Generators
+    ) -> Run:
         """A draw [batch, sources, time]; ``x_T``: noise of unit variance scaled to level T."""
-        require_linear_gaussian(likelihood, "WienerGuidance")
-        operator = likelihood.operator
-        denoiser = prior.denoiser
+        denoiser, levels = prior.denoiser, self.levels(prior)
         if self.amortised:
-            parts = KnownMixture.of(operator)
-            if parts is None or parts.mixture is None:
-                require(operator, MixtureSum, "WienerGuidance(amortised)")
-            if not isinstance(denoiser, MixtureDenoiser):
-                raise PairingError(
-                    "WienerGuidance(amortised) needs a prior trained to see the mixture, "
-                    f"got {type(denoiser).__name__}"
-                )
-            assert parts is not None
-            mixture = parts.split(likelihood.y)[0]
-            assert mixture is not None
-            denoiser = denoiser.given(mixture)
-        levels = self.levels(prior)
+            denoiser = _given_mixture(denoiser, likelihood)
         # At the top level the signal is negligible beside the noise: scale it to where we start.
-        x_t = initial_state(prior, likelihood, generator, x_T)
-        x_t = x_t * float(prior.schedule.sigma[levels[0]] / prior.schedule.sigma[-1])
-        x_0 = x_t
+        x_t = x_T * float(prior.schedule.sigma[levels[0]] / prior.schedule.sigma[-1])
         for i, t in enumerate(levels):
             noise = per_item(prior.schedule.noise_level[t], x_t)
             z = x_t / per_item(prior.schedule.alpha[t], x_t)
             posterior = posterior_of(denoiser, z, noise, self.covariance)
-            residual = likelihood.residual(posterior.mean)
-            x_0 = posterior.mean + correction(operator, posterior, residual, likelihood.noise_std)
-            if on_step is not None:
-                last = i + 1 == len(levels)
-                deviation = self._deviation(likelihood, posterior, generator) if last else None
-                on_step(Step(i, len(levels), t, x_t, x_0, deviation))
+            given = condition(likelihood.operator, posterior, likelihood.noise_std)
+            x_0 = posterior.mean + given.shift(likelihood.residual(posterior.mean))
+            deviation = None
+            if i + 1 == len(levels):
+                deviation = self._deviation(likelihood, posterior, given, generator)
+            yield Step(i, len(levels), t, x_t, x_0, deviation)
             if i + 1 < len(levels):
                 alpha, sigma = (
                     v[levels[i + 1]] for v in (prior.schedule.alpha, prior.schedule.sigma)
@@ -109,12 +105,23 @@ class WienerGuidance:
         return x_0
 
     def _deviation(
-        self, likelihood: GaussianLikelihood, posterior: Doubt, generator: Generators
+        self,
+        likelihood: GaussianLikelihood,
+        posterior: GaussianPosterior,
+        given: Conditional,
+        generator: Generators,
     ) -> Tensor | None:
         """A draw of x_0 given x_t and y less its mean (*): perturb and solve."""
         if self.covariance not in ("band", "reported"):
             return None  # "isotropic" is no measured variance, "jacobian" costs many calls
-        operator, noise_std = likelihood.operator, likelihood.noise_std
         drawn = posterior.root(randn_like(posterior.mean, generator))
-        seen = operator(drawn) + noise_std * randn_like(likelihood.y, generator)
-        return drawn - correction(operator, posterior, seen, noise_std)
+        noise = likelihood.noise_std * randn_like(likelihood.y, generator)
+        return drawn - given.shift(likelihood.operator(drawn) + noise)
+
+
+def _given_mixture(denoiser: Any, likelihood: GaussianLikelihood) -> MixtureDenoiser:
+    """The denoiser of p(x_0 | x_t, mixture), for a pairing that ``check`` has passed."""
+    parts = KnownMixture.of(likelihood.operator)
+    assert parts is not None
+    given: MixtureDenoiser = denoiser.given(parts.split(likelihood.y)[0])
+    return given

@@ -127,8 +127,8 @@ def test_under_a_gaussian_prior_what_is_missing_is_the_exact_conditional(
     gaussian: LoadedPrior,
 ) -> None:
     n = 256
-    options = ["covariance=reported", "gauss_step=exact", "project=true"]
-    preset = load_preset("mgdm", [*options, "gibbs_steps=4", "denoise_steps=10", "num_steps=20"])
+    options = ["covariance=reported", "project=true", "gibbs_steps=4", "denoise_steps=10"]
+    preset = load_preset("mgdm-covariance", [*options, "num_steps=20"])
     generator = Generator(gaussian, preset, device="cpu", precision="float32")
     generator.batch_size = n
     y = 0.2 * torch.randn(2, 1, TIME, generator=torch.Generator().manual_seed(1))

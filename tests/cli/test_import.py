@@ -111,9 +111,7 @@ def test_an_installed_package(here: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert "largest error" in shown
 
 
-def test_training_starts_from_no_other_network(
-    here: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_training_starts_from_no_other_network(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("accelerate")
     monkeypatch.syspath_prepend(install_all(here / "site"))
     (here / "conf.toml").write_text('[data]\ntrain = "stems"\nsegment = 4096\n')

@@ -100,7 +100,10 @@ def test_what_the_blocks_report_stands_side_by_side() -> None:
         assert torch.equal(joined.mean[:, block], own.mean)
         # The same products of four terms; a matrix product may add them in another order.
         torch.testing.assert_close(
-            joined.covary(x)[:, block], own.covary(x[:, block]), rtol=1e-14, atol=1e-14
+            joined.covariance_product(x)[:, block],
+            own.covariance_product(x[:, block]),
+            rtol=1e-14,
+            atol=1e-14,
         )
 
 

@@ -23,8 +23,8 @@ from tests.images.toys import tiny_autoencoder, tiny_unet
 
 SCHEDULE = NoiseSchedule.linear()
 SHAPE = (1, 8, 8)
-EXACT = ("num_steps=10", "gibbs_steps=10", "denoise_steps=10", "vi_steps=0", "covariance=isotropic",
-         "gauss_step=exact", "project=true")  # fmt: skip
+EXACT = ("sampler=mgdm-covariance", "num_steps=10", "gibbs_steps=10", "denoise_steps=10",
+         "vi_steps=0", "covariance=isotropic", "gauss_step=exact", "project=true")  # fmt: skip
 
 
 def image_prior(network: UNet2d, codec: Any = None) -> ImagePrior:

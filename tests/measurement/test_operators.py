@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from mgdm_audio.krylov import conjugate_gradient
 from mgdm_audio.measurement import (
     Blur,
     Downsampling,
@@ -20,7 +21,6 @@ from mgdm_audio.measurement import (
     Stacked,
     compose,
 )
-from mgdm_audio.measurement.conjugate_gradient import conjugate_gradient
 
 BATCH, SOURCES, TIME = 3, 4, 6
 MATRIX = torch.tensor([[1.0, 2, -1, 0], [0, 1, 1, 3], [1, 3, 0, 3]])  # of rank 2

@@ -6,13 +6,19 @@ import pytest
 import torch
 from torch import Tensor
 
+from mgdm_audio.conditioning import (
+    condition,
+    condition_clean,
+    condition_state,
+    covariant_score,
+    iterative,
+)
 from mgdm_audio.diffusion import GaussianDenoiser, NoiseSchedule, Prior
 from mgdm_audio.diffusion.posterior import predict_posterior
 from mgdm_audio.errors import PairingError, UserError
 from mgdm_audio.measurement import GaussianLikelihood, MixtureSum, Operator, SourceMatrix
 from mgdm_audio.rng import generator_for
-from mgdm_audio.samplers import MGDM, conditioning
-from mgdm_audio.samplers.conditioning import condition_clean, condition_state, covariant_score
+from mgdm_audio.samplers import CovarianceMGDM
 
 Double = torch.float64
 LEVEL = 120  # sigma = .06
@@ -38,8 +44,8 @@ def test_the_denoiser_s_covariance_is_the_exact_one(prior: Prior, kind: Any) -> 
     posterior = predict_posterior(prior, x, LEVEL, kind)
     gain, c = dense(prior, LEVEL)
     torch.testing.assert_close(posterior.mean.flatten(1), x.flatten(1) @ gain.T, rtol=0, atol=1e-12)
-    covaried = posterior.covary(x).flatten(1)
-    torch.testing.assert_close(covaried, x.flatten(1) @ c.T, rtol=0, atol=1e-12)
+    product = posterior.covariance_product(x).flatten(1)
+    torch.testing.assert_close(product, x.flatten(1) @ c.T, rtol=0, atol=1e-12)
     twice = posterior.root(posterior.root(x)).flatten(1)
     # 20 Lanczos steps on 32 eigenvalues that decay.
     torch.testing.assert_close(twice, x.flatten(1) @ c.T, rtol=0, atol=2e-3 * float(twice.std()))
@@ -137,7 +143,7 @@ def test_more_sweeps_reach_the_posterior(prior: Prior, likelihood: GaussianLikel
     many = GaussianLikelihood(MixtureSum(4), y.expand(n, -1, -1), likelihood.noise_std)
     errors = {}
     for sweeps in (1, 8):
-        sampler = MGDM(
+        sampler = CovarianceMGDM(
             num_steps=30,
             gibbs_steps=sweeps,
             covariance="reported",
@@ -159,15 +165,17 @@ def test_impossible_pairings_and_options_are_refused(
 
     nonlinear = GaussianLikelihood(Modulus(), likelihood.y, 0.1)
     with pytest.raises(PairingError, match="needs a LinearOperator, got Modulus"):
-        MGDM(project=True).sample(prior, nonlinear, generator=generator_for(0))
+        CovarianceMGDM(covariance="none", gauss_step="variational", project=True).sample(
+            prior, nonlinear, generator=generator_for(0)
+        )
     nameless = Prior(lambda x, sigma: x, NoiseSchedule.karras(), prior.event_shape)
-    banded = MGDM(covariance="band", gauss_step="exact")
+    banded = CovarianceMGDM(covariance="band", gauss_step="exact")
     with pytest.raises(PairingError, match="covariance=isotropic"):
         banded.sample(nameless, likelihood, generator=generator_for(0))
     with pytest.raises(PairingError, match="GaussianDenoiser knows no bands"):
         GaussianDenoiser(torch.eye(4)).posterior(torch.ones(1, 4), torch.ones(()), "band")
     with pytest.raises(ValueError, match="needs a covariance"):
-        MGDM(gauss_step="exact")
+        CovarianceMGDM(covariance="none", gauss_step="exact")
 
 
 def test_a_jacobian_that_is_no_covariance_is_refused(
@@ -178,7 +186,7 @@ def test_a_jacobian_that_is_no_covariance_is_refused(
     twisted = Prior(
         lambda x, sigma: (x.flatten(1) @ rotation).reshape(x.shape), prior.schedule, (4, 8)
     )
-    sampler = MGDM(covariance="jacobian", gauss_step="exact", gibbs_steps=1)
+    sampler = CovarianceMGDM(covariance="jacobian", gauss_step="exact", gibbs_steps=1)
     with pytest.raises(PairingError, match="too far from symmetric"):
         sampler.sample(twisted, likelihood, generator=generator_for(0))
 
@@ -191,13 +199,14 @@ def test_conjugate_gradients_that_do_not_converge_are_no_answer(
     x = torch.randn(1, *prior.event_shape, generator=generator_for(1), dtype=Double)
     posterior = predict_posterior(prior, x, LEVEL, "reported")
     residual = torch.randn(1, 2, 8, generator=generator_for(2), dtype=Double)
-    converged = conditioning.explain(operator, posterior, residual, 0.01)
+    given = condition(operator, posterior, 0.01)
+    converged = given.score(residual)
     assert bool(converged.isfinite().all())
-    solve = conditioning.conjugate_gradient
+    solve = iterative.conjugate_gradient
     monkeypatch.setattr(
-        conditioning,
+        iterative,
         "conjugate_gradient",
         lambda matvec, b, max_iterations: solve(matvec, b, max_iterations=1),
     )
     with pytest.raises(UserError, match=r"SourceMatrix: .* not converge .*noise_std = 0.01"):
-        conditioning.explain(operator, posterior, residual, 0.01)
+        given.score(residual)

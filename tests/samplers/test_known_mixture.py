@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from mgdm_audio.conditioning import KnownMixture, condition, samples
 from mgdm_audio.diffusion.posterior import Identity, Posterior
 from mgdm_audio.measurement import (
     GaussianLikelihood,
@@ -16,9 +17,7 @@ from mgdm_audio.measurement import (
     SourceMatrix,
     Stacked,
 )
-from mgdm_audio.measurement.known_mixture import KnownMixture
-from mgdm_audio.samplers import MGDM, WienerGuidance, known_samples
-from mgdm_audio.samplers.conditioning import correction, explain
+from mgdm_audio.samplers import CovarianceMGDM, WienerGuidance
 from tests.samplers.test_wiener import (
     SCHEDULE,
     SOURCES,
@@ -34,7 +33,7 @@ from tests.toys import tiny_network
 Double = torch.float64
 SIZE = SOURCES * TIME
 SOME = normal(SOURCES, TIME, seed=7) > 0.3
-START = torch.arange(TIME).expand(SOURCES, -1) < 3  # what an earlier segment has told
+START = torch.arange(TIME).expand(SOURCES, -1) < 3  # what an earlier segment has drawn
 MIXTURE = MixtureSum(SOURCES, [1.0, -0.5, 2.0])
 OPERATORS: dict[str, LinearOperator] = {
     "sources": KnownSources([2, 0], SOURCES),
@@ -55,8 +54,8 @@ def dense(operator: LinearOperator) -> Tensor:
 
 def until_they_converge(monkeypatch: pytest.MonkeyPatch) -> None:
     """The iterations for known samples under bands."""
-    monkeypatch.setattr(known_samples, "MAX_STEPS", 200)
-    monkeypatch.setattr(known_samples, "TOLERANCE", 1e-15)
+    monkeypatch.setattr(samples, "MAX_STEPS", 200)
+    monkeypatch.setattr(samples, "TOLERANCE", 1e-15)
 
 
 def posterior_of(kind: str) -> tuple[Posterior, Tensor]:
@@ -85,21 +84,22 @@ def test_it_is_the_dense_inverse(
     wide = c + (spread or 0) * c @ c
     total = a @ wide @ a.T + noise_std**2 * torch.eye(len(a), dtype=Double)
     want = r.flatten(1) @ torch.linalg.inv(total) @ a
-    explained = explain(operator, posterior, r, noise_std, spread).flatten(1)
+    given = condition(operator, posterior, noise_std, spread)
+    score = given.score(r).flatten(1)
     # A residual of ten rounding errors, times a condition of 1e5.
-    torch.testing.assert_close(explained, want, rtol=0, atol=1e-9 * float(want.abs().max()))
-    found = correction(operator, posterior, r, noise_std, spread).flatten(1)
+    torch.testing.assert_close(score, want, rtol=0, atol=1e-9 * float(want.abs().max()))
+    found = given.shift(r).flatten(1)
     torch.testing.assert_close(found, want @ c, rtol=0, atol=1e-9)
 
 
 def test_few_iterations_still_meet_what_is_known_and_the_sum(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(known_samples, "MAX_STEPS", 1)
+    monkeypatch.setattr(samples, "MAX_STEPS", 1)
     posterior, c = posterior_of("bands")
     operator = OPERATORS["mixture, samples"]
     truth = normal(2, SOURCES, TIME, seed=5)
-    found = correction(operator, posterior, operator(truth), 1e-4)
+    found = condition(operator, posterior, 1e-4).shift(operator(truth))
     # sigma_y^2 over the smallest variance is what is left of a residual: 1e-7.
     assert (operator(found) - operator(truth)).abs().max() < 1e-6
     a = dense(operator)
@@ -125,9 +125,9 @@ def test_frames_that_nothing_known_touches_are_left_out_exactly(
     class Whole:
         analysis, synthesis = network.analysis, network.synthesis
 
-    near, _ = known_samples.explain_samples(known, network, variance, residual, 1e-2)
-    whole, _ = known_samples.explain_samples(known, Whole(), variance, residual, 1e-2)
-    assert known_samples._spans(known.mask_like(normal(2, 4, time)), 64) == [
+    near, _ = samples.score_coefficients(known, network, variance, residual, 1e-2)
+    whole, _ = samples.score_coefficients(known, Whole(), variance, residual, 1e-2)
+    assert samples._spans(known.mask_like(normal(2, 4, time)), 64) == [
         (0, 0, 3 * 64),
         (10, 10 * 64, 13 * 64),
         (19, 19 * 64, time),
@@ -168,7 +168,7 @@ def test_mgdm_s_exact_steps_reach_the_posterior(operator: LinearOperator, bound:
     and after one sweep in .27 .. .29."""
     network, n = DiagonalNetwork(), 200
     y = operator(normal(1, SOURCES, TIME, seed=2))
-    sampler = MGDM(
+    sampler = CovarianceMGDM(
         num_steps=20,
         gibbs_steps=4,
         denoise_steps=8,

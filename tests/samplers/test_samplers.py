@@ -11,7 +11,7 @@ from mgdm_audio.diffusion import Prior
 from mgdm_audio.measurement import GaussianLikelihood, PoissonLikelihood
 from mgdm_audio.rng import generator_for
 from mgdm_audio.samplers import SAMPLERS
-from mgdm_audio.samplers.base import Sampler, Step
+from mgdm_audio.samplers.base import Run, Sampler, Step, Stepwise
 from tests.samplers.latent import LinearCodec
 
 
@@ -21,9 +21,9 @@ def prior(prior: Prior) -> Prior:
     return dataclasses.replace(prior, codec=LinearCodec(prior.event_shape, prior.event_shape))
 
 
-def small(cls: type[Any], **options: Any) -> Sampler:
+def small(cls: type[Any], **options: Any) -> Stepwise:
     """The sampler's defaults but for ``options``, at ten steps at most."""
-    sampler = cls(**options)
+    sampler: Stepwise = cls(**options)
     if hasattr(sampler, "num_steps"):
         sampler = dataclasses.replace(sampler, num_steps=min(sampler.num_steps, 10))
     return sampler
@@ -34,12 +34,18 @@ COMBINATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "daps, own noise": ("daps", {"tau": 0.0, "langevin_steps": 5}),
     "ddnm, plain": ("ddnm", {"plus": False}),
     "ding, bridge": ("ding", {"noise": "bridge"}),
-    "mgdm, isotropic": ("mgdm", {"covariance": "isotropic", "gibbs_steps": 2}),
+    "mgdm, isotropic": (
+        "mgdm-covariance",
+        {"covariance": "isotropic", "gauss_step": "variational", "gibbs_steps": 2},
+    ),
     "mgdm, exact": (
-        "mgdm",
+        "mgdm-covariance",
         {"covariance": "reported", "gauss_step": "exact", "project": True, "gibbs_steps": 2},
     ),
-    "mgdm, jacobian": ("mgdm", {"covariance": "jacobian", "gauss_step": "exact", "gibbs_steps": 1}),
+    "mgdm, jacobian": (
+        "mgdm-covariance",
+        {"covariance": "jacobian", "gauss_step": "exact", "gibbs_steps": 1},
+    ),
     "mgdm, code": ("mgdm", {"outer": "code", "noising": "bridge", "gibbs_steps": 2}),
     "msdm, gaussian": ("msdm", {"posterior": "gaussian"}),
     "pnp-dm, langevin": ("pnp-dm", {"likelihood_step": "langevin"}),
@@ -155,6 +161,110 @@ def test_it_reports_every_step_once(
     assert all(step.total == total for step in steps)
     assert [step.t for step in steps] == sorted((step.t for step in steps), reverse=True)
     assert all(step.x_t.shape == step.x_0.shape == x_0.shape for step in steps)
+
+
+@each
+def test_stepping_by_hand_is_sampling(
+    sampler: Stepwise, prior: Prior, likelihood: GaussianLikelihood
+) -> None:
+    """The same bits and the same state of the generator, and no step changes after it was shown."""
+    generator, state, steps, shown = generator_for(0), torch.get_rng_state(), [], []
+    for step in sampler.steps(prior, likelihood, generator=generator):
+        assert torch.is_grad_enabled()  # the caller's mode, as it was
+        steps.append(step)
+        shown.append((step.x_t.clone(), step.x_0.clone()))
+    assert torch.equal(torch.get_rng_state(), state)
+    for step, (x_t, x_0) in zip(steps, shown, strict=True):
+        assert torch.equal(step.x_t, x_t)
+        assert torch.equal(step.x_0, x_0)
+        assert not step.x_t.requires_grad
+        assert not step.x_0.requires_grad
+    reported: list[Step] = []
+    other = generator_for(0)
+    x_0 = sampler.sample(prior, likelihood, generator=other, on_step=reported.append)
+    assert torch.equal(generator.get_state(), other.get_state())
+    assert all(step.result is None for step in steps[:-1])
+    for mine, theirs in zip(steps, reported, strict=True):
+        assert torch.equal(mine.x_t, theirs.x_t)
+        assert torch.equal(mine.x_0, theirs.x_0)
+    assert steps[-1].result is not None
+    assert torch.equal(steps[-1].result, x_0)
+
+
+@each
+@pytest.mark.parametrize("enabled", [True, False])
+def test_breaking_off_leaves_the_world_as_it_was(
+    sampler: Stepwise, prior: Prior, likelihood: GaussianLikelihood, enabled: bool
+) -> None:
+    state = torch.get_rng_state()
+    with torch.set_grad_enabled(enabled):
+        run = sampler.steps(prior, likelihood, generator=generator_for(0))
+        first = next(run)
+        assert torch.is_grad_enabled() == enabled
+        second = next(run)
+        assert torch.is_grad_enabled() == enabled
+        run.close()  # type: ignore[attr-defined]
+        assert torch.is_grad_enabled() == enabled
+        assert list(run) == []
+    assert torch.equal(torch.get_rng_state(), state)
+    assert (first.index, second.index) == (0, 1)
+
+
+def test_the_result_is_what_the_paper_ends_on(prior: Prior, likelihood: GaussianLikelihood) -> None:
+    """DPS denoises its last state and PSLD decodes it too; MGDM's last x_0 is the draw."""
+
+    def last(name: str) -> Step:
+        *_, step = CASES[name].steps(prior, likelihood, generator=generator_for(0))
+        return step
+
+    dps, psld, mgdm = last("dps"), last("psld"), last("mgdm")
+    assert prior.codec is not None
+    assert torch.equal(dps.result, prior.predict_x0(dps.x_t, dps.t))  # type: ignore[arg-type]
+    decoded = prior.codec.decode(prior.predict_x0(psld.x_t, psld.t))
+    assert torch.equal(psld.result, decoded)  # type: ignore[arg-type]
+    assert torch.equal(mgdm.result, mgdm.x_0)  # type: ignore[arg-type]
+
+
+def test_a_pairing_is_refused_before_the_first_step(
+    prior: Prior, likelihood: GaussianLikelihood
+) -> None:
+    counts = PoissonLikelihood(likelihood.operator, likelihood.y.abs(), 10.0)
+    with pytest.raises(TypeError, match="DPS needs a GaussianLikelihood, got PoissonLikelihood"):
+        CASES["dps"].steps(prior, counts, generator=generator_for(0))
+    with pytest.raises(TypeError, match="MGDM needs a likelihood, got None"):
+        CASES["mgdm"].steps(prior, generator=generator_for(0))
+
+
+def test_an_error_in_a_step_restores_the_gradient_mode(
+    prior: Prior, likelihood: GaussianLikelihood
+) -> None:
+    calls = iter(range(3))
+    denoiser = prior.denoiser
+
+    def failing(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        if next(calls) == 2:
+            raise RuntimeError("out of memory")
+        return denoiser(x, sigma)
+
+    run = CASES["ancestral"].steps(
+        dataclasses.replace(prior, denoiser=failing), likelihood, generator=generator_for(0)
+    )
+    with pytest.raises(RuntimeError, match="out of memory"):
+        list(run)
+    assert torch.is_grad_enabled()
+
+
+def test_an_algorithm_that_goes_on_after_its_last_step_is_a_mistake(
+    prior: Prior, likelihood: GaussianLikelihood
+) -> None:
+    class Endless(Stepwise):
+        def algorithm(self, prior: Any, likelihood: Any, x_T: torch.Tensor, generator: Any) -> Run:
+            for i in range(3):
+                yield Step(i, 2, 1, x_T, x_T)
+            return x_T
+
+    with pytest.raises(RuntimeError, match="step 2 of 2: the last step was taken already"):
+        Endless().sample(prior, likelihood, generator=generator_for(0))
 
 
 @each

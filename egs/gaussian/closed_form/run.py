@@ -25,7 +25,7 @@ from mgdm_audio.broadcast import per_item
 from mgdm_audio.diffusion import CallCounter, GaussianDenoiser, NoiseSchedule, Prior, bridge
 from mgdm_audio.measurement import GaussianLikelihood, MixtureSum
 from mgdm_audio.rng import Generators, generator_for, randn, randn_like
-from mgdm_audio.samplers import MGDM, PerStep
+from mgdm_audio.samplers import MGDM, CovarianceMGDM, PerStep
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "local"))
 from sampler_rows import (
@@ -208,7 +208,7 @@ def samplers(problem: Problem) -> dict[str, Row]:
     denoiser = GaussianDenoiser(codec.basis.T @ c @ codec.basis)
     rows |= latent("rotated latents", replace(problem.prior, denoiser=denoiser, codec=codec))
     rows |= mgdm(SWEEPS)
-    covariant = MGDM(num_steps=50, covariance="reported", gauss_step="exact", project=True)
+    covariant = CovarianceMGDM(num_steps=50, covariance="reported", project=True)
     for r in SWEEPS:
         sampler = replace(covariant, gibbs_steps=r)
         rows[f"MGDM with covariance, K = 50, R = {r}"] = Row(sampler)

@@ -29,12 +29,12 @@ from torch import Tensor
 from mgdm_audio.audio.benchmark.bench import load_stems
 from mgdm_audio.audio.scoring.metrics import si_sdr_improvement, why_none
 from mgdm_audio.audio.stems import find_stems
+from mgdm_audio.conditioning import condition
 from mgdm_audio.diffusion import MixtureDenoiser, NoiseSchedule, Posterior, Prior
 from mgdm_audio.errors import UserError
 from mgdm_audio.measurement import GaussianLikelihood, MixtureSum
 from mgdm_audio.rng import Generators, generator_for, randn_like
-from mgdm_audio.samplers import MGDM
-from mgdm_audio.samplers.conditioning import correction
+from mgdm_audio.samplers import CovarianceMGDM
 from mgdm_audio.samplers.presets import NO_ROW
 
 HERE = Path(__file__).resolve().parent
@@ -70,14 +70,14 @@ class Problem:
 
     @property
     def posterior(self) -> Posterior:
-        """p(x_0) as what is known before y: ``correction`` takes it to what is known after."""
+        """p(x_0) as what is known before y: ``condition`` takes it to what is known after."""
         return Posterior(torch.zeros_like(self.truth)[None], self.network.variance, self.network)
 
     @property
     def mean(self) -> Tensor:
         """E[x_0 | y], the Wiener filter: [1, source, time]."""
         operator = MixtureSum(len(self.truth))
-        return correction(operator, self.posterior, self.y, NOISE_STD)
+        return condition(operator, self.posterior, NOISE_STD).shift(self.y)
 
     @property
     def static(self) -> Tensor:
@@ -103,7 +103,7 @@ class Exact:
         shape = (len(likelihood.y), *prior.event_shape)
         x = known.root(randn_like(known.mean.expand(shape), generator))
         seen = likelihood.residual(x) - NOISE_STD * randn_like(likelihood.y, generator)
-        return x + correction(likelihood.operator, known, seen, NOISE_STD)
+        return x + condition(likelihood.operator, known, NOISE_STD).shift(seen)
 
 
 class Score(NamedTuple):
@@ -146,7 +146,7 @@ def samplers(problem: Problem) -> dict[str, Row]:
     on_latents = Prior(network.denoise, schedule, tuple(network.variance.shape[1:]), network)
     rows |= latent("the MDCT as latents", on_latents)
     rows |= mgdm(SWEEPS)
-    covariant = MGDM(covariance="reported", gauss_step="exact", project=True)
+    covariant = CovarianceMGDM(covariance="reported", project=True)
     for r in SWEEPS:
         rows[f"MGDM with covariance, R = {r}"] = Row(replace(covariant, gibbs_steps=r))
     return rows

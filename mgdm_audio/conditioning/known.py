@@ -3,8 +3,8 @@
     y = sum_k w_k x_k + sigma_y eps,    y_j = x_j + sigma_y eps_j for the known j
 
 with x_k ~ N(mean_k, v_k) independent. The known sources are conditioned on first, which is
-diagonal; what they leave of the mixture is then shared by the variances that are left (sequential
-Bayesian updating: the noises are independent, so the order does not matter).
+diagonal; what remains of the mixture is then shared by the residual variances (sequential Bayesian
+updating: the noises are independent, so the order does not matter).
 """
 
 from __future__ import annotations
@@ -94,15 +94,15 @@ class KnownMixture:
             free = w * u
         if known is None:
             return u, free
-        told = (known + noise * free) / (variance + noise)
-        return u, torch.where(self._is_known(variance), told, free)
+        at_known = (known + noise * free) / (variance + noise)
+        return u, torch.where(self._is_known(variance), at_known, free)
 
     def mask_like(self, x: Tensor) -> Tensor:
         """Where ``x: [batch, K, time]`` is known: boolean, of its shape."""
         return self._is_known(x).expand(x.shape)
 
     def after_mixture(self, variance: Tensor, noise_variance: float) -> AfterMixture:
-        """What is left to doubt once the mixture is known; ``variance`` as in ``solve``."""
+        """The covariance of the sources given the mixture; ``variance`` as in ``solve``."""
         weights = (0.0,) if self.mixture is None else self.mixture.weights
         return AfterMixture(variance, _column(torch.tensor(weights), variance), noise_variance)
 
@@ -132,15 +132,15 @@ class AfterMixture:
         """``w^T x``: ``[batch, 1, *any]``."""
         return (self.weights * x).sum(1, keepdim=True)
 
-    def pull(self, mixture: Tensor) -> Tensor:
-        """``w T^-1 mixture``: V times it is what the mixture tells of the sources."""
+    def score(self, mixture: Tensor) -> Tensor:
+        """``w T^-1 mixture``; V times it is the sources' mean given the mixture."""
         total = self.mix(self.weights * self.variance) + self.noise
         return self.weights * (mixture / total)
 
-    def covary(self, x: Tensor) -> Tensor:
+    def covariance_product(self, x: Tensor) -> Tensor:
         """``C' x``."""
         x = self.variance * x
-        return x - self.variance * self.pull(self.mix(x))
+        return x - self.variance * self.score(self.mix(x))
 
     def solve(self, x: Tensor) -> Tensor:
         """``(C' + sigma_y^2 I)^-1 x``, by Sherman and Morrison's formula."""

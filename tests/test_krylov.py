@@ -1,6 +1,6 @@
 import torch
 
-from mgdm_audio.diffusion.lanczos import square_root
+from mgdm_audio.krylov import square_root
 
 
 def test_it_is_the_square_root_of_the_matrix() -> None:

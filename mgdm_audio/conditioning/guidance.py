@@ -1,0 +1,85 @@
+"""Scores and draws of a diffusion's states given y, under the denoiser's covariance of x_0.
+
+The covariance C of x_0 given x_t gives the denoiser's slope as well, by Tweedie's formula:
+dD/dx_t = (alpha_t / sigma_t^2) C.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from mgdm_audio.broadcast import per_item
+from mgdm_audio.conditioning.choice import condition
+from mgdm_audio.diffusion import Level, Prior
+from mgdm_audio.diffusion.posterior import Covariance, predict_posterior
+from mgdm_audio.rng import Generators, randn_like
+
+
+def covariant_score(
+    prior: Prior, likelihood: Any, x_t: Tensor, t: Level, covariance: Covariance
+) -> Tensor:
+    """``grad_{x_t} log N(y; A D(x_t), A C_t A^T + sigma_y^2 I)``, C_t held: ``[batch, *event]``."""
+    with torch.enable_grad():
+        x_t = x_t.detach().requires_grad_()
+        posterior = predict_posterior(prior, x_t, t, covariance)
+    residual = likelihood.residual(posterior.mean.detach())
+    score = condition(likelihood.operator, posterior, likelihood.noise_std).score(residual)
+    return torch.autograd.grad(posterior.mean, x_t, score)[0]
+
+
+def condition_state(
+    prior: Prior,
+    likelihood: Any,
+    mean: Tensor,
+    std: float | Tensor,
+    t: Level,
+    covariance: Covariance,
+    *,
+    generator: Generators,
+) -> Tensor:
+    """A draw of x_t from N(mean, std^2 I) times N(y; A D(x_t), A C_t A^T + sigma_y^2 I).
+
+    Perturb and solve: a draw of (x_t, y) without y, at which D is linearised, then its shift
+    by the y observed. One denoiser call; exact where D is linear.
+    """
+    x_t = mean + per_item(std, mean) * randn_like(mean, generator)
+    posterior = predict_posterior(prior, x_t, t, covariance)
+    drawn = posterior.mean + posterior.root(randn_like(mean, generator))
+    slope = prior.schedule.alpha[t] / prior.schedule.sigma[t] ** 2
+    variance = torch.as_tensor(std, dtype=torch.float64) ** 2
+    # x_t's own variance reaches y through D: A (slope C) (variance I) (slope C) A^T.
+    given = condition(
+        likelihood.operator, posterior, likelihood.noise_std, spread=variance * slope**2
+    )
+    shift = given.shift(_innovation(likelihood, drawn, generator))
+    return x_t + per_item(variance * slope, x_t) * shift
+
+
+def condition_clean(
+    prior: Prior,
+    likelihood: Any,
+    x_0: Tensor,
+    x_t: Tensor,
+    t: Level,
+    covariance: Covariance | Literal["none"],
+    *,
+    generator: Generators,
+) -> Tensor:
+    """A draw of x_0 given (x_t, y) out of ``x_0``, a draw given x_t: perturb and solve.
+
+    Without a covariance, the nearest point to ``x_0`` with A x = y.
+    """
+    if covariance == "none":
+        return x_0 + likelihood.operator.pinv(likelihood.residual(x_0))  # type: ignore[no-any-return]
+    posterior = predict_posterior(prior, x_t, t, covariance)
+    given = condition(likelihood.operator, posterior, likelihood.noise_std)
+    return x_0 + given.shift(_innovation(likelihood, x_0, generator))
+
+
+def _innovation(likelihood: Any, x_0: Tensor, generator: Generators) -> Tensor:
+    """y less a draw of what ``x_0`` would have been observed as."""
+    noise = likelihood.noise_std * randn_like(likelihood.y, generator)
+    return likelihood.residual(x_0) - noise  # type: ignore[no-any-return]
