@@ -20,6 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mgdm_audio import tables
 from mgdm_audio.broadcast import per_item
 from mgdm_audio.diffusion import CallCounter, GaussianDenoiser, NoiseSchedule, Prior, bridge
 from mgdm_audio.measurement import GaussianLikelihood, MixtureSum
@@ -279,8 +280,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="rows whose name has this regular expression")
     arguments = parser.parse_args()
     torch.set_grad_enabled(False)
-    print("| sampler | mean | SW | residual | calls forward / gradient |")
-    print("|---|---|---|---|---|")
+    print(tables.head(["sampler", "mean", "SW", "residual", "calls forward / gradient"], "lllll"))
     problems = [
         make_problem(seed, arguments.rms, arguments.prior, arguments.loudness)
         for seed in range(arguments.seeds)
@@ -295,9 +295,8 @@ def main() -> None:
         mean, distance, residual = (
             spread([score[i] for score in scores], digits) for i, digits in ((0, 3), (1, 4), (2, 2))
         )
-        cell = name.replace("|", "\\|")  # a bare bar would end the cell
         calls = f"{scores[0].forward} / {scores[0].gradient}"
-        print(f"| {cell} | {mean} | {distance} | {residual} | {calls} |", flush=True)
+        print(tables.row([name, mean, distance, residual, calls]), flush=True)
 
 
 def spread(values: list[float], digits: int) -> str:
