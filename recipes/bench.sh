@@ -26,7 +26,7 @@ stop_stage=3         # last stage
 . "$(dirname "$0")/data.sh"
 (($# == 0)) || fail "unexpected argument $1; options begin with --"
 [[ -f $suite ]] || fail "${suite:-"--suite"}: no such file; give a suite's TOML file"
-if [[ -n $data ]]; then environment data; else environment; fi
+if [[ -n $data ]]; then environment data plot; else environment plot; fi
 name=$(basename "$suite" .toml)
 
 if at_stage 0 "data" && [[ -n $data ]]; then

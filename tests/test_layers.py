@@ -11,7 +11,7 @@ import mgdm_audio
 
 PACKAGE = Path(__file__).parents[1] / "mgdm_audio"
 LAYERS = [
-    {"errors", "transfer", "version"},
+    {"errors", "tables", "transfer", "version"},
     {"rng", "config", "broadcast", "atomic", "digest", "sharding", "importing"},
     {"krylov", "registry"},
     {"diffusion", "measurement"},

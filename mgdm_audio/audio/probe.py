@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mgdm_audio import tables
 from mgdm_audio.diffusion.denoiser import Denoiser
 from mgdm_audio.errors import UserError
 from mgdm_audio.networks.mdct import MDCT
@@ -120,9 +121,8 @@ def probe(
 def table(kept: Kept) -> str:
     """The shares as Markdown: by sigma, kind and level, the prior's beside the exact one's."""
     heads = [f"{kind}, {level:g} sigma" for kind in KINDS for level in LEVELS]
-    lines = ["| sigma | " + " | ".join(heads) + " |", "|---:|" + "---:|" * len(heads)]
+    rows = []
     for s, sigma in enumerate(SIGMAS):
         pairs = zip(kept.prior[:, s].flatten(), kept.exact[:, s].flatten(), strict=True)
-        cells = [f"{mine:.2f} ({exact:.2f})" for mine, exact in pairs]
-        lines.append(f"| {sigma:g} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        rows.append([f"{sigma:g}", *(f"{mine:.2f} ({exact:.2f})" for mine, exact in pairs)])
+    return tables.table(["sigma", *heads], rows, "r" * (1 + len(heads)))

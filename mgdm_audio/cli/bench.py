@@ -48,10 +48,10 @@ def bench(
 ) -> None:
     """Run samplers x sets of tracks on one prior, score them and measure their cost.
 
-    Writes OUTPUT/table.md, .csv and .json, a plot of dB against seconds, OUTPUT/cost.svg, and a
-    record of every row in OUTPUT/rows.  Rows that are there are not computed again unless the
-    prior, the options, the input or the version changed; failed ones are.  A row that fails stops
-    no other; the exit code is 1 then.
+    Writes OUTPUT/table.md, .csv and .json, a plot of dB against seconds, OUTPUT/cost.svg, which
+    needs the extra plot (pip install 'mgdm_audio[plot]'), and a record of every row in OUTPUT/rows.
+    Rows that are there are not computed again unless the prior, the options, the input or the
+    version changed; failed ones are.  A row that fails stops no other; the exit code is 1 then.
 
     \b
     SUITE.toml:
@@ -93,6 +93,8 @@ def bench(
     click.echo(f"device: {runner.device} ({runner.device_reason})", err=True)
     for name in runner.skipped:
         click.echo(f"set {name}: no folder, left out; add --reference {name}=FOLDER", err=True)
+    if runner.why_no_plot:
+        click.echo(f"{output / 'cost.svg'}: not written; {runner.why_no_plot}", err=True)
     with _progress(len(runner.rows), len(runner.finished())) as (say, move):
 
         def on_row(row: Row, record: Record) -> None:

@@ -40,6 +40,7 @@ def packages() -> Iterator[Check]:
     again = "pip install --force-reinstall "
     for name in ("torch", "torchaudio", "numpy", "soundfile", "safetensors"):
         yield _package(name, True, "required", again + name)
+    yield _package("PIL", True, "required", again + "pillow")
     yield _package(
         "museval",
         False,
@@ -49,8 +50,8 @@ def packages() -> Iterator[Check]:
     yield _package("av", False, "for m4a, aac, wma", "pip install 'mgdm_audio[formats]'")
     for name in ("starlette", "uvicorn"):
         yield _package(name, False, "for serve", "pip install 'mgdm_audio[serve]'")
-    for name in ("diffusers", "PIL"):
-        yield _package(name, False, "for images", "pip install 'mgdm_audio[images]'")
+    yield _package("matplotlib", False, "for the plot of bench", "pip install 'mgdm_audio[plot]'")
+    yield _package("diffusers", False, "for images", "pip install 'mgdm_audio[images]'")
     for name in ("accelerate", "tensorboard"):
         yield _package(name, False, "for training", "pip install 'mgdm_audio[train]'")
 

@@ -18,6 +18,7 @@ import torch
 from script import run, separation_parser
 from torch import Tensor
 
+from mgdm_audio import tables
 from mgdm_audio.audio.io import read
 from mgdm_audio.audio.resampling import resample
 from mgdm_audio.audio.scoring.folders import find_tracks, track_number
@@ -62,14 +63,14 @@ def rows(found: Separation, truth: Tensor, window: float) -> Iterator[Row]:
                 yield name, float(si_sdr(found.stems[name][0, span], true)), expected, alone
 
 
-def line(name: str, found: Sequence[Row]) -> str:
-    """Of the table."""
+def line(name: str, found: Sequence[Row]) -> list[str]:
+    """The cells of a line of the table."""
     true, expected, alone = torch.tensor([row[1:] for row in found], dtype=torch.float64).T
-    cells = [f"{true.mean():.2f}"]
+    cells = [name, str(len(found)), f"{true.mean():.2f}"]
     for x in (expected, alone):
         both = torch.corrcoef(torch.stack([x, true]))[0, 1]
         cells += [f"{x.mean():.2f}", f"{(x - true).abs().mean():.2f}", f"{both:.2f}"]
-    return f"| {name} | {len(found)} | " + " | ".join(cells) + " |"
+    return cells
 
 
 def main() -> None:
@@ -91,12 +92,11 @@ def main() -> None:
         )
         windows += rows(found, truth, WINDOW)
         whole += rows(found, truth, truth.shape[-1] / found.sample_rate)
-    print("| | n | SI-SDR | confidence | error | correlation | by draws | error | correlation |")
-    print("|---|---:|---:|---:|---:|---:|---:|---:|---:|")
-    print(line("excerpts", whole))
-    print(line(f"windows of {WINDOW} s", windows))
+    heads = ["", "n", "SI-SDR", "confidence", "error", "correlation"]
+    lines = [line("excerpts", whole), line(f"windows of {WINDOW} s", windows)]
     for stem in separator.stems:
-        print(line(f"  {stem}", [row for row in windows if row[0] == stem]))
+        lines.append(line(f"  {stem}", [row for row in windows if row[0] == stem]))
+    print(tables.table([*heads, "by draws", "error", "correlation"], lines))
 
 
 if __name__ == "__main__":

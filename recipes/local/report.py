@@ -13,6 +13,7 @@ from typing import Any
 from block import load, show
 from script import run
 
+from mgdm_audio import tables
 from mgdm_audio.audio.segments import starts
 from mgdm_audio.errors import UserError
 from mgdm_audio.samplers.presets import NO_ROW, STANDS_FOR
@@ -49,13 +50,14 @@ def stands_for(records: list[dict[str, Any]]) -> str:
     return sampled[0].get("published", "-") if sampled else NO_ROW
 
 
-def row(system: str, scores: dict[str, Any], stems: list[str], others: list[str]) -> str:
+def row(system: str, scores: dict[str, Any], stems: list[str], others: list[str]) -> list[str]:
+    """The cells of a system."""
     cells = [BASELINES.get(system, system)]
     for stem in stems:
         mean, interval = scores["si_sdri"].get(stem), scores["interval_95"].get(stem)
         spread = f" ± {(interval[1] - interval[0]) / 2:.2f}" if interval else ""
         cells.append("-" if mean is None else f"{mean:.2f}{spread}")
-    return "| " + " | ".join(cells + others) + " |"
+    return cells + others
 
 
 def table(exp: Path) -> str:
@@ -67,11 +69,11 @@ def table(exp: Path) -> str:
     order += [name for name in found if name not in BASELINES]
     stems = list(next(iter(found.values()))["si_sdri"])
     heads = ["SI-SDRi, dB", *stems, "s / s", "draws", "calls", "stands for"]
-    lines = ["| " + " | ".join(heads) + " |", "|---" + "|---:" * (len(heads) - 2) + "|---|"]
+    rows = []
     made_with: dict[str, None] = {}  # a set that keeps its order
     for name in order:
         records = [load(p) for p in sorted((exp / "estimates" / name).glob("*/separation.json"))]
-        lines.append(row(name, found[name], stems, [*costs(records), stands_for(records)]))
+        rows.append(row(name, found[name], stems, [*costs(records), stands_for(records)]))
         for record in (r for r in records if "prior" in r):
             prior = f"{record['prior']} ({record['prior_sha256'][:12]})"
             made_with[f"prior {prior}, {record['device']}, mgdm_audio {record['version']}"] = None
@@ -83,7 +85,8 @@ def table(exp: Path) -> str:
         f"with / without gradient; {STANDS_FOR}",
         *made_with,
     ]
-    return "\n".join(lines) + "\n\n" + "  \n".join(notes) + "\n"
+    text = tables.table(heads, rows, "l" + "r" * (len(heads) - 2) + "l")
+    return text + "\n\n" + "  \n".join(notes) + "\n"
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from block import load, show
 from script import run
 
+from mgdm_audio import tables
 from mgdm_audio.errors import UserError
 from mgdm_audio.samplers.presets import STANDS_FOR
 
@@ -52,7 +53,7 @@ def table(exp: Path) -> str:
         shown |= ALIGNED
     heads = ["task", "sampler", *(head for head, _ in shown.values()), "images", "s / image",
              "calls", "stands for"]  # fmt: skip
-    lines = ["| " + " | ".join(heads) + " |", "|---|---" + "|---:" * (len(heads) - 3) + "|---|"]
+    rows = []
     made_with: dict[str, None] = {}  # a set that keeps its order
     options: dict[str, None] = {}
     for (task, sampler), records in groups.items():
@@ -60,7 +61,7 @@ def table(exp: Path) -> str:
         cells = [task, sampler, *(average(records, score) for score in shown), str(len(records))]
         cells += [f"{mean(r['seconds'] for r in records):.3g}", f"{calls[0]:.0f} / {calls[1]:.0f}"]
         cells.append(records[0].get("published", "-"))  # none in records of before it was noted
-        lines.append("| " + " | ".join(cells) + " |")
+        rows.append(cells)
         for r in records:
             prior = f"{r['prior']} ({next(iter(r['prior_sha256'].values()), '')[:12]})"
             facts = f"{r['draws']} draw{'s' * (r['draws'] > 1)}, seed {r['seed']}, {r['device']}"
@@ -73,7 +74,8 @@ def table(exp: Path) -> str:
     if shown != SCORES:
         notes.append("Aligned: the best over the images that the task cannot tell from the true "
                      "one; see compare in mgdm_audio/images/metrics.py.")  # fmt: skip
-    return "\n".join(lines) + "\n\n" + "  \n".join([*notes, *made_with]) + "\n"
+    text = tables.table(heads, rows, "ll" + "r" * (len(heads) - 3) + "l")
+    return text + "\n\n" + "  \n".join([*notes, *made_with]) + "\n"
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ from block import load, show
 from restore_bench import Suite, preset_for, read_suite
 from script import run
 
+from mgdm_audio import tables
 from mgdm_audio.config import nearest
 from mgdm_audio.errors import UserError
 from mgdm_audio.images.metrics import NEAREST
@@ -72,20 +73,20 @@ def columns(records: Records, tasks: list[str], score: str) -> list[tuple[str, s
 def score_table(records: Records, tasks: list[str], systems: list[str], score: str) -> list[str]:
     head, form, sign, _ = SCORES[score]
     shown = columns(records, tasks, score)
-    lines = [f"{head}:", "", f"| | {' | '.join(title for *_, title in shown)} | leads |",
-             "|---" + "|---:" * (len(shown) + 1) + "|"]  # fmt: skip
+    rows = []
     leading = {(t, key): leaders(records, t, systems, key, sign) for t, key, _ in shown}
     counted = {task: leading[task, key] for task, key, _ in shown}  # of two columns, the second
     for system in systems:
-        cells = []
+        cells = [system]
         for task, key, _ in shown:
             values = scores(records[task, system], key) if (task, system) in records else []
             cell = f"{mean(values):{form}} ± {interval(values):{form}}" if values else "-"
             cells.append(f"**{cell}**" if system in leading[task, key] else cell)
         taken = [task for task in tasks if (task, system) in records]
         count = sum(system in first for first in counted.values())
-        lines.append(f"| {system} | {' | '.join(cells)} | {count} of {len(taken)} |")
-    return [*lines, ""]
+        rows.append([*cells, f"{count} of {len(taken)}"])
+    heads = ["", *(title for *_, title in shown), "leads"]
+    return [f"{head}:", "", *tables.table(heads, rows).splitlines(), ""]
 
 
 def differences(records: Records, tasks: list[str], first: str, second: str) -> list[str]:
@@ -104,14 +105,15 @@ def differences(records: Records, tasks: list[str], first: str, second: str) -> 
 
 
 def cost_table(records: Records, tasks: list[str], systems: list[str]) -> list[str]:
-    lines = ["| | s / image | calls | with a gradient |", "|---|---:|---:|---:|"]
+    rows = []
     for system in systems:
         own = [records[task, system] for task in tasks if (task, system) in records]
         # Tasks differ from system to system, so that means over them would not compare.
-        cells = [span([r["cpu_seconds"] / len(r["scores"]) for r in own], ".3f")]
+        cells = [system, span([r["cpu_seconds"] / len(r["scores"]) for r in own], ".3f")]
         cells += [span([r["denoiser_calls"][k] for r in own]) for k in ("forward", "gradient")]
-        lines.append(f"| {system} | {' | '.join(cells)} |")
-    return [*lines, ""]
+        rows.append(cells)
+    heads = ["", "s / image", "calls", "with a gradient"]
+    return [*tables.table(heads, rows).splitlines(), ""]
 
 
 def span(values: list[float], form: str = "d") -> str:

@@ -16,6 +16,7 @@ import torch
 from script import run, separation_parser
 from torch import Tensor
 
+from mgdm_audio import tables
 from mgdm_audio.audio.io import read
 from mgdm_audio.audio.resampling import resample
 from mgdm_audio.audio.scoring.folders import find_tracks, track_number
@@ -63,8 +64,8 @@ def main() -> None:
     parser.add_argument("--segment", type=float, default=12.0, help="seconds")
     parser.add_argument("--overlap", type=float, default=1.0, help="seconds")
     options = parser.parse_args()
-    print("| join | SI-SDRi | window | step in | at joins | at random cuts | joins over no joins |")
-    print("|---|---:|---:|---|---:|---:|---:|")
+    heads = ["join", "SI-SDRi", "window", "step in", "at joins", "at random cuts"]
+    print(tables.head([*heads, "joins over no joins"], "lrrlrrr"))
     for join in options.joins:
         separator = Separator.from_pretrained(
             options.prior,
@@ -97,9 +98,9 @@ def main() -> None:
         for window in WINDOWS:
             at, cut, other = (torch.cat(found[window, k], -1) for k in ("join", "cut", "other"))
             for i, measure in enumerate(MEASURES):
-                cells = " | ".join(mean(values[i]) for values in (at, cut, at - other))
-                gain = f"{torch.stack(gains).mean():.2f}"
-                print(f"| {join} | {gain} | {window} s | {measure} | {cells} |", flush=True)
+                cells = [join, f"{torch.stack(gains).mean():.2f}", f"{window} s", measure]
+                cells += [mean(values[i]) for values in (at, cut, at - other)]
+                print(tables.row(cells), flush=True)
 
 
 if __name__ == "__main__":

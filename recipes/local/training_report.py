@@ -15,6 +15,7 @@ from typing import Any
 from block import load, show
 from script import run
 
+from mgdm_audio import tables
 from mgdm_audio.errors import UserError
 
 MODES = {"prior": "x alone", "given": "x and the mixture"}
@@ -37,8 +38,7 @@ def table(record: dict[str, Any], stems: Sequence[str]) -> str:
     """Rows for the network's uses, all stems and each; a column for each noise level."""
     values = record["validation"]
     sigmas = list(dict.fromkeys(key.partition("@")[2] for key in values))
-    lines = ["| the network sees | " + " | ".join(f"sigma = {s}" for s in sigmas) + " |"]
-    lines.append("|---" + "|---:" * len(sigmas) + "|")
+    lines = []
     for mode, label in MODES.items():
         if not any(key.startswith(mode) for key in values):
             continue  # of one stem there is no mixture
@@ -47,9 +47,10 @@ def table(record: dict[str, Any], stems: Sequence[str]) -> str:
         for k, stem in enumerate(stems):
             rows[f"{label}: {stem}"] = [f["sources"][k] for f in found]
         for name, errors in rows.items():
-            lines.append(f"| {name} | " + " | ".join(f"{e:.2f}" for e in errors) + " |")
+            lines.append([name, *(f"{e:.2f}" for e in errors)])
     note = f"Denoising error over signal energy in dB, at step {record['step']}."
-    return "\n".join(lines) + f"\n\n{note}\n"
+    heads = ["the network sees", *(f"sigma = {s}" for s in sigmas)]
+    return f"{tables.table(heads, lines)}\n\n{note}\n"
 
 
 def main() -> None:

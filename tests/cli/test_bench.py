@@ -1,6 +1,7 @@
 """``mgdm-audio bench`` as a user meets it: a table, or one clear line."""
 
 import csv
+import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -71,6 +72,26 @@ def test_it_prints_and_writes_the_table_and_the_plot(suite: Path) -> None:
     assert 0 <= float(rows[1]["share_outside_denoiser"]) <= 1
     words = [text.text for text in ElementTree.parse(out / "cost.svg").iter() if text.text]
     assert {"test: 1 track", "wiener-1", "mixture 0.0"} <= set(words)
+
+
+def test_without_matplotlib_the_tables_are_written_all_the_same(
+    suite: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = suite.parent / "out"
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "matplotlib", None)
+        patch.setitem(sys.modules, "matplotlib.style", None)
+        result = bench(suite)
+    assert result.exit_code == 0, result.output
+    assert result.stderr.splitlines()[1:] == [
+        "set real: no folder, left out; add --reference real=FOLDER",
+        f"{out / 'cost.svg'}: not written; the plot of costs needs matplotlib: "
+        "pip install 'mgdm_audio[plot]'",
+    ]
+    names = ["rows", "table.csv", "table.json", "table.md"]
+    assert sorted(path.name for path in out.iterdir()) == names
+    assert bench(suite).exit_code == 0
+    assert sorted(path.name for path in out.iterdir()) == ["cost.svg", *names]
 
 
 def test_it_goes_on_where_it_stopped(suite: Path) -> None:

@@ -57,7 +57,12 @@ def test_a_missing_required_library_fails(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize(
     ("name", "remedy"),
-    [("av", "mgdm_audio[formats]"), ("accelerate", "mgdm_audio[train]"), ("museval", "ffmpeg")],
+    [
+        ("av", "mgdm_audio[formats]"),
+        ("matplotlib", "mgdm_audio[plot]"),
+        ("accelerate", "mgdm_audio[train]"),
+        ("museval", "ffmpeg"),
+    ],
 )
 def test_a_missing_extra_is_a_note_with_its_remedy(
     monkeypatch: pytest.MonkeyPatch, name: str, remedy: str
@@ -119,11 +124,11 @@ def test_the_self_test_checks_that_stems_sum_to_the_mixture(
         def from_pretrained(cls) -> "Halves":
             return cls()
 
-        def separate(self, mixture: Tensor, *, seed: int) -> dict[str, Tensor]:
-            assert mixture.shape == (1, 1, 5 * 22050)
+        def separate(self, mixture: Tensor, rate: int) -> dict[str, Tensor]:
+            assert (mixture.shape, rate) == ((5 * 22050,), 22050)
             if share is None:
                 raise ValueError("a bug")
-            return {"bass": 0.5 * mixture[:, 0], "drums": share * mixture[:, 0]}
+            return {"bass": 0.5 * mixture[None], "drums": share * mixture[None]}
 
     loaded = SimpleNamespace(stems=("bass",), sample_rate=22050, sha256="0123456789abcdef")
     monkeypatch.setattr(checkpoint, "list_priors", lambda: [checkpoint.DEFAULT_PRIOR])
@@ -132,4 +137,5 @@ def test_the_self_test_checks_that_stems_sum_to_the_mixture(
     result = run()
     assert result.exit_code == code, result.output
     assert line(result, "self-test").startswith(status)
+    assert ("a bug" if share is None else "to the mixture") in line(result, "self-test")
     assert "0123456789ab" in line(result, checkpoint.DEFAULT_PRIOR)

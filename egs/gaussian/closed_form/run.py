@@ -21,6 +21,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mgdm_audio import tables
 from mgdm_audio.broadcast import per_item
 from mgdm_audio.diffusion import CallCounter, GaussianDenoiser, NoiseSchedule, Prior, bridge
 from mgdm_audio.measurement import GaussianLikelihood, MixtureSum
@@ -241,23 +242,23 @@ def main() -> None:
     parser.add_argument("--only", type=pattern, default="", help=ONLY)
     arguments = parser.parse_args()
     torch.set_grad_enabled(False)
-    print("| sampler | mean | SW | residual | calls forward / gradient | stands for |")
-    print("|---|---|---|---|---|---|")
+    heads = ["sampler", "mean", "SW", "residual", "calls forward / gradient", "stands for"]
+    print(tables.head(heads, "llllll"))
     problems = [
         make_problem(seed, arguments.rms, arguments.prior) for seed in range(arguments.seeds)
     ]
-    tables = [samplers(problem) for problem in problems]
-    for name, cell in chosen(tables[0], arguments.only):
+    rows_of = [samplers(problem) for problem in problems]
+    for name in chosen(rows_of[0], arguments.only):
         scores = [
             measure(problem, rows[name], arguments.draws, seed)
-            for seed, (problem, rows) in enumerate(zip(problems, tables, strict=True))
+            for seed, (problem, rows) in enumerate(zip(problems, rows_of, strict=True))
         ]
         mean, distance, residual = (
             spread([score[i] for score in scores], digits) for i, digits in ((0, 3), (1, 4), (2, 2))
         )
         calls = f"{scores[0].forward} / {scores[0].gradient}"
-        line = [cell, mean, distance, residual, calls, tables[0][name].stands_for]
-        print(f"| {' | '.join(line)} |", flush=True)
+        line = [name, mean, distance, residual, calls, rows_of[0][name].stands_for]
+        print(tables.row(line), flush=True)
 
 
 if __name__ == "__main__":

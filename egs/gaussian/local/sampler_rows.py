@@ -109,11 +109,9 @@ def pattern(text: str) -> re.Pattern[str]:
         raise ArgumentTypeError(f"{text!r} is no regular expression: {error}") from None
 
 
-def chosen(names: Iterable[str], only: re.Pattern[str]) -> Iterator[tuple[str, str]]:
-    """Of the names in which ``only`` is found, each with its cell in a table."""
-    for name in names:
-        if only.search(name):
-            yield name, name.replace("|", "\\|")  # a bare bar would end the cell
+def chosen(names: Iterable[str], only: re.Pattern[str]) -> Iterator[str]:
+    """The names in which ``only`` is found."""
+    return filter(only.search, names)
 
 
 def spread(values: list[float], digits: int) -> str:

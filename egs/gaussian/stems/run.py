@@ -26,6 +26,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mgdm_audio import tables
 from mgdm_audio.audio.benchmark.bench import load_stems
 from mgdm_audio.audio.scoring.metrics import si_sdr_improvement, why_none
 from mgdm_audio.audio.stems import find_stems
@@ -201,12 +202,12 @@ def main() -> None:
     for name, estimate in known.items():
         print(f"| {name} | - | {problem.gain(estimate[0]):.2f} | 0 / 0 | {NO_ROW} |")
     rows = samplers(problem)
-    for name, cell in chosen(rows, options.only):
+    for name in chosen(rows, options.only):
         score = measure(problem, rows[name], options.draws, options.seeds)
         one = f"{fmean(score.draws):.2f} ± {stdev(score.draws):.2f}"
         calls = f"{score.forward} / {score.gradient}"
         several = spread(score.means, 2)
-        print(f"| {cell} | {one} | {several} | {calls} | {rows[name].stands_for} |", flush=True)
+        print(tables.row([name, one, several, calls, rows[name].stands_for]), flush=True)
 
 
 if __name__ == "__main__":

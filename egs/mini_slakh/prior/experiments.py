@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 
+from mgdm_audio import tables
 from mgdm_audio.atomic import write_bytes
 from mgdm_audio.audio.scoring.metrics import si_sdr_improvement
 from mgdm_audio.audio.separator import DEFAULT_SAMPLER, Separator
@@ -136,17 +137,14 @@ def separate(experiment: Experiment, folder: Path, songs: torch.Tensor) -> dict[
 def table(rows: list[tuple[str, dict[str, Any]]]) -> str:
     heads = [f"{kind} {level}" for kind, level in (key.split("@") for key in SHOWN)]
     presets = [DEFAULT_SAMPLER, ALONE]
-    lines = [
-        "| | steps | " + " | ".join([*heads, *presets]) + " |",
-        "|---|---:" + "|---:" * (len(SHOWN) + len(presets)) + "|",
-    ]
+    lines = []
     for name, row in rows:
         seen = DEFAULT_SAMPLER in row["si_sdri"]
         found = [row["errors"].get(key) if seen or "prior" in key else None for key in SHOWN]
         found += [row["si_sdri"].get(preset) for preset in presets]
         cells = ["-" if each is None else f"{sum(each) / len(each):.2f}" for each in found]
-        lines.append("| " + " | ".join([name, str(row["steps"]), *cells]) + " |")
-    return "\n".join(lines)
+        lines.append([name, str(row["steps"]), *cells])
+    return tables.table(["", "steps", *heads, *presets], lines)
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from mgdm_audio import tables
 from mgdm_audio.checkpoint import load_prior
 from mgdm_audio.diffusion import MixtureDenoiser
 from mgdm_audio.engine.precision import at_precision
@@ -31,10 +32,7 @@ LENGTH = 2**17  # samples of a segment
 
 def table(errors: dict[str, dict[str, float]]) -> str:
     """``errors``: row -> "prior@0.1" -> dB, of the rows "network" and "filter"."""
-    lines = [
-        "| | " + " | ".join(f"sigma = {sigma:g}" for sigma in SIGMAS) + " |",
-        "|---|" + "---:|" * len(SIGMAS),
-    ]
+    lines = []
     for mode, what in (("prior", "x alone"), ("given", "x and the mixture")):
         rows = {
             name: [row[f"{mode}@{sigma:g}"] for sigma in SIGMAS] for name, row in errors.items()
@@ -42,9 +40,8 @@ def table(errors: dict[str, dict[str, float]]) -> str:
         pairs = zip(rows["filter"], rows["network"], strict=True)
         rows["gain"] = [static - network for static, network in pairs]
         for name, row in rows.items():
-            cells = [f"{value:.2f}" for value in row]
-            lines.append("| " + " | ".join([f"{what}: {name}", *cells]) + " |")
-    return "\n".join(lines)
+            lines.append([f"{what}: {name}", *(f"{value:.2f}" for value in row)])
+    return tables.table(["", *(f"sigma = {sigma:g}" for sigma in SIGMAS)], lines)
 
 
 def main() -> None:

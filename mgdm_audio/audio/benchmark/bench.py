@@ -31,7 +31,7 @@ from torch import Tensor
 from mgdm_audio import atomic
 from mgdm_audio.audio.benchmark.baselines import baselines
 from mgdm_audio.audio.benchmark.bench_table import Line, lines_of, panels_of, to_csv, to_markdown
-from mgdm_audio.audio.benchmark.cost_plot import cost_plot
+from mgdm_audio.audio.benchmark.cost_plot import cost_plot, require_matplotlib
 from mgdm_audio.audio.benchmark.suite import Suite, System, TrackSet
 from mgdm_audio.audio.io import read
 from mgdm_audio.audio.peak_memory import PeakMemory
@@ -109,6 +109,11 @@ class Bench:
             "overlap_seconds": separator.segmentation.overlap / self.loaded.sample_rate,
             "level": separator.segmentation.level,
         }
+        self.why_no_plot = ""  # what to install, where it cannot be drawn
+        try:
+            require_matplotlib()
+        except UserError as error:
+            self.why_no_plot = str(error)
         self._inputs: dict[tuple[Path, ...], str] = {}  # files -> hash
         self._warm: set[tuple[int, int]] = set()  # (draws, length) that the network has seen
 
@@ -160,7 +165,11 @@ class Bench:
         return self.output / "rows" / row.set.name / row.system.name / f"{row.track}.json"
 
     def _write(self, records: list[Record]) -> list[Line]:
-        """table.json, table.csv, table.md and cost.svg in the output folder; the table's lines."""
+        """table.json, table.csv, table.md and cost.svg in the output folder; the table's lines.
+
+        Without matplotlib there is no cost.svg (``why_no_plot``); an older one would be of other
+        rows, and is removed.
+        """
         published = {name: preset.published for name, preset in self.presets.items()}
         lines = lines_of(records, published)
         table = {
@@ -177,13 +186,14 @@ class Bench:
             f"prior {self.loaded.name} ({self.loaded.sha256[:12]}), {self.device}, "
             f"mgdm_audio {__version__}"
         )
-        plot = cost_plot(
-            panels_of(lines), "seconds of computing per second of audio", "SI-SDRi, dB"
-        )
         _write_json(self.output / "table.json", table)
         atomic.write_text(self.output / "table.csv", to_csv(lines))
         atomic.write_text(self.output / "table.md", f"{to_markdown(lines)}\n{made_with}\n")
-        atomic.write_text(self.output / "cost.svg", plot)
+        if self.why_no_plot:
+            (self.output / "cost.svg").unlink(missing_ok=True)
+        else:
+            axes = ("seconds of computing per second of audio", "SI-SDRi, dB")
+            atomic.write_text(self.output / "cost.svg", cost_plot(panels_of(lines), *axes))
         return lines
 
     def _run_row(self, row: Row, progress: Progress) -> Record:

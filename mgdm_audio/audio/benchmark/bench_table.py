@@ -7,6 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mgdm_audio import tables
 from mgdm_audio.audio.benchmark.cost_plot import Panel, Point
 from mgdm_audio.audio.scoring.summary import summarise
 from mgdm_audio.samplers.presets import NO_ROW, STANDS_FOR
@@ -110,16 +111,16 @@ def to_markdown(lines: Sequence[Line]) -> str:
         stems = _stems(own)
         heads = [f"{name}: SI-SDRi, dB", *stems, "tracks", "draws"]
         heads += ["calls", "s / s", "outside", "memory", "stands for"]
-        rows = ["| " + " | ".join(heads) + " |", "|---" + "|---:" * (len(heads) - 2) + "|---|"]
-        for line in own:
-            cells = [line["system"], *(_score(line, stem) for stem in stems), *_costs(line)]
-            cells.append(line["published"])
-            rows.append("| " + " | ".join(cells) + " |")
+        rows = [
+            [line["system"], *(_score(line, s) for s in stems), *_costs(line), line["published"]]
+            for line in own
+        ]
+        parts = [tables.table(heads, rows, "l" + "r" * (len(heads) - 2) + "l")]
         for line in own:
             for reason, tracks in line["failures"].items():
                 where = ", ".join(tracks[:3]) + (", ..." if len(tracks) > 3 else "")
-                rows.append(f"\n{line['system']} failed on {where}: {reason.replace('|', '/')}")
-        blocks.append("\n".join(rows))
+                parts.append(f"\n{line['system']} failed on {where}: {reason.replace('|', '/')}")
+        blocks.append("\n".join(parts))
     return "\n\n".join([*blocks, NOTE]) + "\n"
 
 

@@ -5,6 +5,8 @@ import io
 from collections.abc import Iterator
 from typing import Any
 
+from mgdm_audio import tables
+
 
 def to_text(result: dict[str, Any]) -> str:
     """For every column a table of all tracks; below it their mean or median, and its interval."""
@@ -41,8 +43,7 @@ def to_text(result: dict[str, Any]) -> str:
 def to_markdown(result: dict[str, Any]) -> str:
     """A line for every column: its mean or median over tracks, and its 95 % interval."""
     columns = _columns(result)
-    heads = ["", *columns, "tracks"]
-    lines = ["| " + " | ".join(heads) + " |", "|---" + "|---:" * (len(heads) - 1) + "|"]
+    rows = []
     for summary in result["summaries"].values():
         cells = [f"{summary['title']}, {summary['over_tracks']}"]
         for stem in columns:
@@ -52,9 +53,9 @@ def to_markdown(result: dict[str, Any]) -> str:
             elif interval:
                 interval = f" ({interval})"
             cells.append(_number(summary["value"].get(stem)) + interval)
-        lines.append("| " + " | ".join([*cells, str(summary["n"])]) + " |")
+        rows.append([*cells, str(summary["n"])])
     # A blank line makes each note a paragraph of its own.
-    return "\n".join([*lines, "", *_notes(result, True)])
+    return "\n".join([tables.table(["", *columns, "tracks"], rows), "", *_notes(result, True)])
 
 
 def to_csv(result: dict[str, Any]) -> str:

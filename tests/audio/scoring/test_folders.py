@@ -316,7 +316,7 @@ def test_tables_by_hand() -> None:
         "si-sdri has no score for c: too short",
     ]
     assert to_markdown(RESULT).splitlines()[:3] == [
-        "|  | bass | drums | all | tracks |",
+        "| | bass | drums | all | tracks |",
         "|---|---:|---:|---:|---:|",
         "| SDR, dB, mean | 2.50 ± 0.50 | 4.00 | 3.25 ± 0.25 | 3 |",
     ]

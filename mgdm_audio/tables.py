@@ -1,0 +1,27 @@
+"""Markdown tables, in the form of GitHub: https://github.github.com/gfm/#tables-extension-."""
+
+from collections.abc import Iterable, Sequence
+
+RULES = {"l": "---", "r": "---:"}
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]], align: str = "") -> str:
+    """The lines of the whole table, without a newline at the end; see ``head`` and ``row``."""
+    return "\n".join([head(heads, align), *map(row, rows)])
+
+
+def head(heads: Sequence[str], align: str = "") -> str:
+    """The two lines above the rows, for a table that is printed as its rows are computed.
+
+    ``align`` has an l (left) or r (right) for every column; by default the first column, of names,
+    is left and the others, of numbers, are right.
+    """
+    rules = [RULES[side] for side in align or "l" + "r" * (len(heads) - 1)]
+    if len(rules) != len(heads):
+        raise ValueError(f"{len(heads)} columns, but align is {align!r}")
+    return f"{row(heads)}\n|{'|'.join(rules)}|"
+
+
+def row(cells: Sequence[str]) -> str:
+    """One line; a bar inside a cell is escaped, or it would end the cell."""
+    return "|" + "|".join(f" {cell} ".replace("|", r"\|") if cell else " " for cell in cells) + "|"
