@@ -17,6 +17,7 @@ SETTINGS = (
     "sampler",
     "options",
     "noise_std",
+    "own_code_sha256",
     "speeds",
     "draws",
     "keep_draws",

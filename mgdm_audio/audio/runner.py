@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from mgdm_audio.checkpoint import DEFAULT_PRIOR, LoadedPrior, load_prior
-from mgdm_audio.digest import hash_json
+from mgdm_audio.digest import hash_json, hash_own_code
 from mgdm_audio.engine import Runner, choose_device
 from mgdm_audio.samplers.presets import Preset, load_preset
 
@@ -73,4 +73,5 @@ class StemRunner(Runner):
             "prior_sha256": self.loaded.sha256,
             "prior_config_sha256": hash_json(self.loaded.config),
             **super().provenance(),
+            "own_code_sha256": hash_own_code(type(self.preset.sampler), type(self.loaded.network)),
         }

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mgdm_audio.diffusion import Prior
+from mgdm_audio.digest import hash_own_code
 from mgdm_audio.engine.device import choose_device
 from mgdm_audio.engine.precision import at_precision
 from mgdm_audio.errors import UserError
@@ -138,6 +139,7 @@ class Runner:
             "sampler": self.preset.name,
             "options": self.preset.options,
             "noise_std": self.preset.noise_std,
+            "own_code_sha256": hash_own_code(type(self.preset.sampler)),  # of the user's, if any
             "batch_size": self.batch_size,
             "device": str(self.device),
             "device_reason": self.device_reason,

@@ -54,16 +54,18 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [p for p in sys.path if p not in ("", str(tmp_path))])
     monkeypatch.setattr(importing, "_imported", [])
-    before = set(sys.modules)
-    tables: list[Registry[Any]] = [SAMPLERS, ARCHITECTURES, METRICS]
-    names = [set(table) for table in tables]
     yield tmp_path
-    for name in set(sys.modules) - before:
+    forget()
+
+
+def forget() -> None:
+    """Remove what tests register, and their modules."""
+    for name in list(sys.modules):
         if name.startswith(("own", "extra_music", "bad", "hostile", "neighbour")):
             del sys.modules[name]
-    for table, known in zip(tables, names, strict=True):
-        for name in set(table) - known:
-            del table[name]
+    tables: list[Registry[Any]] = [SAMPLERS, ARCHITECTURES, METRICS]
+    for table, name in zip(tables, ("own-quarter", "own-gain", "own-peak"), strict=True):
+        table.pop(name, None)
 
 
 def run(*words: str | Path) -> Result:
@@ -151,6 +153,41 @@ def test_a_benchmark(here: Path) -> None:
     succeed(*words, "--import", "own_network", "--import", "own_sampler")
     row = json.loads((here / "out/rows/test/mine/song.json").read_text())
     assert (row["status"], row["settings"]["sampler"]) == ("scored", "Quarter")
+
+
+def test_a_change_of_one_s_own_code_makes_results_out_of_date(here: Path) -> None:
+    """Those of separate, bench and score, which are kept while the code stays as it is."""
+    (here / "suite.toml").write_text(
+        'device = "cpu"\n[[sets]]\nname = "test"\nreference = "stems"\n'
+        '[[systems]]\nname = "mine"\npreset = "own.toml"\n'
+    )
+    words = ("--prior", save_gain(here / "prior", "own-gain"), "--device", "cpu")
+    both = ("--import", "own_network", "--import", "own_sampler")
+    row = here / "bench/rows/test/mine/song.json"
+
+    def outcome() -> tuple[bool, int, int]:
+        forget()
+        out = succeed("separate", "song.wav", "-o", "out", "--sampler", "own.toml",
+                      "--skip-existing", *words, *both)  # fmt: skip
+        succeed("bench", "suite.toml", "-o", "bench", *words, *both)
+        succeed("score", "--reference", "stems", "--estimate", "stems", "--metrics", "own-peak",
+                "--import", "own_metric", "-o", "a.json")  # fmt: skip
+        scores = len(list((here / ".scores").iterdir()))
+        return "there already" in out, row.stat().st_mtime_ns, scores
+
+    kept, first, scores = outcome()
+    assert (kept, scores) == (False, 1)
+    assert outcome() == (True, first, 1)
+    for name in OWN:
+        with (here / f"own_{name}.py").open("a") as file:
+            file.write("# another line\n")
+    kept, again, scores = outcome()
+    assert (kept, scores) == (False, 2)
+    assert again > first
+    for name in ("sampler", "network"):  # either of them will do
+        with (here / f"own_{name}.py").open("a") as file:
+            file.write("# and another\n")
+        assert not outcome()[0]
 
 
 def test_scores_in_processes_of_their_own(here: Path) -> None:

@@ -110,6 +110,7 @@ def test_it_writes_the_images_and_how_they_were_made(restore: Restore) -> None:
         "image_shape": [3, 16, 16],
         "sampler": "dps",
         "noise_std": 0.05,
+        "own_code_sha256": None,
         "published": "none",  # which has 1000 steps and one draw
         "draws": 2,
         "seed": 3,

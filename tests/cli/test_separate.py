@@ -101,6 +101,7 @@ def test_it_writes_the_stems_and_how_they_were_made(separate: Separate) -> None:
         "prior_config_sha256": hash_json(json.loads((separate.prior / "config.json").read_text())),
         "sampler": "wiener",
         "noise_std": 1e-4,
+        "own_code_sha256": None,
         "published": "none",
         "draws": 2,
         "keep_draws": False,

@@ -43,7 +43,7 @@ from mgdm_audio.audio.separator import DEFAULT_SAMPLER, Separator
 from mgdm_audio.audio.speeds import speeds_of
 from mgdm_audio.checkpoint import LoadedPrior, load_prior
 from mgdm_audio.config import ConfigError
-from mgdm_audio.digest import hash_file, hash_json
+from mgdm_audio.digest import hash_file, hash_json, hash_own_code
 from mgdm_audio.engine.device import choose_device
 from mgdm_audio.errors import UserError
 from mgdm_audio.samplers.presets import Preset, load_preset
@@ -230,6 +230,8 @@ class Bench:
         if row.system.is_reference:
             return settings | {"sampler": row.system.source}
         preset = self.presets[row.system.name]
+        if own := hash_own_code(type(preset.sampler), type(self.loaded.network)):
+            settings["own_code_sha256"] = own
         return settings | {
             "sampler": type(preset.sampler).__name__,
             **preset.settings,

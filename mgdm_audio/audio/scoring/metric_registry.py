@@ -30,6 +30,7 @@ from mgdm_audio.audio.scoring.metrics import (
 )
 from mgdm_audio.audio.scoring.summary import mean_over_tracks, median_over_tracks
 from mgdm_audio.config import nearest
+from mgdm_audio.digest import hash_own_code
 from mgdm_audio.errors import UserError
 from mgdm_audio.registry import Registry
 
@@ -44,9 +45,9 @@ _OVER_TRACKS = {"mean": mean_over_tracks, "median": median_over_tracks}
 class Metric:
     """``compute(estimates, references, sample_rate, stems)`` scores [stem, channel, time].
 
-    Of stems that a track has no score for, ``compute`` gives None. A change of ``revision``, or of
-    the version of ``library``, makes stored scores out of date. ``over_tracks``: "mean" or
-    "median".
+    It gives None for a stem without a score. A change of ``revision``, of the version of
+    ``library``, or of the file of a ``compute`` that is the user's own, makes stored scores out of
+    date. ``over_tracks`` is "mean" or "median".
     """
 
     columns: dict[str, str]  # name -> title with the unit
@@ -58,7 +59,8 @@ class Metric:
     @property
     def version(self) -> str:
         library = f" {self.library} {version(self.library)}" if self.library else ""
-        return f"{self.revision}{library}"
+        own = hash_own_code(self.compute)
+        return f"{self.revision}{library}{f' {own}' if own else ''}"
 
     def summarise(self, tracks: list[dict[str, float]]) -> dict[str, Any]:
         return _OVER_TRACKS[self.over_tracks](tracks)
