@@ -146,7 +146,7 @@ def samplers(problem: Problem) -> dict[str, Row]:
     network, schedule = problem.network, problem.prior.schedule
     on_latents = Prior(network.denoise, schedule, tuple(network.variance.shape[1:]), network)
     rows |= latent("the MDCT as latents", on_latents)
-    rows |= mgdm(SWEEPS)
+    rows |= mgdm(SWEEPS) | preset_row("mgdm-covariance")
     covariant = CovarianceMGDM(covariance="reported", project=True)
     for r in SWEEPS:
         rows[f"MGDM with covariance, R = {r}"] = Row(replace(covariant, gibbs_steps=r))
