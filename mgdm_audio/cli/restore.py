@@ -120,14 +120,13 @@ def restore(
     from mgdm_audio.config import apply_overrides
     from mgdm_audio.engine.device import choose_device
     from mgdm_audio.errors import UserError
-    from mgdm_audio.images.io import read_image, read_observation, require_pillow
+    from mgdm_audio.images.io import read_image, read_observation
     from mgdm_audio.images.metrics import lpips_distance
     from mgdm_audio.images.presets import load_image_preset
     from mgdm_audio.images.priors import load_image_prior
     from mgdm_audio.images.restorer import Restorer
     from mgdm_audio.images.tasks import require_task
 
-    require_pillow()
     require_task(task)
     names = [path.stem for path in inputs]
     for name in names:

@@ -1,23 +1,19 @@
-"""Image files <-> ``[channel, height, width]`` in [-1, 1]; the one place that needs Pillow."""
+"""Image files <-> ``[channel, height, width]`` in [-1, 1]."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from mgdm_audio.errors import UserError
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-MISSING = "images need Pillow: pip install 'mgdm_audio[images]'"
 
 
 class Picture(NamedTuple):
@@ -100,32 +96,13 @@ def read_kernel(path: str | Path) -> Tensor:
     return kernel / kernel.sum()
 
 
-def to_image(x: Tensor) -> Image:
-    """``[channel, height, width]`` of 1 or 3 channels in [-1, 1] as 8 bits, beyond it clipped."""
-    Image = _pillow()
-    pixels = ((x.detach().cpu().double().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    return Image.fromarray(pixels.squeeze(0).numpy() if len(x) == 1 else
-                           pixels.movedim(0, -1).contiguous().numpy())  # type: ignore[no-any-return]  # fmt: skip
-
-
 def png(x: Tensor) -> bytes:
-    """``to_image`` as a PNG file."""
+    """A PNG file of ``[channel, height, width]``, 1 or 3 channels in [-1, 1], beyond it clipped."""
+    pixels = ((x.detach().cpu().double().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    image = Image.fromarray((pixels[0] if len(x) == 1 else pixels.movedim(0, -1)).numpy())
     file = io.BytesIO()
-    to_image(x).save(file, "PNG")
+    image.save(file, "PNG")
     return file.getvalue()
-
-
-def require_pillow() -> None:
-    """UserError naming the extra where Pillow is missing."""
-    _pillow()
-
-
-def _pillow() -> Any:
-    try:
-        from PIL import Image
-    except ImportError:
-        raise UserError(MISSING) from None
-    return Image
 
 
 def _load(path: Path) -> Tensor:
@@ -154,9 +131,6 @@ def _array(path: Path) -> tuple[Tensor, list[str]]:
 
 def _decode(path: Path) -> tuple[Tensor, list[str]]:
     """``[1 or 3, height, width]`` float64 in [-1, 1]."""
-    Image = _pillow()
-    from PIL import ImageOps
-
     try:
         with Image.open(path) as file:
             image = ImageOps.exif_transpose(file)

@@ -3,8 +3,6 @@ import hashlib
 import io
 import json
 import math
-import struct
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
@@ -15,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from PIL import Image
 from torch import Tensor
 
 from mgdm_audio.audio.report import run, write_index, write_page, write_pages
@@ -112,23 +111,13 @@ def error_db(found: Tensor, wanted: Tensor) -> float:
     return float(10 * ((found - wanted).square().mean() / wanted.square().mean()).log10())
 
 
-def decode_png(data: bytes) -> tuple[np.ndarray, bytes]:
-    """Levels [row, column] and the palette, by the specification; every checksum is right."""
-    assert data[:8] == b"\x89PNG\r\n\x1a\n"
-    chunks, at = {}, 8
-    while at < len(data):
-        length, name = struct.unpack(">I4s", data[at : at + 8])
-        body = data[at + 8 : at + 8 + length]
-        assert struct.unpack(">I", data[at + 8 + length : at + 12 + length])[0] == zlib.crc32(
-            name + body
-        )
-        chunks[name], at = body, at + 12 + length
-    assert list(chunks) == [b"IHDR", b"PLTE", b"IDAT", b"IEND"]
-    width, height, *form = struct.unpack(">IIBBBBB", chunks[b"IHDR"])
-    assert form == [8, 3, 0, 0, 0]
-    rows = np.frombuffer(zlib.decompress(chunks[b"IDAT"]), np.uint8).reshape(height, width + 1)
-    assert not rows[:, 0].any()  # the filter "none"
-    return rows[:, 1:], chunks[b"PLTE"]
+def decode_png(data: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """Levels [row, column] and the colours [index, channel] of an indexed picture."""
+    with Image.open(io.BytesIO(data)) as image:
+        assert (image.format, image.mode) == ("PNG", "P")
+        colours = np.reshape(image.getpalette() or [], (-1, 3))
+        opacity = list(image.info.get("transparency", b""))
+        return np.array(image), np.column_stack([colours, opacity]) if opacity else colours
 
 
 def test_a_page_has_the_mixture_and_every_stem_once(tmp_path: Path) -> None:
@@ -258,12 +247,18 @@ def test_pictures_are_png_files_of_one_column_a_frame(tmp_path: Path) -> None:
     for attrs, _ in page.find("img"):
         levels, palette = decode_png(base64.b64decode(str(attrs["src"]).partition("base64,")[2]))
         assert levels.shape == (80, TIME // hop + 1)
-        assert palette == bytes(c for colour in cubehelix() for c in colour)
+        assert np.array_equal(palette, cubehelix())
 
 
 def test_a_png_holds_its_levels() -> None:
-    levels = torch.arange(256, dtype=torch.uint8).reshape(8, 32)
+    """All of them, and more than fit into one chunk of the file; with opacity as well."""
+    levels = torch.arange(256, dtype=torch.uint8).repeat(400)[torch.randperm(256 * 400)]
+    levels = levels.reshape(256, 400)
     assert np.array_equal(decode_png(to_png(levels))[0], levels.numpy())
+    colours = [(i, 255 - i, i // 2, i // 3) for i in range(256)]
+    found, palette = decode_png(to_png(levels, colours))
+    assert np.array_equal(found, levels.numpy())
+    assert np.array_equal(palette, colours)
 
 
 def test_colours_rise_from_black_to_white_in_brightness() -> None:
@@ -355,8 +350,8 @@ def test_a_page_lays_doubt_over_the_spectrograms_of_stems(tmp_path: Path, draws:
     assert len(page.find("input", id="doubt")) == (1 if draws > 1 else 0)
     for attrs, _ in page.find("image"):
         data = base64.b64decode(str(attrs["href"]).removeprefix("data:image/png;base64,"))
-        assert data[:8] == b"\x89PNG\r\n\x1a\n"
-        assert b"tRNS" in data
+        opacity = decode_png(data)[1][:, 3]
+        assert opacity.tolist() == [4 * i // 5 for i in range(256)]
     # A page of a result without bands, which earlier versions wrote, has the rest.
     record = json.loads((tmp_path / "song" / "uncertainty.json").read_text())
     del record["std_db"], record["bands_hz"]

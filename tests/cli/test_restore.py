@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from PIL import Image
 
 from mgdm_audio import __version__
 from mgdm_audio.checkpoint import CONFIG, WEIGHTS
@@ -18,8 +19,6 @@ from mgdm_audio.engine.device import fast_precision
 from mgdm_audio.images.priors.trained import save_trained
 from mgdm_audio.images.tasks import TASKS
 from tests.images.toys import tiny_autoencoder, tiny_unet
-
-Image = pytest.importorskip("PIL.Image")
 
 FAST = ("--sampler", "dps", "--set", "num_steps=4", "--device", "cpu")
 ONE = {"mean.png", "observation.npy", "observation.png", "original.png", "report.json",

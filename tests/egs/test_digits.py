@@ -15,8 +15,6 @@ from mgdm_audio.images.presets import load_image_preset
 from mgdm_audio.images.tasks import TASKS, build_operator
 from mgdm_audio.rng import generator_for
 
-pytest.importorskip("PIL.Image")
-
 ROOT = Path(__file__).parents[2]
 DIGITS = ROOT / "egs" / "digits" / "restore"
 

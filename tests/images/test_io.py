@@ -6,12 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from PIL import Image
 
 from mgdm_audio.errors import UserError
 from mgdm_audio.images.io import png, read_image, read_observation
 
-Image = pytest.importorskip("PIL.Image")
 GREY, RGB = (1, 4, 6), (3, 4, 6)
 
 
@@ -153,10 +152,3 @@ def test_what_is_no_image_is_named_in_one_line(tmp_path: Path, says: str) -> Non
     assert says in message
     assert message.startswith(str(tmp_path / name))
     assert "\n" not in message
-
-
-def test_without_pillow_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "PIL", None)
-    x: Tensor = torch.zeros(1, 2, 2)
-    with pytest.raises(UserError, match=r"pip install 'mgdm_audio\[images\]'"):
-        png(x)

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from mgdm_audio.errors import UserError
@@ -106,7 +107,6 @@ def test_a_kernel_of_a_file_is_centred_and_of_sum_1(shape: tuple[int, int], tmp_
     torch.testing.assert_close(kernel[: shape[0], : shape[1]], want, rtol=1e-14, atol=0)
     assert float(kernel.sum()) == pytest.approx(1, abs=1e-14)
 
-    pytest.importorskip("PIL.Image")
     (tmp_path / "k.png").write_bytes(png(torch.from_numpy(levels / 127.5 - 1)[None]))
     # x / 127.5 - 1 + 1 of levels from 0 to 255: a rounding of 1e-16.
     torch.testing.assert_close(read_kernel(tmp_path / "k.png"), kernel, rtol=0, atol=1e-15)
@@ -142,7 +142,6 @@ def test_what_is_no_kernel_in_a_file_is_named(values: Any, says: str, tmp_path: 
 
 
 def test_a_kernel_is_grey(tmp_path: Path) -> None:
-    Image = pytest.importorskip("PIL.Image")
     Image.new("RGB", (3, 3), "white").save(tmp_path / "colour.png")
     Image.new("LA", (3, 3), (255, 100)).save(tmp_path / "clear.png")
     for name in ("colour.png", "clear.png"):

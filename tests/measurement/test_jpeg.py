@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 import scipy.fft
 import torch
+from PIL import Image
 from torch import Tensor
 
 from mgdm_audio.measurement import SoftJPEG
 from mgdm_audio.measurement.jpeg import quantisation_tables, soft_round
-
-Image = pytest.importorskip("PIL.Image")
 
 QUALITIES = [2, 50, 95]
 SUBSAMPLING = {"4:4:4": 0, "4:2:0": 2}  # Pillow's numbers

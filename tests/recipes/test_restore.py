@@ -15,8 +15,6 @@ from mgdm_audio.images.io import png
 from mgdm_audio.images.priors.trained import save_trained
 from tests.images.toys import tiny_unet
 
-pytest.importorskip("PIL.Image")
-
 ROOT = Path(__file__).parents[2]
 INSTANCES = [ROOT / f"egs/{name}/restore/run.sh" for name in ("ffhq", "imagenet")]
 

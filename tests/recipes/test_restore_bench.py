@@ -21,8 +21,6 @@ from mgdm_audio.images.priors.trained import save_trained
 from mgdm_audio.images.restorer import Restorer
 from tests.images.toys import tiny_unet
 
-pytest.importorskip("PIL.Image")
-
 ROOT = Path(__file__).parents[2]
 SUITE = """
 prior = "toy"

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import soundfile
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from mgdm_audio import train
@@ -71,11 +72,10 @@ def test_it_goes_on_with_other_settings_and_says_so(config: Path, tmp_path: Path
 
 
 def test_images_are_trained_on_in_the_same_way(tmp_path: Path) -> None:
-    image = pytest.importorskip("PIL.Image")
     for split in ("train", "validation"):
         (tmp_path / split).mkdir()
         for k in range(2):
-            image.new("L", (8, 8), 100 * k).save(tmp_path / split / f"{k}.png")
+            Image.new("L", (8, 8), 100 * k).save(tmp_path / split / f"{k}.png")
     with pytest.raises(UserError, match="config: lacks 'images'; give --set images=FOLDER"):
         train(IMAGES, tmp_path / "run")
     prior = train(IMAGES, tmp_path / "run", overrides=[f"images={tmp_path}"])

@@ -1,13 +1,12 @@
-"""PNG files of indexed colours, by the standard library (PNG specification, W3C)."""
+"""PNG files of indexed colours."""
 
+import io
 import math
-import struct
-import zlib
 from collections.abc import Sequence
 
+import numpy as np
+from PIL import Image
 from torch import Tensor
-
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def to_png(levels: Tensor, colours: Sequence[Sequence[int]] | None = None) -> bytes:
@@ -15,27 +14,13 @@ def to_png(levels: Tensor, colours: Sequence[Sequence[int]] | None = None) -> by
 
     These are 256 of red, green, blue and if wanted opacity; by default ``cubehelix``.
     """
-    colours = cubehelix() if colours is None else colours
-    height, width = levels.shape
-    rows = levels.contiguous().numpy()
-    # 8 bits, indexed; deflate, the standard filters, not interlaced. Filter 0 before every row.
-    header = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)
-    data = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows), 9)
-    palette = bytes(channel for colour in colours for channel in colour[:3])
-    opacity = bytes(colour[3] for colour in colours if len(colour) > 3)
-    chunks = [(b"IHDR", header), (b"PLTE", palette), (b"IDAT", data), (b"IEND", b"")]
-    if opacity:
-        chunks.insert(2, (b"tRNS", opacity))
-    return SIGNATURE + b"".join(_chunk(name, content) for name, content in chunks)
-
-
-def _chunk(name: bytes, content: bytes) -> bytes:
-    return (
-        struct.pack(">I", len(content))
-        + name
-        + content
-        + struct.pack(">I", zlib.crc32(name + content))
-    )
+    palette = np.array(cubehelix() if colours is None else colours, np.uint8)
+    image = Image.fromarray(levels.numpy())
+    image.putpalette(palette[:, :3].tobytes())
+    opacity = {"transparency": palette[:, 3].tobytes()} if palette.shape[1] > 3 else {}
+    file = io.BytesIO()
+    image.save(file, "PNG", compress_level=9, **opacity)
+    return file.getvalue()
 
 
 def cubehelix(start: float = 0.5, rotations: float = -1.5) -> list[tuple[int, int, int]]:

@@ -13,8 +13,6 @@ from mgdm_audio.cli.main import main
 from mgdm_audio.images.io import png
 from mgdm_audio.images.priors import load_image_prior
 
-pytest.importorskip("PIL.Image")
-
 NAMES = list_image_priors()
 
 
