@@ -233,6 +233,7 @@ def samplers(problem: Problem) -> dict[str, Row]:
     return rows
 
 
+@torch.no_grad()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--draws", type=int, default=512)
@@ -241,7 +242,6 @@ def main() -> None:
     parser.add_argument("--prior", choices=PRIORS, default="falling", help="how it correlates")
     parser.add_argument("--only", type=pattern, default="", help=ONLY)
     arguments = parser.parse_args()
-    torch.set_grad_enabled(False)
     heads = ["sampler", "mean", "SW", "residual", "calls forward / gradient", "stands for"]
     print(tables.head(heads, "llllll"))
     problems = [

@@ -177,6 +177,7 @@ def excerpt(folder: Path, start: float | None, seconds: float, bins: int) -> tup
     return truth, rate
 
 
+@torch.no_grad()
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -192,7 +193,6 @@ def main() -> None:
     for name, least in (("draws", 2), ("seeds", 1)):
         if getattr(options, name) < least:
             raise UserError(f"--{name} {getattr(options, name)}: give at least {least}")
-    torch.set_grad_enabled(False)
     truth, rate = excerpt(options.stems, options.start, options.seconds, options.bins)
     problem = make_problem(truth, rate, options.bins)
     several = f"mean of {options.draws}"
