@@ -33,7 +33,7 @@ from mgdm_audio.errors import PairingError
 from mgdm_audio.measurement import GaussianLikelihood, LinearOperator, MixtureSum
 from mgdm_audio.rng import Generators, randn_like
 from mgdm_audio.samplers.base import Needs, Run, Step, Stepwise, require
-from mgdm_audio.samplers.options import require_choices, require_least
+from mgdm_audio.samplers.options import require_choices
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,8 @@ class WienerGuidance(Stepwise):
 
     def __post_init__(self) -> None:
         require_choices(self)
-        require_least(self, num_steps=1)
+        if self.num_steps < 1:
+            raise ValueError(f"num_steps = {self.num_steps}: at least 1")
         if not 0 < self.noise_min <= self.noise_max:
             raise ValueError("noise levels: 0 < noise_min <= noise_max")
 
