@@ -129,7 +129,7 @@ def test_every_sampler_that_the_recipe_lists_takes_the_converted_prior(
     prior = priors["isdm" if name.startswith("isdm") else "msdm"]
     separator = Separator.from_pretrained(prior, str(preset), level="none", device="cpu")
     mixture = song(1, 1, 22050, 22050)[None]
-    stems = separator.separate(mixture)
+    stems = separator.separate_batch(mixture)
     assert tuple(stems) == STEMS
     waves = torch.stack(list(stems.values()))
     # What the four lack of the mixture is shared among them: roundings of float32 below 2.
