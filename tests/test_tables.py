@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mgdm_audio import tables
@@ -19,6 +19,7 @@ def cells(line: str) -> list[str]:
     return [cell.strip().replace(r"\|", "|") for cell in found]
 
 
+@settings(deadline=None)
 @given(ROWS)
 def test_every_cell_comes_back(rows: list[list[str]]) -> None:
     heads = [str(i) for i in range(len(rows[0]) if rows else 3)]
