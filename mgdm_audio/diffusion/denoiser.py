@@ -172,13 +172,21 @@ class CallCounter:
         x = x.view_as(x)
         x.register_hook(leave)
         result = self._forth(function, x, *rest)
-        for part in result if isinstance(result, tuple) else (result,):
+        for part in _tensors(result):
             if part.requires_grad:
                 part.register_hook(enter)
         return result
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.denoiser, name)
+
+
+def _tensors(result: Any) -> list[Tensor]:
+    """What a denoiser returns: a tensor, a tuple of them, or a posterior, which has some."""
+    if isinstance(result, Tensor):
+        return [result]
+    parts = result if isinstance(result, tuple) else vars(result).values()
+    return [part for part in parts if isinstance(part, Tensor)]
 
 
 def _clock(x: Tensor) -> float:

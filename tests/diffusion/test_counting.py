@@ -11,10 +11,12 @@ from mgdm_audio.diffusion import (
     CallCounter,
     GaussianDenoiser,
     NoiseSchedule,
+    Posterior,
     Prior,
     counted,
     denoiser,
 )
+from mgdm_audio.diffusion.posterior import Identity
 from mgdm_audio.measurement import GaussianLikelihood, MixtureSum
 from mgdm_audio.samplers import DPS, WienerGuidance
 
@@ -104,6 +106,22 @@ def test_a_network_with_two_results_is_timed_by_whichever_is_used(
     torch.autograd.grad(sum(results[i].sum() for i in uses), x)
     assert counter.seconds == 2 + sum((10, 20)[i] for i in uses)
     assert counter.backward == 1
+
+
+def test_a_posterior_is_counted_and_timed_by_its_mean(clock: Clock) -> None:
+    """Its variance depends on the level alone, so that no product goes through it."""
+    inner = spend(clock, 1, 10)
+
+    class Denoiser:
+        def posterior(self, x: Tensor, sigma: Tensor) -> Posterior:
+            return Posterior(inner(x), sigma.expand_as(x), Identity())
+
+    counter = CallCounter(Denoiser())
+    counter.timed = True
+    x = torch.ones(2, requires_grad=True)
+    torch.autograd.grad(counter.posterior(x, SIGMA).mean.sum(), x)
+    assert counter.seconds == 1 + 10
+    assert counter.counts == {"forward": 0, "gradient": 1, "backward": 1}
 
 
 def test_without_being_asked_it_counts_as_well_but_reads_no_clock(
