@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mgdm_audio.errors import UserError
 
-SUFFIXES = (".wav", ".flac")  # in upper case too
+STEM_SUFFIXES = (".wav", ".flac")  # in upper case too
 MIXTURES = ("mixture", "mix")  # names of a file beside the stems that is no stem
 
 
@@ -15,7 +15,7 @@ def find_stems(folder: Path) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     for file in sorted(folder.iterdir()):
-        if file.suffix.lower() not in SUFFIXES or file.name[0] == "." or not file.is_file():
+        if file.suffix.lower() not in STEM_SUFFIXES or file.name[0] == "." or not file.is_file():
             continue
         if file.stem in found:
             raise UserError(

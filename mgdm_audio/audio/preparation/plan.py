@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mgdm_audio.audio.stems import SUFFIXES
+from mgdm_audio.audio.stems import STEM_SUFFIXES
 from mgdm_audio.errors import UserError
 
 LARGEST = 1 << 20  # bytes of a track's description; those of published data sets have thousands
@@ -56,7 +56,7 @@ def find_audio(track: Path, inside: str = ".") -> tuple[dict[str, str], list[Dec
     files = [
         file.relative_to(track)
         for file in (track / inside).rglob("*")
-        if file.suffix.lower() in SUFFIXES and file.is_file()
+        if file.suffix.lower() in STEM_SUFFIXES and file.is_file()
     ]
     found: dict[str, str] = {}
     decisions = []

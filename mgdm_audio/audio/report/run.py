@@ -12,7 +12,7 @@ from torch import Tensor
 from mgdm_audio.audio.io import read_blocks
 from mgdm_audio.audio.separation import RECORD, UNCERTAINTY
 from mgdm_audio.audio.stem_files import FILES, Shape
-from mgdm_audio.audio.stems import MIXTURES, SUFFIXES
+from mgdm_audio.audio.stems import MIXTURES, STEM_SUFFIXES
 from mgdm_audio.errors import UserError
 
 LIMIT = 30 * 60  # seconds of sound, all stems and the mixture together: about 50 MB of page
@@ -70,7 +70,7 @@ def read_run(folder: Path) -> Run:
     shape = track_shape(folder, record)
     kept = min(shape.time, LIMIT * shape.sample_rate // (1 + len(files)))
     stems = {stem: _beginning(path, shape, kept) for stem, path in files.items()}
-    given = [p for n in MIXTURES for s in SUFFIXES if (p := folder / f"{n}{s}").is_file()]
+    given = [p for n in MIXTURES for s in STEM_SUFFIXES if (p := folder / f"{n}{s}").is_file()]
     mixture = _beginning(given[0], shape, kept) if given else sum(stems.values(), torch.zeros(()))
     seconds = shape.time / shape.sample_rate
     name = folder.resolve().name
