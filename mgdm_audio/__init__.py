@@ -14,27 +14,27 @@ from typing import TYPE_CHECKING, Any
 from mgdm_audio.version import __version__
 
 if TYPE_CHECKING:
-    from mgdm_audio.audio.generation import Generator
-    from mgdm_audio.audio.scoring.folders import score_folders
-    from mgdm_audio.audio.separation import Separation
-    from mgdm_audio.audio.separator import Separator
-    from mgdm_audio.checkpoint import LoadedPrior, list_priors, load_prior
     from mgdm_audio.diffusion import NoiseSchedule, Prior
     from mgdm_audio.errors import UserError
+    from mgdm_audio.evaluation.folders import score_folders
     from mgdm_audio.images.restorer import Restorer
     from mgdm_audio.measurement import GaussianLikelihood, MixtureSum
+    from mgdm_audio.priors.folder import LoadedPrior, list_priors, load_prior
     from mgdm_audio.samplers import MGDM
     from mgdm_audio.samplers.presets import list_presets, load_preset
+    from mgdm_audio.separation.generation import Generator
+    from mgdm_audio.separation.result import Separation
+    from mgdm_audio.separation.separator import Separator
     from mgdm_audio.training.run import train
 
 _HOMES = {
-    "Generator": "mgdm_audio.audio.generation",
-    "score_folders": "mgdm_audio.audio.scoring.folders",
-    "Separation": "mgdm_audio.audio.separation",
-    "Separator": "mgdm_audio.audio.separator",
-    "LoadedPrior": "mgdm_audio.checkpoint",
-    "list_priors": "mgdm_audio.checkpoint",
-    "load_prior": "mgdm_audio.checkpoint",
+    "Generator": "mgdm_audio.separation.generation",
+    "score_folders": "mgdm_audio.evaluation.folders",
+    "Separation": "mgdm_audio.separation.result",
+    "Separator": "mgdm_audio.separation.separator",
+    "LoadedPrior": "mgdm_audio.priors.folder",
+    "list_priors": "mgdm_audio.priors.folder",
+    "load_prior": "mgdm_audio.priors.folder",
     "NoiseSchedule": "mgdm_audio.diffusion",
     "Prior": "mgdm_audio.diffusion",
     "UserError": "mgdm_audio.errors",

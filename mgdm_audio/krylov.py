@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mgdm_audio.broadcast import inner, per_item
+from mgdm_audio.tensors import inner, per_item
 
 
 def conjugate_gradient(

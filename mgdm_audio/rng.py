@@ -13,7 +13,7 @@ from hashlib import blake2b
 import torch
 from torch import Tensor
 
-from mgdm_audio.transfer import send
+from mgdm_audio.tensors import send
 
 Generators = torch.Generator | Sequence[torch.Generator]
 """One generator for a whole batch, or a sequence holding one generator per batch item."""

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from mgdm_audio.checkpoint import save_prior
 from mgdm_audio.diffusion import NoiseSchedule
+from mgdm_audio.priors.folder import save_prior
 from tests.toys import STEMS, TINY, tiny_network
 
 

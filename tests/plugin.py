@@ -5,7 +5,7 @@ from pathlib import Path
 
 NAMES = {
     "mgdm_audio.samplers": {"quarter": "extra_music.sampler:Quarter"},
-    "mgdm_audio.architectures": {"gain": "extra_music.network:GAIN"},
+    "mgdm_audio.priors.architectures": {"gain": "extra_music.network:GAIN"},
     "mgdm_audio.metrics": {"peak": "extra_music.metric:PEAK"},
 }
 SAMPLER = '''
@@ -26,7 +26,7 @@ from dataclasses import dataclass
 
 import torch
 
-from mgdm_audio.architectures import Architecture
+from mgdm_audio.priors.architectures import Architecture
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Gain(torch.nn.Module):
 GAIN = Architecture(Config, Gain, lambda network, config: network)
 '''
 METRIC = """
-from mgdm_audio.audio.scoring.metric_registry import Metric
+from mgdm_audio.evaluation.metric_registry import Metric
 
 
 def peak(estimates, references, sample_rate, stems):

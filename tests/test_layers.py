@@ -1,4 +1,4 @@
-"""Imports go down only: cli > audio, images, train > checkpoint > samplers, networks > the rest."""
+"""Imports go down only, from the command line to the mathematics: ``LAYERS``, lowest first."""
 
 import ast
 import subprocess
@@ -11,16 +11,19 @@ import mgdm_audio
 
 PACKAGE = Path(__file__).parents[1] / "mgdm_audio"
 LAYERS = [
-    {"errors", "tables", "transfer", "version"},
-    {"rng", "config", "broadcast", "atomic", "digest", "sharding", "importing"},
+    {"errors", "tables", "tensors", "version"},
+    {"rng", "config", "atomic", "digest", "sharding"},
     {"krylov", "registry"},
     {"diffusion", "measurement"},
     {"conditioning"},
     {"samplers", "networks"},
-    {"architectures"},
-    {"checkpoint", "engine"},
-    {"audio", "images", "conversion"},
-    {"training"},
+    {"priors", "engine"},
+    {"audio"},
+    {"output", "images", "data"},
+    {"separation"},
+    {"evaluation"},
+    {"training", "report"},
+    {"serve"},
     {"cli"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mgdm_audio.audio.benchmark.suite import System
 from mgdm_audio.config import from_mapping
+from mgdm_audio.evaluation.benchmark.suite import System
 from mgdm_audio.images.presets import load_image_preset
 from mgdm_audio.samplers.presets import NO_ROW, list_presets, load_preset
 

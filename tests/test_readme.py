@@ -16,21 +16,21 @@ import soundfile
 import torch
 from click.testing import CliRunner
 
-from mgdm_audio import importing
-from mgdm_audio.architectures import ARCHITECTURES
+from mgdm_audio import registry as importing
 from mgdm_audio.audio.io import read, write
-from mgdm_audio.audio.scoring.metric_registry import METRICS
-from mgdm_audio.checkpoint import load_prior
 from mgdm_audio.cli.main import main
 from mgdm_audio.diffusion import GaussianDenoiser, NoiseSchedule, Prior
+from mgdm_audio.evaluation.metric_registry import METRICS
 from mgdm_audio.measurement import GaussianLikelihood, MixtureSum
+from mgdm_audio.priors.architectures import ARCHITECTURES
+from mgdm_audio.priors.folder import load_prior
 from mgdm_audio.rng import generator_for, randn
 from mgdm_audio.samplers import SAMPLERS
 from tests.cli.test_help import loaded
-from tests.conversion.public import hyper_parameters, make, owned
-from tests.conversion.public import write as write_checkpoint
 from tests.measurement import test_operators
 from tests.plugin import install
+from tests.priors.public import hyper_parameters, make, owned
+from tests.priors.public import write as write_checkpoint
 from tests.samplers import test_samplers
 from tests.toys import STEMS, song
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import torch
 
-from mgdm_audio.architectures import ARCHITECTURES, Architecture
-from mgdm_audio.audio.scoring.metric_registry import METRICS, Metric, find_metrics
-from mgdm_audio.checkpoint import CONFIG, load_prior, save_prior
 from mgdm_audio.errors import UserError
-from mgdm_audio.images.priors import load_image_prior
+from mgdm_audio.evaluation.metric_registry import METRICS, Metric, find_metrics
 from mgdm_audio.measurement import GaussianLikelihood, MixtureSum
+from mgdm_audio.priors.architectures import ARCHITECTURES, Architecture
+from mgdm_audio.priors.folder import CONFIG, load_prior, save_prior
+from mgdm_audio.priors.images import load_image_prior
 from mgdm_audio.registry import Registry
 from mgdm_audio.rng import generator_for
 from mgdm_audio.samplers import MGDM, SAMPLERS

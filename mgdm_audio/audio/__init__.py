@@ -1,1 +1,1 @@
-"""Sound: files, resampling, segments, separation, scores."""
+"""Sound files, their samples and sample rates."""

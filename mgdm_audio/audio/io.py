@@ -14,8 +14,7 @@ from torch import Tensor
 from mgdm_audio import atomic
 from mgdm_audio.audio.ffmpeg import check_whole, decode
 from mgdm_audio.audio.pcm import SUBTYPES, storable
-from mgdm_audio.audio.wav_header import wav_header
-from mgdm_audio.audio.wav_writer import forget_time, wav_form
+from mgdm_audio.audio.wav import forget_time, wav_form, wav_header
 from mgdm_audio.errors import UserError
 
 _BLOCK = 1 << 18  # frames read at a time

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mgdm_audio.cli.names import PRIOR
-from mgdm_audio.cli.options import imports
+from mgdm_audio.cli.options import PRIOR, imports
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,10 +71,10 @@ def bench(
     mgdm-audio bench suite.toml -o OUT
     mgdm-audio bench suite.toml -o OUT --reference test=stems --prior msdm
     """
-    from mgdm_audio.audio.benchmark.bench import Bench, Record, Row
-    from mgdm_audio.audio.benchmark.bench_table import to_markdown
-    from mgdm_audio.audio.benchmark.suite import load_suite, with_references
     from mgdm_audio.errors import UserError
+    from mgdm_audio.evaluation.benchmark.bench import Bench, Record, Row
+    from mgdm_audio.evaluation.benchmark.suite import load_suite, with_references
+    from mgdm_audio.evaluation.benchmark.table import to_markdown
     from mgdm_audio.sharding import find_shard
 
     folders = {}

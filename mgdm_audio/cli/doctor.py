@@ -69,8 +69,8 @@ def devices() -> Iterator[Check]:
 
 def priors() -> Iterator[Check]:
     """The bundled priors, each loaded and its hash compared."""
-    from mgdm_audio.checkpoint import list_image_priors, list_priors, load_prior
-    from mgdm_audio.images.priors import load_image_prior
+    from mgdm_audio.priors.folder import list_image_priors, list_priors, load_prior
+    from mgdm_audio.priors.images import load_image_prior
 
     def stems(name: str) -> str:
         loaded = load_prior(name)
@@ -95,8 +95,8 @@ def self_test() -> Iterator[Check]:
     """Separate 5 s with the default preset: the stems must sum to the mixture."""
     import torch
 
-    from mgdm_audio.audio.separator import Separator
-    from mgdm_audio.checkpoint import DEFAULT_PRIOR, list_priors
+    from mgdm_audio.priors.folder import DEFAULT_PRIOR, list_priors
+    from mgdm_audio.separation.separator import Separator
 
     if DEFAULT_PRIOR not in list_priors():
         yield Check("note", "self-test", f"skipped, {DEFAULT_PRIOR} is not bundled")

@@ -1,12 +1,18 @@
-"""Options that several commands share."""
+"""Options, names to complete and the progress bar, which several commands share."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
+
+import mgdm_audio
 
 
 def imports(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -23,9 +29,56 @@ def imports(command: Callable[..., Any]) -> Callable[..., Any]:
     )
     @functools.wraps(command)
     def run(*args: Any, modules: tuple[str, ...], **kwargs: Any) -> Any:
-        from mgdm_audio.importing import import_modules
+        from mgdm_audio.registry import import_modules
 
         import_modules(modules)
         return command(*args, **kwargs)
 
     return run
+
+
+class Bundled(click.ParamType):
+    """A word. What the shell offers for it: the files or folders of a ``pattern`` in the package,
+    and where none of them fits, the user's own ``kind``, "file" or "dir"."""
+
+    def __init__(self, kind: str, *patterns: str) -> None:
+        self.name = {"file": "name_or_toml", "dir": "name_or_dir"}[kind]
+        self.patterns, self.kind = patterns, kind
+
+    def names(self) -> list[str]:
+        package = Path(mgdm_audio.__file__).parent
+        paths = [path for pattern in self.patterns for path in package.glob(pattern)]
+        return sorted(path.parent.name if path.stem == "config" else path.stem for path in paths)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        items = [CompletionItem(name) for name in self.names() if name.startswith(incomplete)]
+        return items or [CompletionItem(incomplete, type=self.kind)]
+
+
+PRESET = Bundled("file", "samplers/presets/*.toml")
+IMAGE_PRESET = Bundled("file", "images/presets/*.toml")
+MAPPING = Bundled("file", "data/mappings/*.toml")
+PRIOR = Bundled("dir", "pretrained/*/config.json")
+IMAGE_PRIOR = Bundled("file", "pretrained/images/*/config.json")
+ANY_PRIOR = Bundled("dir", *PRIOR.patterns, *IMAGE_PRIOR.patterns)
+
+
+@contextmanager
+def progress(name: str) -> Iterator[Callable[[int, int], None]]:
+    """One bar with the time left, moved by (steps done, steps in all).
+
+    Nothing is drawn where standard error is not a terminal.
+    """
+    from tqdm import tqdm
+
+    form = "{desc} {percentage:3.0f} % |{bar}| {elapsed} < {remaining}"
+    with tqdm(total=1, desc=name, bar_format=form, disable=not sys.stderr.isatty()) as bar:
+
+        def update(done: int, total: int) -> None:
+            bar.total = total
+            bar.n = done
+            bar.refresh()
+
+        yield update

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mgdm_audio.cli.names import MAPPING
+from mgdm_audio.cli.options import MAPPING
 
 if TYPE_CHECKING:
-    from mgdm_audio.audio.preparation.plan import Planner
-    from mgdm_audio.audio.preparation.sources import Track
+    from mgdm_audio.data.plan import Planner, Track
 
 FOLDER = click.Path(path_type=Path)
 
@@ -86,8 +85,8 @@ def slakh(source: Path, splits: str, **settings: Any) -> None:
     mgdm-audio prepare slakh slakh2100_flac_redux -o data
     mgdm-audio prepare slakh slakh2100_flac_redux -o data --splits test --sample-rate 44100
     """
-    from mgdm_audio.audio.preparation import slakh
-    from mgdm_audio.audio.preparation.sources import find_tracks
+    from mgdm_audio.data import slakh
+    from mgdm_audio.data.plan import find_tracks
 
     tracks = find_tracks(source, _names(splits), slakh.SPLITS, (slakh.OMITTED,))
     if any((track.folder / slakh.METADATA).is_file() for track in tracks):
@@ -122,7 +121,7 @@ def stems(source: Path, splits: str, name: str, **settings: Any) -> None:
     mgdm-audio prepare stems musdb18hq --map musdb18 -o data
     mgdm-audio prepare stems mine --map mine.toml -o data --splits train
     """
-    from mgdm_audio.audio.preparation.mapping import load_mapping, planner, tracks
+    from mgdm_audio.data.mapping import load_mapping, planner, tracks
 
     mapping = load_mapping(name)
     _run(tracks(mapping, source, _names(splits)), planner(mapping), **settings)
@@ -137,8 +136,8 @@ def _run(
 ) -> None:
     from tqdm import tqdm
 
-    from mgdm_audio.audio.preparation.manifest import MANIFEST
-    from mgdm_audio.audio.preparation.preparation import Options, Outcome, prepare
+    from mgdm_audio.data.manifest import MANIFEST
+    from mgdm_audio.data.preparation import Options, Outcome, prepare
     from mgdm_audio.errors import UserError
 
     with tqdm(total=len(tracks), unit="track", disable=not sys.stderr.isatty()) as bar:

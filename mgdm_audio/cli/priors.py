@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mgdm_audio.cli.names import ANY_PRIOR, PRIOR
-from mgdm_audio.cli.options import imports
+from mgdm_audio.cli.options import ANY_PRIOR, PRIOR, imports
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
 
-    from mgdm_audio.checkpoint import PriorConfig
-    from mgdm_audio.images.priors.trained import TrainedConfig
+    from mgdm_audio.priors.folder import PriorConfig
+    from mgdm_audio.priors.trained_images import TrainedConfig
 
 CHECK_SAMPLES = 8192  # at least, of the network call that verify makes
 PROBE_SAMPLES = 2**16  # of a segment of the probe
@@ -42,8 +41,8 @@ def list_(folder: Path | None) -> None:
     mgdm-audio priors list
     mgdm-audio priors list my_priors
     """
-    from mgdm_audio.checkpoint import CONFIG, list_image_priors, list_priors
     from mgdm_audio.errors import UserError
+    from mgdm_audio.priors.folder import CONFIG, list_image_priors, list_priors
 
     if folder is not None and not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
@@ -67,7 +66,7 @@ def show(name: str) -> None:
     \b
     mgdm-audio priors show RUN/prior
     """
-    from mgdm_audio.checkpoint import PriorConfig
+    from mgdm_audio.priors.folder import PriorConfig
 
     prior = _read(name)
     config, schedule = prior.config, prior.schedule
@@ -128,8 +127,8 @@ def verify(names: tuple[str, ...], stems: Path | None, segments: int) -> None:
     mgdm-audio priors verify RUN/prior
     mgdm-audio priors verify mini-slakh-v2 --probe songs/validation
     """
-    from mgdm_audio.checkpoint import list_image_priors, list_priors
     from mgdm_audio.errors import UserError
+    from mgdm_audio.priors.folder import list_image_priors, list_priors
 
     failed = False
     for name in names or [*list_priors(), *list_image_priors()]:
@@ -147,9 +146,9 @@ def verify(names: tuple[str, ...], stems: Path | None, segments: int) -> None:
 def _verify(name: str) -> str:
     import torch
 
-    from mgdm_audio.checkpoint import CONFIG, find_prior, is_image_prior, load_prior
     from mgdm_audio.errors import UserError
-    from mgdm_audio.images.priors.trained import load_trained
+    from mgdm_audio.priors.folder import CONFIG, find_prior, is_image_prior, load_prior
+    from mgdm_audio.priors.trained_images import load_trained
     from mgdm_audio.rng import generator_for
 
     path = find_prior(name)
@@ -178,10 +177,10 @@ def _probe(name: str, stems: Path, segments: int) -> str:
     import torch
     from tqdm import tqdm
 
-    from mgdm_audio.audio.probe import KINDS, LEVELS, SIGMAS, probe, table
-    from mgdm_audio.checkpoint import load_prior
-    from mgdm_audio.engine.precision import at_precision
+    from mgdm_audio.engine.device import at_precision
     from mgdm_audio.errors import UserError
+    from mgdm_audio.evaluation.probe import KINDS, LEVELS, SIGMAS, probe, table
+    from mgdm_audio.priors.folder import load_prior
     from mgdm_audio.training.stems import StemFolder
 
     loaded = load_prior(name)
@@ -222,9 +221,9 @@ def convert(
     mgdm-audio priors convert bass=b.ckpt drums=d.ckpt guitar=g.ckpt piano=p.ckpt -o isdm
     mgdm-audio separate song.wav -o out --prior msdm --sampler mgdm
     """
-    from mgdm_audio.checkpoint import read_config
-    from mgdm_audio.conversion import msdm
     from mgdm_audio.errors import UserError
+    from mgdm_audio.priors import convert_msdm as msdm
+    from mgdm_audio.priors.folder import read_config
 
     level = msdm.MIXTURE_RMS if mixture_rms is None else mixture_rms
     if len(checkpoints) == 1 and ("=" not in checkpoints[0] or Path(checkpoints[0]).exists()):
@@ -275,12 +274,12 @@ def calibrate(
     import torch
     from tqdm import tqdm
 
-    from mgdm_audio.audio.calibration import SIGMAS, measure_residuals
-    from mgdm_audio.audio.calibration import calibrate as fit
-    from mgdm_audio.checkpoint import load_prior, read_config, save_prior
     from mgdm_audio.diffusion.posterior import MixtureDenoiser
-    from mgdm_audio.engine.precision import at_precision
+    from mgdm_audio.engine.device import at_precision
     from mgdm_audio.errors import UserError
+    from mgdm_audio.evaluation.calibration import SIGMAS, measure_residuals
+    from mgdm_audio.evaluation.calibration import calibrate as fit
+    from mgdm_audio.priors.folder import load_prior, read_config, save_prior
     from mgdm_audio.training.stems import StemFolder
 
     loaded, config = load_prior(name), read_config(name)
@@ -322,15 +321,15 @@ def _by_stem(values: "Tensor", stems: "Sequence[str]", error: str = "") -> str:
 
 def _read(name: str) -> "PriorConfig | TrainedConfig":
     """Its config.json, whether of stems or of images."""
-    from mgdm_audio.checkpoint import find_prior, is_image_prior, read_config
-    from mgdm_audio.images.priors.trained import read_trained
+    from mgdm_audio.priors.folder import find_prior, is_image_prior, read_config
+    from mgdm_audio.priors.trained_images import read_trained
 
     path = find_prior(name)
     return read_trained(path) if is_image_prior(path) else read_config(name)
 
 
 def _summary(prior: "PriorConfig | TrainedConfig") -> str:
-    from mgdm_audio.checkpoint import PriorConfig
+    from mgdm_audio.priors.folder import PriorConfig
 
     if isinstance(prior, PriorConfig):
         return f"{', '.join(prior.stems)}; {_size(prior)}, {prior.sample_rate} Hz"

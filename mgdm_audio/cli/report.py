@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from mgdm_audio.cli.progress import progress
+from mgdm_audio.cli.options import progress
 
 FOLDER = click.Path(path_type=Path)
 
@@ -31,7 +31,7 @@ def report(folder: Path, reference: Path | None) -> None:
     mgdm-audio report stems/song
     mgdm-audio report stems --reference true
     """
-    from mgdm_audio.audio.report import write_pages
+    from mgdm_audio.report import write_pages
 
     with progress("pages") as update:
         written = write_pages(folder, reference, on_progress=update)

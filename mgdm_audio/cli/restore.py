@@ -5,9 +5,7 @@ from pathlib import Path
 
 import click
 
-from mgdm_audio.cli.names import IMAGE_PRESET, IMAGE_PRIOR
-from mgdm_audio.cli.options import imports
-from mgdm_audio.cli.progress import progress
+from mgdm_audio.cli.options import IMAGE_PRESET, IMAGE_PRIOR, imports, progress
 
 SCORES = {
     "psnr_db": "PSNR {} dB",
@@ -123,9 +121,9 @@ def restore(
     from mgdm_audio.images.io import read_image, read_observation
     from mgdm_audio.images.metrics import lpips_distance
     from mgdm_audio.images.presets import load_image_preset
-    from mgdm_audio.images.priors import load_image_prior
     from mgdm_audio.images.restorer import Restorer
     from mgdm_audio.images.tasks import require_task
+    from mgdm_audio.priors.images import load_image_prior
 
     require_task(task)
     names = [path.stem for path in inputs]

@@ -4,9 +4,7 @@ from pathlib import Path
 
 import click
 
-from mgdm_audio.cli.names import PRESET, PRIOR
-from mgdm_audio.cli.options import imports
-from mgdm_audio.cli.progress import progress
+from mgdm_audio.cli.options import PRESET, PRIOR, imports, progress
 
 
 @click.command()
@@ -79,11 +77,11 @@ def sample(
     mgdm-audio sample -o new --seconds 8 --samples 4
     mgdm-audio sample -o band --given drums=drums.wav --given bass=bass.wav
     """
-    from mgdm_audio.audio.generation import GENERATION, IMPUTATION, Generator
-    from mgdm_audio.audio.given import read_given
-    from mgdm_audio.audio.result_folder import require_writable
-    from mgdm_audio.checkpoint import DEFAULT_PRIOR
+    from mgdm_audio.audio.files import read_given
     from mgdm_audio.errors import UserError
+    from mgdm_audio.output.result_folder import require_writable
+    from mgdm_audio.priors.folder import DEFAULT_PRIOR
+    from mgdm_audio.separation.generation import GENERATION, IMPUTATION, Generator
 
     files: dict[str, Path] = {}
     for item in given:

@@ -73,10 +73,10 @@ def score(
     mgdm-audio score --reference true --estimate stems --metrics si-sdri,bss -o scores.md --nj 4
     """
     from mgdm_audio.atomic import write_text
-    from mgdm_audio.audio.scoring.folders import score_folders
-    from mgdm_audio.audio.scoring.score_table import to_csv, to_markdown, to_text
-    from mgdm_audio.cli.progress import progress
+    from mgdm_audio.cli.options import progress
     from mgdm_audio.errors import UserError
+    from mgdm_audio.evaluation.folders import score_folders
+    from mgdm_audio.evaluation.score_table import to_csv, to_markdown, to_text
 
     for out in outs:
         if not out.parent.is_dir():

@@ -7,9 +7,7 @@ from typing import Literal
 
 import click
 
-from mgdm_audio.cli.names import PRESET, PRIOR
-from mgdm_audio.cli.options import imports
-from mgdm_audio.cli.progress import progress
+from mgdm_audio.cli.options import PRESET, PRIOR, imports, progress
 
 
 def _semitones(
@@ -139,17 +137,17 @@ def separate(
     mgdm-audio separate song.wav -o stems --sampler mgdm --set gibbs_steps=2
     mgdm-audio separate song.wav -o stems --sampler mine.toml --import mine.py
     """
-    from mgdm_audio.audio.layout import Layout, check_distinct, check_template
-    from mgdm_audio.audio.result_folder import require_writable
-    from mgdm_audio.audio.resuming import is_done
-    from mgdm_audio.audio.separation import RECORD, check_stem
-    from mgdm_audio.audio.separator import DEFAULT_SAMPLER, Separator
-    from mgdm_audio.audio.tracks import find_tracks
-    from mgdm_audio.checkpoint import DEFAULT_PRIOR
+    from mgdm_audio.audio.files import find_tracks
     from mgdm_audio.errors import UserError
+    from mgdm_audio.output.layout import Layout, check_distinct, check_template
+    from mgdm_audio.output.result_folder import require_writable
+    from mgdm_audio.output.stem_files import is_done
+    from mgdm_audio.priors.folder import DEFAULT_PRIOR
+    from mgdm_audio.separation.result import RECORD, check_stem
+    from mgdm_audio.separation.separator import DEFAULT_SAMPLER, Separator
 
     if report:
-        from mgdm_audio.audio.report import ensure_page, write_index, write_page
+        from mgdm_audio.report import ensure_page, write_index, write_page
 
     check_template(filename)
     tracks = find_tracks(inputs, output)

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import click
 
-from mgdm_audio.cli.names import PRESET, PRIOR
-from mgdm_audio.cli.options import imports
+from mgdm_audio.cli.options import PRESET, PRIOR, imports
 
 ADDRESS = "127.0.0.1"
 
@@ -66,13 +65,13 @@ def serve(
     try:
         import uvicorn
 
-        from mgdm_audio.audio.serve import Jobs, make_app, separation
+        from mgdm_audio.serve import Jobs, make_app, separation
     except ModuleNotFoundError as error:
         if error.name not in ("uvicorn", "starlette"):
             raise
         raise UserError(f"serve needs {error.name}: pip install 'mgdm_audio[serve]'") from None
-    from mgdm_audio.audio.separator import DEFAULT_SAMPLER, Separator
-    from mgdm_audio.checkpoint import DEFAULT_PRIOR
+    from mgdm_audio.priors.folder import DEFAULT_PRIOR
+    from mgdm_audio.separation.separator import DEFAULT_SAMPLER, Separator
 
     with _listen(port) as listener:
         separator = Separator.from_pretrained(

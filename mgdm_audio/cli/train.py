@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from mgdm_audio.cli.names import PRIOR
+from mgdm_audio.cli.options import PRIOR
 
 
 @click.command()
@@ -39,7 +39,7 @@ def train(config: Path, output: Path, overrides: tuple[str, ...], init: str | No
     """
     from tqdm import tqdm
 
-    from mgdm_audio.checkpoint import CONFIG
+    from mgdm_audio.priors.folder import CONFIG
     from mgdm_audio.training.run import train as run
 
     first = os.environ.get("RANK", "0") == "0"  # of torchrun's processes, the one that reports

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from mgdm_audio.broadcast import per_item
+from mgdm_audio.tensors import per_item
 
 Spread = float | Tensor | None
 """A factor >= 0, [] or [batch], of C^2: see ``guidance.condition_state``."""

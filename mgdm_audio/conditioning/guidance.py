@@ -11,11 +11,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from mgdm_audio.broadcast import per_item
 from mgdm_audio.conditioning.choice import condition
 from mgdm_audio.diffusion import Level, Prior
 from mgdm_audio.diffusion.posterior import Covariance, predict_posterior
 from mgdm_audio.rng import Generators, randn_like
+from mgdm_audio.tensors import per_item
 
 
 def covariant_score(

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from mgdm_audio.broadcast import inner, per_item
 from mgdm_audio.conditioning.base import Spread
 from mgdm_audio.diffusion.posterior import KRYLOV_STEPS, GaussianPosterior, JacobianPosterior
 from mgdm_audio.errors import PairingError, UserError
 from mgdm_audio.krylov import conjugate_gradient
 from mgdm_audio.measurement import LinearOperator
+from mgdm_audio.tensors import inner, per_item
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from mgdm_audio.measurement.masking import KnownSources, Mask
 from mgdm_audio.measurement.mixture import MixtureSum
 from mgdm_audio.measurement.operator import Operator
 from mgdm_audio.measurement.stacked import Stacked
-from mgdm_audio.transfer import send
+from mgdm_audio.tensors import send
 
 
 @dataclass(frozen=True)

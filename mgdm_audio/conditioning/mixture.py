@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from mgdm_audio.broadcast import per_item
 from mgdm_audio.conditioning.base import Spread, widened
 from mgdm_audio.conditioning.known import KnownMixture
 from mgdm_audio.diffusion.posterior import Posterior
 from mgdm_audio.measurement import MixtureSum
+from mgdm_audio.tensors import per_item
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from mgdm_audio.diffusion.bridge import (
     sample_bridge,
     sample_forward,
 )
-from mgdm_audio.diffusion.codec import Codec
 from mgdm_audio.diffusion.counting import counted
 from mgdm_audio.diffusion.denoiser import (
     CallCounter,
@@ -28,7 +27,7 @@ from mgdm_audio.diffusion.posterior import (
     posterior_of,
     predict_posterior,
 )
-from mgdm_audio.diffusion.prior import Prior
+from mgdm_audio.diffusion.prior import Codec, Prior
 from mgdm_audio.diffusion.schedule import Level, NoiseSchedule, karras_levels
 
 __all__ = [

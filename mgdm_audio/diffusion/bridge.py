@@ -23,10 +23,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mgdm_audio.broadcast import per_item
 from mgdm_audio.diffusion.prior import Prior
 from mgdm_audio.diffusion.schedule import Level, NoiseSchedule
 from mgdm_audio.rng import Generators, randn_like
+from mgdm_audio.tensors import per_item
 
 
 class BridgeCoefficients(NamedTuple):

@@ -14,8 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from mgdm_audio.broadcast import per_item
-from mgdm_audio.transfer import send
+from mgdm_audio.tensors import per_item, send
 
 Network = Callable[[Tensor, Tensor], Tensor]
 """``net(x: [batch, *event], condition: [batch]) -> [batch, *event]``."""

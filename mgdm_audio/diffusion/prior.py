@@ -1,18 +1,17 @@
-"""The prior p(x_0): a denoiser, the schedule it is sampled along, and the shape of one event."""
+"""The prior p(x_0): a denoiser, the schedule it is sampled along, an event's shape, a codec."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from mgdm_audio.broadcast import per_item
-from mgdm_audio.diffusion.codec import Codec
 from mgdm_audio.diffusion.denoiser import Denoiser
 from mgdm_audio.diffusion.schedule import Level, NoiseSchedule
 from mgdm_audio.rng import Generators, randn
-from mgdm_audio.transfer import send
+from mgdm_audio.tensors import per_item, send
 
 
 @dataclass(frozen=True)
@@ -62,3 +61,19 @@ class Prior:
     def with_event_shape(self, event_shape: tuple[int, ...]) -> Prior:
         """The same prior on events of another shape (another duration, say)."""
         return replace(self, event_shape=tuple(event_shape))
+
+
+class Codec(Protocol):
+    """An autoencoder: ``decode(encode(x))`` is near ``x`` for every event the prior knows.
+
+    Both maps act item by item and are differentiable; neither draws random numbers, so a
+    variational encoder returns its mean.
+    """
+
+    def encode(self, x: Tensor) -> Tensor:
+        """``[batch, *event] -> [batch, *latent]``."""
+        ...
+
+    def decode(self, z: Tensor) -> Tensor:
+        """``[batch, *latent] -> [batch, *event]``."""
+        ...

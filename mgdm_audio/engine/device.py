@@ -1,10 +1,18 @@
-"""Which device to compute on, and why: a silent fallback to the CPU is a bug report in waiting."""
+"""Which device to compute on, and why; lower precision inside a network, and nowhere else."""
+
+from __future__ import annotations
 
 import platform
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from mgdm_audio.config import nearest
+from mgdm_audio.diffusion import CallCounter, Prior
+from mgdm_audio.diffusion.counting import counted
 from mgdm_audio.errors import UserError
 
 KINDS = ("auto", "cpu", "cuda", "mps")
@@ -40,3 +48,49 @@ def fast_precision(device: torch.device) -> str:
         supported = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)  # not public
         return "bfloat16" if supported() else "float32"
     return "float32"
+
+
+class Autocast:
+    """A network (or denoiser) whose matrix products run in ``dtype``; all else is passed through.
+
+    A sampler runs outside: a weighted mixture is a matrix product too, and in 8 bits of mantissa
+    its residual would be off by -50 dB of the mixture.
+    """
+
+    def __init__(self, network: Any, device_type: str, dtype: torch.dtype) -> None:
+        self.network, self.device_type, self.dtype = network, device_type, dtype
+
+    def __call__(self, x: Tensor, sigma: Tensor, *rest: Any) -> Tensor:
+        result: Tensor = self._call(self.network, x, sigma, *rest)
+        return result
+
+    @property
+    def posterior(self) -> Callable[..., Any]:
+        """The network's own ``posterior``; missing where it has none."""
+        return partial(self._call, self.network.posterior)
+
+    def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        with torch.autocast(self.device_type, self.dtype):
+            return function(*arguments)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # asked by copy and pickle before ``network`` is there
+            raise AttributeError(name)
+        return getattr(self.network, name)
+
+
+def at_precision(
+    prior: Prior, device: torch.device, precision: str
+) -> tuple[Prior, CallCounter, str]:
+    """The prior with its network in that precision, the counter of its calls, and the precision.
+
+    ``precision``: "float32", "bfloat16" (the network's matrices only) or "auto", which is what is
+    fast on the device. Raises UserError for another.
+    """
+    precision = fast_precision(device) if precision == "auto" else precision
+    if precision not in ("float32", "bfloat16"):
+        raise UserError(f"precision {precision!r}: use float32, bfloat16 or auto")
+    prior, calls = counted(prior)
+    if precision == "bfloat16":
+        calls.denoiser = Autocast(calls.denoiser, device.type, torch.bfloat16)
+    return prior, calls, precision

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from mgdm_audio.diffusion import Prior
 from mgdm_audio.digest import hash_own_code
-from mgdm_audio.engine.device import choose_device
-from mgdm_audio.engine.precision import at_precision
+from mgdm_audio.engine.device import at_precision, choose_device
 from mgdm_audio.errors import UserError
 from mgdm_audio.measurement import Likelihood
 from mgdm_audio.samplers import Step

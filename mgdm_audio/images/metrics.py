@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mgdm_audio.images.kernels import gaussian_kernel
+from mgdm_audio.images.blurs import gaussian_kernel
 from mgdm_audio.measurement import ShiftsAndTurn
 
 RANGE = 2.0  # of values

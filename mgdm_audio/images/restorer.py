@@ -12,10 +12,10 @@ from torch import Tensor
 
 from mgdm_audio.engine.runner import UNITS, Progress, Runner
 from mgdm_audio.errors import UserError
-from mgdm_audio.images.priors import ImagePrior
 from mgdm_audio.images.restoration import Restoration
 from mgdm_audio.images.tasks import build_operator, option_hashes
 from mgdm_audio.measurement import GaussianLikelihood
+from mgdm_audio.priors.images import ImagePrior
 from mgdm_audio.rng import generator_for, randn_like
 from mgdm_audio.samplers import PSLD, ReSample, Step, on_latents
 from mgdm_audio.samplers.presets import Preset

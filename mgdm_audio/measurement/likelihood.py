@@ -8,8 +8,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from mgdm_audio.broadcast import inner
 from mgdm_audio.measurement.operator import Operator
+from mgdm_audio.tensors import inner
 
 
 class Likelihood(Protocol):

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mgdm_audio.broadcast import per_item
 from mgdm_audio.measurement.operator import SpectralOperator
 from mgdm_audio.measurement.separable import decompose
-from mgdm_audio.transfer import send
+from mgdm_audio.tensors import per_item, send
 
 
 class SourceMatrix(SpectralOperator):

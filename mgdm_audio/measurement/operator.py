@@ -11,9 +11,9 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from mgdm_audio.broadcast import per_item
 from mgdm_audio.krylov import conjugate_gradient
 from mgdm_audio.measurement.symmetries import ShiftsAndTurn
+from mgdm_audio.tensors import per_item
 
 
 class Operator(ABC):

@@ -22,13 +22,13 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from mgdm_audio.broadcast import per_item
 from mgdm_audio.diffusion import Prior, karras_levels
 from mgdm_audio.measurement import GaussianLikelihood
 from mgdm_audio.rng import Generators, randn_like
 from mgdm_audio.samplers.base import Needs, Run, Step, Stepwise
 from mgdm_audio.samplers.langevin import langevin
 from mgdm_audio.samplers.options import require_least
+from mgdm_audio.tensors import per_item
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,12 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from mgdm_audio.broadcast import inner, per_item
 from mgdm_audio.diffusion import Prior, sample_bridge
 from mgdm_audio.measurement import GaussianLikelihood
 from mgdm_audio.rng import Generators
 from mgdm_audio.samplers.base import Needs, Run, Step, Stepwise
 from mgdm_audio.samplers.options import require_least
+from mgdm_audio.tensors import inner, per_item
 
 
 @dataclass(frozen=True)

@@ -19,13 +19,13 @@ from typing import Literal
 
 from torch import Tensor
 
-from mgdm_audio.broadcast import per_item
 from mgdm_audio.diffusion import Level, Prior, bridge, ddim, sample_bridge, sample_forward
 from mgdm_audio.measurement import Likelihood
 from mgdm_audio.rng import Generators, randint, randn_like
 from mgdm_audio.samplers.adam import Adam
 from mgdm_audio.samplers.base import PerStep, Run, Step, Stepwise, likelihood_score
 from mgdm_audio.samplers.options import require_choices, require_fit, require_least, require_shares
+from mgdm_audio.tensors import per_item
 
 
 @dataclass(frozen=True)

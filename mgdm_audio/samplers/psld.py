@@ -25,12 +25,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mgdm_audio.broadcast import inner
 from mgdm_audio.diffusion import Codec, Prior, sample_bridge
 from mgdm_audio.measurement import Likelihood, LinearOperator
 from mgdm_audio.rng import Generators
 from mgdm_audio.samplers.base import Needs, Run, Step, Stepwise, require_codec
 from mgdm_audio.samplers.options import require_least, require_shares
+from mgdm_audio.tensors import inner
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,6 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from mgdm_audio.broadcast import inner, per_item
 from mgdm_audio.diffusion import Prior, bridge, ddim, sample_bridge
 from mgdm_audio.measurement import GaussianLikelihood
 from mgdm_audio.rng import Generators, randn_like
@@ -43,6 +42,7 @@ from mgdm_audio.samplers.base import (
     require_codec,
 )
 from mgdm_audio.samplers.options import require_least
+from mgdm_audio.tensors import inner, per_item
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from typing import Any
 
 from torch import Tensor
 
-from mgdm_audio.broadcast import per_item
 from mgdm_audio.conditioning import Conditional, KnownMixture, condition
 from mgdm_audio.diffusion import Prior, karras_levels
 from mgdm_audio.diffusion.posterior import (
@@ -34,6 +33,7 @@ from mgdm_audio.measurement import GaussianLikelihood, LinearOperator, MixtureSu
 from mgdm_audio.rng import Generators, randn_like
 from mgdm_audio.samplers.base import Needs, Run, Step, Stepwise, require
 from mgdm_audio.samplers.options import require_choices
+from mgdm_audio.tensors import per_item
 
 
 @dataclass(frozen=True)

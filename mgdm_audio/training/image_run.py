@@ -12,14 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mgdm_audio.checkpoint import CONFIG
 from mgdm_audio.config import ConfigError, from_mapping
 from mgdm_audio.diffusion import NoiseSchedule
 from mgdm_audio.errors import UserError
 from mgdm_audio.images.io import read_image
-from mgdm_audio.images.priors.trained import load_autoencoder, save_autoencoder, save_trained
 from mgdm_audio.networks.autoencoder_2d import Autoencoder2d, Autoencoder2dConfig
 from mgdm_audio.networks.unet_2d import UNet2d, UNet2dConfig
+from mgdm_audio.priors.folder import CONFIG
+from mgdm_audio.priors.trained_images import load_autoencoder, save_autoencoder, save_trained
 from mgdm_audio.rng import generator_for
 from mgdm_audio.training.loop import NoiseLevels, Schedule, Training, train
 

@@ -11,14 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mgdm_audio.checkpoint import load_prior, read_config, save_prior
 from mgdm_audio.config import ConfigError, from_mapping
 from mgdm_audio.diffusion.schedule import NoiseSchedule
 from mgdm_audio.errors import UserError
 from mgdm_audio.networks.tf_unet import TFUNet, TFUNetConfig
+from mgdm_audio.priors.folder import load_prior, read_config, save_prior
 from mgdm_audio.rng import generator_for
-from mgdm_audio.training.augmentation import Augmentation
-from mgdm_audio.training.leakage import Leakage
+from mgdm_audio.training.augmentation import Augmentation, Leakage
 from mgdm_audio.training.loop import NoiseLevels, Schedule, Training
 from mgdm_audio.training.loop import train as run
 from mgdm_audio.training.resident import ResidentStems

@@ -10,10 +10,10 @@ import soundfile
 import torch
 from torch import Tensor
 
-from mgdm_audio.audio.preparation import manifest
-from mgdm_audio.audio.scoring.metrics import ACTIVE
-from mgdm_audio.audio.stems import find_stems
+from mgdm_audio.audio.files import find_stems
+from mgdm_audio.data import manifest
 from mgdm_audio.errors import UserError
+from mgdm_audio.evaluation.metrics import ACTIVE
 from mgdm_audio.training.augmentation import Augmentation, at_speed, augmented, draw_speed, span
 
 _DRAWS = 20  # of an example, until enough of its stems sound

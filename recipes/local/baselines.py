@@ -2,7 +2,7 @@
 
     python baselines.py REFERENCE MIXTURES OUT --prior PRIOR [--statistics TRAINING_STEMS]
 
-writes OUT/<baseline>/<track>/<stem>.wav for ``mgdm_audio.audio.benchmark.baselines``. The
+writes OUT/<baseline>/<track>/<stem>.wav for ``mgdm_audio.evaluation.benchmark.baselines``. The
 levels of wiener-split are those of a folder of training stems as they are, or else the prior's.
 """
 
@@ -17,13 +17,13 @@ from script import run
 
 from mgdm_audio import __version__
 from mgdm_audio.atomic import replace_folder, room, write_text
-from mgdm_audio.audio.benchmark.baselines import Baseline, baselines, training_levels
 from mgdm_audio.audio.io import read, write
-from mgdm_audio.audio.scoring.folders import find_tracks
-from mgdm_audio.checkpoint import load_prior
 from mgdm_audio.digest import hash_file
 from mgdm_audio.errors import UserError
+from mgdm_audio.evaluation.benchmark.baselines import Baseline, baselines, training_levels
+from mgdm_audio.evaluation.folders import find_tracks
 from mgdm_audio.networks.tf_unet import TFUNet
+from mgdm_audio.priors.folder import load_prior
 
 
 def estimate_track(

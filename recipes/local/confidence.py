@@ -21,11 +21,11 @@ from torch import Tensor
 from mgdm_audio import tables
 from mgdm_audio.audio.io import read
 from mgdm_audio.audio.resampling import resample
-from mgdm_audio.audio.scoring.folders import find_tracks, track_number
-from mgdm_audio.audio.scoring.metrics import si_sdr
-from mgdm_audio.audio.separation import Separation
-from mgdm_audio.audio.separator import Separator
-from mgdm_audio.audio.uncertainty import confidence_db
+from mgdm_audio.evaluation.folders import find_tracks, track_number
+from mgdm_audio.evaluation.metrics import si_sdr
+from mgdm_audio.separation.result import Separation
+from mgdm_audio.separation.separator import Separator
+from mgdm_audio.separation.uncertainty import confidence_db
 
 WINDOW = 4  # seconds
 Row = tuple[str, float, float, float]  # stem; SI-SDR, confidence, the same by draws alone, dB

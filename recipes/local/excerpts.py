@@ -12,7 +12,7 @@ from script import run
 
 from mgdm_audio.atomic import new_folder
 from mgdm_audio.audio.io import read, write
-from mgdm_audio.audio.scoring.folders import find_tracks
+from mgdm_audio.evaluation.folders import find_tracks
 
 
 def main() -> None:

@@ -16,8 +16,8 @@ from script import run
 
 from mgdm_audio.atomic import write_text
 from mgdm_audio.audio.io import read, write
-from mgdm_audio.audio.scoring.folders import find_tracks
 from mgdm_audio.errors import UserError
+from mgdm_audio.evaluation.folders import find_tracks
 
 
 def mix(stems: list[Path], out: Path) -> None:

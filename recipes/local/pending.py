@@ -12,13 +12,13 @@ from typing import Any
 
 from script import run
 
-from mgdm_audio.audio.scoring.folders import track_number
-from mgdm_audio.audio.speeds import speeds_of
-from mgdm_audio.audio.stem_files import listed, read_record
-from mgdm_audio.checkpoint import WEIGHTS, read_config
 from mgdm_audio.digest import hash_file, hash_json
 from mgdm_audio.errors import UserError
+from mgdm_audio.evaluation.folders import track_number
+from mgdm_audio.output.stem_files import listed, read_record
+from mgdm_audio.priors.folder import WEIGHTS, read_config
 from mgdm_audio.samplers.presets import load_preset
+from mgdm_audio.separation.speeds import speeds_of
 
 NAMED = 8  # tracks in the error, so that it stays a line
 

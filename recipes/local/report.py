@@ -14,9 +14,9 @@ from block import load, show
 from script import run
 
 from mgdm_audio import tables
-from mgdm_audio.audio.segments import starts
 from mgdm_audio.errors import UserError
 from mgdm_audio.samplers.presets import NO_ROW, STANDS_FOR
+from mgdm_audio.separation.segments import starts
 
 BASELINES = {  # the directory's name: the row's; they come first
     "mixture": "mixture, shared equally",

@@ -27,9 +27,9 @@ from mgdm_audio.errors import UserError
 from mgdm_audio.images.io import png, read_image
 from mgdm_audio.images.metrics import compare, lpips_distance
 from mgdm_audio.images.presets import load_image_preset
-from mgdm_audio.images.priors import ImagePrior, load_image_prior
 from mgdm_audio.images.restorer import Restorer
 from mgdm_audio.images.tasks import FILE_OPTIONS, option_hashes
+from mgdm_audio.priors.images import ImagePrior, load_image_prior
 from mgdm_audio.samplers.presets import Preset
 
 COLUMNS = 10  # images in a row of the picture

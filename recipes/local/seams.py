@@ -3,11 +3,11 @@
     python recipes/local/seams.py STEMS [--joins crossfade condition] [--tracks 4]
 
 separates the sum of the stems STEMS/<track>/<stem>.wav of each track with each way to join its
-segments, and measures the steps (``mgdm_audio.audio.seams``) of every stem: at the joins; at random
-cuts of one segment, an overlap's length or more from a join; and at the joins' places in a second
-separation, which begins half a segment later and so has no joins there. Prints a Markdown table of
-their means in dB, with 95 % intervals over the places, each the mean of its stems; of the second
-separation what the joins have above it, place by place; and the mean SI-SDR improvement.
+segments, and measures the steps (``mgdm_audio.evaluation.seams``) of every stem: at the joins; at
+random cuts of one segment, an overlap's length or more from a join; and at the joins' places in a
+second separation, which begins half a segment later and so has no joins there. Prints a Markdown
+table of their means in dB, with 95 % intervals over the places, each the mean of its stems; of the
+second separation what the joins have above it, place by place; and the mean SI-SDR improvement.
 """
 
 import math
@@ -19,13 +19,12 @@ from torch import Tensor
 from mgdm_audio import tables
 from mgdm_audio.audio.io import read
 from mgdm_audio.audio.resampling import resample
-from mgdm_audio.audio.scoring.folders import find_tracks, track_number
-from mgdm_audio.audio.scoring.metrics import si_sdr_improvement
-from mgdm_audio.audio.seams import MEASURES, steps
-from mgdm_audio.audio.segmentation import JOINS
-from mgdm_audio.audio.segments import starts
-from mgdm_audio.audio.separator import Separator
+from mgdm_audio.evaluation.folders import find_tracks, track_number
+from mgdm_audio.evaluation.metrics import si_sdr_improvement
+from mgdm_audio.evaluation.seams import MEASURES, steps
 from mgdm_audio.rng import generator_for
+from mgdm_audio.separation.segments import JOINS, starts
+from mgdm_audio.separation.separator import Separator
 
 WINDOWS = (0.05, 0.5)  # seconds
 CUTS = 10  # random ones for each join

@@ -14,10 +14,10 @@ from pathlib import Path
 from pending import find_pending, parser
 from script import run
 
-from mgdm_audio.audio.jobs import run_jobs
-from mgdm_audio.audio.scoring.folders import track_number
-from mgdm_audio.audio.separator import Separator
+from mgdm_audio.engine.processes import run_jobs
 from mgdm_audio.errors import UserError
+from mgdm_audio.evaluation.folders import track_number
+from mgdm_audio.separation.separator import Separator
 from mgdm_audio.sharding import find_shard
 
 

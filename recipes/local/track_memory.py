@@ -16,7 +16,7 @@ from pathlib import Path
 import soundfile
 import torch
 
-from mgdm_audio.audio.separator import Separator
+from mgdm_audio.separation.separator import Separator
 
 RATE = 44100
 

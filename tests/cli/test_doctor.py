@@ -8,14 +8,14 @@ import torch
 from click.testing import CliRunner, Result
 from torch import Tensor
 
-from mgdm_audio import checkpoint
-from mgdm_audio.audio import separator as separator_module
 from mgdm_audio.cli import doctor
 from mgdm_audio.cli.main import main
 from mgdm_audio.diffusion import NoiseSchedule
 from mgdm_audio.digest import hash_file
 from mgdm_audio.errors import UserError
-from mgdm_audio.images.priors.trained import save_trained
+from mgdm_audio.priors import folder as checkpoint
+from mgdm_audio.priors.trained_images import save_trained
+from mgdm_audio.separation import separator as separator_module
 from tests.images.toys import tiny_unet
 
 

@@ -11,12 +11,12 @@ from click.shell_completion import BashComplete
 from click.testing import CliRunner
 
 from mgdm_audio import __version__
-from mgdm_audio.audio.preparation.mapping import bundled
-from mgdm_audio.checkpoint import DEFAULT_PRIOR, list_image_priors, list_priors
 from mgdm_audio.cli import main as module
 from mgdm_audio.cli.main import COMMANDS, main
+from mgdm_audio.data.mapping import bundled
 from mgdm_audio.errors import UserError
 from mgdm_audio.images.presets import list_image_presets
+from mgdm_audio.priors.folder import DEFAULT_PRIOR, list_image_priors, list_priors
 from mgdm_audio.samplers.presets import list_presets
 
 

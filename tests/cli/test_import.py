@@ -10,14 +10,14 @@ import pytest
 import soundfile
 from click.testing import CliRunner, Result
 
-from mgdm_audio import importing
-from mgdm_audio.architectures import ARCHITECTURES
+from mgdm_audio import registry as importing
 from mgdm_audio.audio.io import write
-from mgdm_audio.audio.scoring.metric_registry import METRICS
-from mgdm_audio.checkpoint import save_prior
 from mgdm_audio.cli.main import main
 from mgdm_audio.diffusion import NoiseSchedule
-from mgdm_audio.images.priors.trained import save_trained
+from mgdm_audio.evaluation.metric_registry import METRICS
+from mgdm_audio.priors.architectures import ARCHITECTURES
+from mgdm_audio.priors.folder import save_prior
+from mgdm_audio.priors.trained_images import save_trained
 from mgdm_audio.registry import Registry
 from mgdm_audio.samplers import SAMPLERS
 from tests.cli.test_help import completed, loaded, verbs
@@ -29,9 +29,9 @@ RATE, TIME = 22050, 55125
 OWN = {
     "sampler": f"{SAMPLER}\nfrom mgdm_audio.samplers import SAMPLERS\n"
     "SAMPLERS.register('own-quarter', Quarter)\n",
-    "network": f"{NETWORK}\nfrom mgdm_audio.architectures import ARCHITECTURES\n"
+    "network": f"{NETWORK}\nfrom mgdm_audio.priors.architectures import ARCHITECTURES\n"
     "ARCHITECTURES.register('own-gain', GAIN)\n",
-    "metric": f"{METRIC}\nfrom mgdm_audio.audio.scoring.metric_registry import METRICS\n"
+    "metric": f"{METRIC}\nfrom mgdm_audio.evaluation.metric_registry import METRICS\n"
     "METRICS.register('own-peak', PEAK)\n",
 }
 TAKING = {"separate", "sample", "score", "bench", "restore", "serve"} | {

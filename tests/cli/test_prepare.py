@@ -8,9 +8,9 @@ import pytest
 import soundfile
 from click.testing import Result
 
-from mgdm_audio.audio.preparation.manifest import MANIFEST
-from tests.audio.preparation.data_sets import FRAMES, noise, put, small_track
-from tests.audio.preparation.running import prepare
+from mgdm_audio.data.manifest import MANIFEST
+from tests.data.data_sets import FRAMES, noise, put, small_track
+from tests.data.running import prepare
 
 
 def complaint(result: Result) -> str:

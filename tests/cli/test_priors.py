@@ -10,14 +10,14 @@ import torch
 from click.testing import CliRunner, Result
 from safetensors.torch import load_file, save_file
 
-from mgdm_audio import checkpoint
-from mgdm_audio.checkpoint import CONFIG, WEIGHTS, load_prior
 from mgdm_audio.cli.main import main
 from mgdm_audio.diffusion import NoiseSchedule
 from mgdm_audio.digest import hash_file
-from mgdm_audio.images.priors.trained import save_trained
-from tests.conversion.public import SINGLE, hyper_parameters, make, owned, write
+from mgdm_audio.priors import folder as checkpoint
+from mgdm_audio.priors.folder import CONFIG, WEIGHTS, load_prior
+from mgdm_audio.priors.trained_images import save_trained
 from tests.images.toys import tiny_autoencoder, tiny_unet
+from tests.priors.public import SINGLE, hyper_parameters, make, owned, write
 from tests.toys import STEMS
 
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from mgdm_audio.cli.progress import progress
+from mgdm_audio.cli.options import progress
 
 
 class Terminal(io.StringIO):

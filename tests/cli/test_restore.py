@@ -12,12 +12,12 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from mgdm_audio import __version__
-from mgdm_audio.checkpoint import CONFIG, WEIGHTS
 from mgdm_audio.cli.main import main
 from mgdm_audio.diffusion import NoiseSchedule
 from mgdm_audio.engine.device import fast_precision
-from mgdm_audio.images.priors.trained import save_trained
 from mgdm_audio.images.tasks import TASKS
+from mgdm_audio.priors.folder import CONFIG, WEIGHTS
+from mgdm_audio.priors.trained_images import save_trained
 from tests.images.toys import tiny_autoencoder, tiny_unet
 
 FAST = ("--sampler", "dps", "--set", "num_steps=4", "--device", "cpu")

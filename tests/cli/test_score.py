@@ -10,10 +10,10 @@ import torch
 from click.testing import CliRunner, Result
 from torch import Tensor
 
-from mgdm_audio.audio.scoring.metric_registry import METRICS
-from mgdm_audio.audio.scoring.metrics import si_sdr_improvement
-from mgdm_audio.audio.scoring.score_table import to_csv, to_markdown, to_text
 from mgdm_audio.cli.main import main
+from mgdm_audio.evaluation.metric_registry import METRICS
+from mgdm_audio.evaluation.metrics import si_sdr_improvement
+from mgdm_audio.evaluation.score_table import to_csv, to_markdown, to_text
 
 RATE, TIME = 2000, 12_000  # 6 s: two windows
 STEMS = ("bass", "drums")

@@ -12,9 +12,9 @@ from click.testing import CliRunner, Result
 from torch import Tensor
 
 from mgdm_audio import __version__
-from mgdm_audio.checkpoint import CONFIG, WEIGHTS
 from mgdm_audio.cli.main import main
 from mgdm_audio.digest import hash_json
+from mgdm_audio.priors.folder import CONFIG, WEIGHTS
 from tests.toys import STEMS, song
 
 FAST = ("--sampler", "wiener", "--set", "num_steps=2", "--samples", "1", "--device", "cpu")
@@ -424,8 +424,8 @@ def test_a_place_that_cannot_be_written_to_is_one_line(separate: Separate, where
 def test_a_sampler_that_the_prior_cannot_serve_is_one_line(
     separate: Separate, tmp_path: Path
 ) -> None:
-    from mgdm_audio.checkpoint import save_prior
     from mgdm_audio.networks.unet_1d import UNet1d, UNet1dConfig
+    from mgdm_audio.priors.folder import save_prior
 
     shape = UNet1dConfig(
         channels=16, patch=4, multipliers=(1, 1), factors=(2,), blocks=(1,), attentions=(False,)

@@ -10,8 +10,8 @@ import torch
 from click.testing import CliRunner, Result
 from safetensors.torch import load_file, save_file
 
-from mgdm_audio.checkpoint import load_prior
 from mgdm_audio.cli.main import main
+from mgdm_audio.priors.folder import load_prior
 from mgdm_audio.training.loop import BOARD, LOG
 from mgdm_audio.training.state import STATE, read_settings
 from tests.toys import STEMS, TINY, TINY_TOML, song, tiny_network

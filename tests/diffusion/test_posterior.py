@@ -4,9 +4,14 @@ import torch
 from torch import Tensor
 
 from mgdm_audio.diffusion import GaussianDenoiser, NoiseSchedule, Prior
-from mgdm_audio.diffusion.calibration import Calibration
 from mgdm_audio.diffusion.counting import counted
-from mgdm_audio.diffusion.posterior import Covariance, Identity, MixtureDenoiser, isotropic
+from mgdm_audio.diffusion.posterior import (
+    Calibration,
+    Covariance,
+    Identity,
+    MixtureDenoiser,
+    isotropic,
+)
 from tests.toys import tiny_network
 
 SCHEDULE = NoiseSchedule.karras()

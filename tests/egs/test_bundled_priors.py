@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from mgdm_audio.checkpoint import list_priors, read_config
 from mgdm_audio.config import from_mapping, load_toml
 from mgdm_audio.networks.tf_unet import TFUNetConfig
+from mgdm_audio.priors.folder import list_priors, read_config
 from mgdm_audio.training.stem_run import DataConfig
 from tests.recipes.test_scripts import ROOT, needs_shell
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from mgdm_audio.audio.io import write
-from mgdm_audio.checkpoint import load_prior, save_prior
 from mgdm_audio.networks.tf_unet import TFUNet
+from mgdm_audio.priors.folder import load_prior, save_prior
 from tests.toys import STEMS, TINY, song
 
 SCRIPT = Path(__file__).parents[2] / "egs" / "mini_slakh" / "prior" / "gains.py"

@@ -9,16 +9,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from mgdm_audio.audio.generation import Generator
-from mgdm_audio.audio.separator import Separator
-from mgdm_audio.checkpoint import load_prior
 from mgdm_audio.diffusion import NoiseSchedule, Prior
 from mgdm_audio.engine import Runner
 from mgdm_audio.errors import UserError
 from mgdm_audio.images.presets import load_image_preset
-from mgdm_audio.images.priors import ImagePrior
 from mgdm_audio.images.restorer import Restorer
+from mgdm_audio.priors.folder import load_prior
+from mgdm_audio.priors.images import ImagePrior
 from mgdm_audio.samplers.presets import Preset, load_preset
+from mgdm_audio.separation.generation import Generator
+from mgdm_audio.separation.separator import Separator
 
 ERRORS = (
     MemoryError(),

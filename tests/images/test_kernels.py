@@ -9,8 +9,8 @@ from PIL import Image
 from torch import Tensor
 
 from mgdm_audio.errors import UserError
+from mgdm_audio.images.blurs import gaussian_kernel, motion_kernel
 from mgdm_audio.images.io import png, read_kernel
-from mgdm_audio.images.kernels import gaussian_kernel, motion_kernel
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -14,11 +14,11 @@ from torch import Tensor
 from mgdm_audio.diffusion import NoiseSchedule, Prior
 from mgdm_audio.errors import UserError
 from mgdm_audio.images.presets import load_image_preset
-from mgdm_audio.images.priors import ImagePrior
 from mgdm_audio.images.restoration import Restoration
 from mgdm_audio.images.restorer import Restorer
 from mgdm_audio.images.tasks import build_operator
 from mgdm_audio.networks.unet_2d import UNet2d, UNet2dConfig
+from mgdm_audio.priors.images import ImagePrior
 from tests.images.toys import tiny_autoencoder, tiny_unet
 
 SCHEDULE = NoiseSchedule.linear()

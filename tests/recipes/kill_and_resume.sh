@@ -24,7 +24,7 @@ import sys
 from pathlib import Path
 
 from mgdm_audio.audio.io import write
-from mgdm_audio.checkpoint import save_prior
+from mgdm_audio.priors.folder import save_prior
 from mgdm_audio.diffusion import NoiseSchedule
 from tests.toys import STEMS, TINY, song, tiny_network
 

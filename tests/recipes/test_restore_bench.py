@@ -16,9 +16,9 @@ import torch
 from mgdm_audio.diffusion import NoiseSchedule
 from mgdm_audio.errors import UserError
 from mgdm_audio.images.io import png
-from mgdm_audio.images.priors import load_image_prior
-from mgdm_audio.images.priors.trained import save_trained
 from mgdm_audio.images.restorer import Restorer
+from mgdm_audio.priors.images import load_image_prior
+from mgdm_audio.priors.trained_images import save_trained
 from tests.images.toys import tiny_unet
 
 ROOT = Path(__file__).parents[2]

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import torch
 
-from mgdm_audio.audio.benchmark.suite import load_suite
 from mgdm_audio.audio.io import read, write
-from mgdm_audio.audio.separator import Separator
+from mgdm_audio.evaluation.benchmark.suite import load_suite
 from mgdm_audio.samplers.presets import load_preset
+from mgdm_audio.separation.separator import Separator
 from tests.toys import STEMS, song
 
 ROOT = Path(__file__).parents[2]

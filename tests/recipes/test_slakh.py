@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from mgdm_audio.audio.io import read
-from mgdm_audio.audio.separator import Separator
-from mgdm_audio.checkpoint import CONFIG
-from mgdm_audio.conversion.msdm import convert, convert_independent
-from tests.conversion.written import unpack
+from mgdm_audio.priors.convert_msdm import convert, convert_independent
+from mgdm_audio.priors.folder import CONFIG
+from mgdm_audio.separation.separator import Separator
+from tests.priors.written import unpack
 from tests.recipes.slakh import write_track
 from tests.recipes.test_scripts import ROOT, needs_shell
 from tests.toys import STEMS, song

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mgdm_audio.audio.io import write
-from mgdm_audio.checkpoint import load_prior
+from mgdm_audio.priors.folder import load_prior
 from tests.recipes.test_scripts import RATE, needs_shell, recipe
 from tests.toys import STEMS, TINY, TINY_TOML
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mgdm_audio.diffusion import CallCounter, GaussianDenoiser, NoiseSchedule, Prior
-from mgdm_audio.images.kernels import gaussian_kernel
+from mgdm_audio.images.blurs import gaussian_kernel
 from mgdm_audio.measurement import GaussianLikelihood, Operator, SeparableBlur
 from mgdm_audio.rng import generator_for, randn
 from mgdm_audio.samplers import REDDiff, Step, reddiff

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mgdm_audio.training.leakage import Leakage
+from mgdm_audio.training.augmentation import Leakage
 
 RATE = 22050
 

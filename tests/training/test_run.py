@@ -9,9 +9,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from mgdm_audio import train
-from mgdm_audio.checkpoint import load_prior
 from mgdm_audio.config import load_toml
 from mgdm_audio.errors import UserError
+from mgdm_audio.priors.folder import load_prior
 from mgdm_audio.training.state import STATE
 from tests.toys import STEMS, TINY_TOML, song
 

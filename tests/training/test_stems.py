@@ -9,9 +9,9 @@ import soundfile
 import torch
 from torch import Tensor
 
-from mgdm_audio.audio.preparation.mapping import Mapping, planner
-from mgdm_audio.audio.preparation.preparation import Options, prepare
-from mgdm_audio.audio.preparation.sources import find_tracks
+from mgdm_audio.data.mapping import Mapping, planner
+from mgdm_audio.data.plan import find_tracks
+from mgdm_audio.data.preparation import Options, prepare
 from mgdm_audio.errors import UserError
 from mgdm_audio.training.augmentation import (
     NORMAL,

@@ -22,11 +22,11 @@ import torch
 from torch import Tensor
 
 from mgdm_audio import tables
-from mgdm_audio.broadcast import per_item
 from mgdm_audio.diffusion import CallCounter, GaussianDenoiser, NoiseSchedule, Prior, bridge
 from mgdm_audio.measurement import GaussianLikelihood, MixtureSum
 from mgdm_audio.rng import Generators, generator_for, randn, randn_like
 from mgdm_audio.samplers import MGDM, CovarianceMGDM, PerStep
+from mgdm_audio.tensors import per_item
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "local"))
 from sampler_rows import (

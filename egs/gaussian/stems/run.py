@@ -27,12 +27,12 @@ import torch
 from torch import Tensor
 
 from mgdm_audio import tables
-from mgdm_audio.audio.benchmark.bench import load_stems
-from mgdm_audio.audio.scoring.metrics import si_sdr_improvement, why_none
-from mgdm_audio.audio.stems import find_stems
+from mgdm_audio.audio.files import find_stems
 from mgdm_audio.conditioning import condition
 from mgdm_audio.diffusion import MixtureDenoiser, NoiseSchedule, Posterior, Prior
 from mgdm_audio.errors import UserError
+from mgdm_audio.evaluation.benchmark.bench import load_stems
+from mgdm_audio.evaluation.metrics import si_sdr_improvement, why_none
 from mgdm_audio.measurement import GaussianLikelihood, MixtureSum
 from mgdm_audio.rng import Generators, generator_for, randn_like
 from mgdm_audio.samplers import CovarianceMGDM

@@ -24,12 +24,12 @@ import torch
 
 from mgdm_audio import tables
 from mgdm_audio.atomic import write_bytes
-from mgdm_audio.audio.scoring.metrics import si_sdr_improvement
-from mgdm_audio.audio.separator import DEFAULT_SAMPLER, Separator
-from mgdm_audio.checkpoint import LoadedPrior, load_prior
 from mgdm_audio.config import from_mapping, load_toml
 from mgdm_audio.diffusion import join
+from mgdm_audio.evaluation.metrics import si_sdr_improvement
+from mgdm_audio.priors.folder import LoadedPrior, load_prior
 from mgdm_audio.samplers.presets import load_preset
+from mgdm_audio.separation.separator import DEFAULT_SAMPLER, Separator
 from mgdm_audio.training.run import train as run_training
 from mgdm_audio.training.state import STATE, read_settings
 from mgdm_audio.training.stems import StemFolder

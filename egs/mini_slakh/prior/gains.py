@@ -15,11 +15,11 @@ from pathlib import Path
 import torch
 
 from mgdm_audio import tables
-from mgdm_audio.checkpoint import load_prior
 from mgdm_audio.diffusion import MixtureDenoiser
-from mgdm_audio.engine.precision import at_precision
+from mgdm_audio.engine.device import at_precision
 from mgdm_audio.errors import UserError
 from mgdm_audio.networks.tf_unet import TFUNet, TFUNetConfig
+from mgdm_audio.priors.folder import load_prior
 from mgdm_audio.training.loop import validate
 from mgdm_audio.training.stems import StemFolder
 

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from mgdm_audio import atomic
-from mgdm_audio.audio.separator import DEFAULT_SAMPLER
-from mgdm_audio.checkpoint import DEFAULT_PRIOR, load_prior
 from mgdm_audio.digest import hash_json
 from mgdm_audio.errors import UserError
+from mgdm_audio.priors.folder import DEFAULT_PRIOR, load_prior
 from mgdm_audio.samplers.presets import list_presets, load_preset
+from mgdm_audio.separation.separator import DEFAULT_SAMPLER
 
 NOTEBOOK = Path(__file__).resolve().parent / "samplers.ipynb"
 sys.path.append(str(NOTEBOOK.parents[3] / "recipes/local"))

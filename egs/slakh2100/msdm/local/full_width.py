@@ -24,8 +24,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mgdm_audio.checkpoint import load_prior
-from mgdm_audio.conversion.msdm import convert
+from mgdm_audio.priors.convert_msdm import convert
+from mgdm_audio.priors.folder import load_prior
 
 PARAMETERS = 405_497_700
 COMPARED, TIMED = 2**16, 2**18  # samples

@@ -1,0 +1,129 @@
+"""What a benchmark compares: sets of tracks, systems, and the suite's TOML file that names both."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mgdm_audio.config import from_mapping, load_toml, nearest
+from mgdm_audio.errors import UserError
+from mgdm_audio.evaluation.benchmark.baselines import NAMES
+from mgdm_audio.priors.folder import DEFAULT_PRIOR
+
+
+@dataclass(frozen=True)
+class TrackSet:
+    """``[[sets]]``: tracks with their true stems."""
+
+    name: str
+    reference: str = ""  # folder of <track>/<stem>.wav|flac; empty: given when the suite is run
+    seconds: float | None = None  # of each track, instead of all of it
+    start: float | None = None  # of these, in seconds; by default they are the track's middle
+    per_track: int = 1  # so many excerpts, evenly spread; each counts as a track
+    tracks: int | None = None  # the first so many
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+        if self.seconds is not None and not 0 < self.seconds < float("inf"):
+            raise ValueError(f"set {self.name!r}: seconds = {self.seconds}: give more than 0")
+        if self.start is not None and (self.seconds is None or not 0 <= self.start < float("inf")):
+            raise ValueError(f"set {self.name!r}: start is >= 0 and goes with seconds")
+        if self.per_track != 1 and (
+            self.per_track < 1 or not self.seconds or self.start is not None
+        ):
+            raise ValueError(
+                f"set {self.name!r}: per_track is >= 1 and goes with seconds, without start"
+            )
+        if self.tracks is not None and self.tracks < 1:
+            raise ValueError(f"set {self.name!r}: tracks = {self.tracks}: give at least 1")
+
+    @property
+    def positions(self) -> list[float]:
+        """Of the excerpts of a track, see ``Row``."""
+        return [(i + 0.5) / self.per_track for i in range(self.per_track)]
+
+
+@dataclass(frozen=True)
+class System:
+    """``[[systems]]``: a preset (a name or a .toml file) with changes, or a reference system.
+
+    ``preset`` is by default the name. The reference systems are mixture, wiener-split and
+    oracle-mask, see ``mgdm_audio.evaluation.benchmark.baselines``.
+    """
+
+    name: str
+    preset: str = ""
+    overrides: tuple[str, ...] = ()
+    draws: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+        if self.draws is not None and self.draws < 1:
+            raise ValueError(f"system {self.name!r}: draws = {self.draws}: give at least 1")
+        if self.is_reference and (self.overrides or self.draws):
+            raise ValueError(f"system {self.name!r}: {self.source} has no options; remove them")
+
+    @property
+    def source(self) -> str:
+        return self.preset or self.name
+
+    @property
+    def is_reference(self) -> bool:
+        return self.source in NAMES
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A suite's TOML file."""
+
+    sets: tuple[TrackSet, ...]
+    systems: tuple[System, ...]
+    prior: str = DEFAULT_PRIOR
+    seed: int = 0  # added to the number in a track's name
+    device: str = "auto"
+    level: str = "rms"  # to which mixtures are brought, or "none"
+    precision: str = "auto"
+    batch_size: int | None = None  # draws in one network call on a GPU; by default 8
+
+    def __post_init__(self) -> None:
+        for what in ("sets", "systems"):
+            names = [item.name for item in getattr(self, what)]
+            if not names:
+                raise ValueError(f"{what} are missing; give at least one [[{what}]]")
+            if twice := [name for name in names if names.count(name) > 1]:
+                raise ValueError(f"two {what} are named {twice[0]!r}; rename one")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise ValueError(f"batch_size = {self.batch_size}: give at least 1")
+
+
+def _check_name(name: str) -> None:
+    if not re.fullmatch(r"\w[\w .+-]*", name):
+        raise ValueError(f"name {name!r}: use letters, digits and . + - _, as it names a folder")
+
+
+def load_suite(path: Path) -> Suite:
+    """Paths in the file are relative to it. Raises ConfigError."""
+    suite = from_mapping(Suite, load_toml(path), str(path))
+
+    def beside(name: str) -> str:
+        return str(path.parent / name)
+
+    sets = [replace(s, reference=beside(s.reference)) if s.reference else s for s in suite.sets]
+    systems = [
+        replace(s, preset=beside(s.source)) if s.source.endswith(".toml") else s
+        for s in suite.systems
+    ]
+    prior = beside(suite.prior) if Path(beside(suite.prior)).is_dir() else suite.prior
+    return replace(suite, sets=tuple(sets), systems=tuple(systems), prior=prior)
+
+
+def with_references(suite: Suite, references: Mapping[str, str]) -> Suite:
+    """The suite with other folders for some of its sets. Raises UserError for an unknown set."""
+    names = [item.name for item in suite.sets]
+    for name in references:
+        if name not in names:
+            raise UserError(f"no set is named {name!r} in the suite{nearest(name, names)}")
+    sets = tuple(replace(s, reference=references.get(s.name, s.reference)) for s in suite.sets)
+    return replace(suite, sets=sets)

@@ -1,0 +1,218 @@
+"""Scoring folders of separated tracks against folders of true stems, track by track."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+
+from mgdm_audio import atomic
+from mgdm_audio.atomic import write_text
+from mgdm_audio.audio.files import find_stems
+from mgdm_audio.audio.io import Audio, read
+from mgdm_audio.digest import hash_file, hash_json
+from mgdm_audio.engine.processes import run_jobs
+from mgdm_audio.errors import UserError
+from mgdm_audio.evaluation.bss_eval import museval_text
+from mgdm_audio.evaluation.metric_registry import Entry, Metric, find_metrics
+from mgdm_audio.evaluation.score_table import summarise
+from mgdm_audio.output.result_folder import require_writable
+
+Tracks = dict[str, dict[str, Path]]  # track -> stem -> file
+
+
+def find_tracks(folder: Path) -> Tracks:
+    """``folder/<track>/<stem>.wav|flac``, sorted; hidden files and mixtures are left out.
+
+    Raises UserError where there is no such track, and for a stem that is there as wav and flac.
+    """
+    if not folder.is_dir():
+        raise UserError(
+            f"{folder}: is {'no folder' if folder.exists() else 'missing'}; check the path"
+        )
+    found: Tracks = {}
+    for track in sorted(p for p in folder.iterdir() if p.is_dir() and p.name[0] != "."):
+        if stems := find_stems(track):
+            found[track.name] = stems
+    if not found:
+        raise UserError(f"{folder}: holds no <track>/<stem>.wav or .flac; check its layout")
+    return found
+
+
+def track_number(track: str) -> int:
+    """The last nine digits of the name, 0 where it has none: the protocol's seed of the track."""
+    return int(re.sub(r"\D", "", track)[-9:] or 0)
+
+
+def score_folders(
+    reference: Path,
+    estimate: Path,
+    metrics: Sequence[str] = ("si-sdri",),
+    *,
+    cache: Path | None = None,
+    nj: int = 1,
+    museval: Path | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Scores of every stem of every track under ``reference``, as plain JSON values.
+
+    Both hold ``<track>/<stem>.wav|flac``; what only ``estimate`` has is ignored. The mixture is the
+    sum of the reference stems. Stereo stems are scored as one vector of both channels, but for
+    ``bss`` and ``mel``.
+
+    ``metrics``: names in ``METRICS``. ``cache``: see ``score_track``; scores that are in it are not
+    computed again. ``nj``: so many tracks at a time, each in a process; a script that asks for
+    more than 1 must be importable, with its work under ``if __name__ == "__main__"``. ``museval``:
+    a folder for ``test/<track>.json``, which ``museval.EvalStore().add_eval_dir`` reads.
+    ``on_progress(done, total)`` is called after each track.
+
+    Result: ``tracks``, {track: {column: {stem: score or None, "all": mean}, ...}}; ``summaries``,
+    {column: {"metric", "title", "over_tracks", "value": {stem: score}, "n", "interval_95"}} of the
+    columns in which a track has a score; and where si_sdri is one, ``summary``, its
+    {"si_sdri": {stem: dB}, "n", "interval_95"}. A track without a scorable window has "windows": 0
+    and "skipped": why in place of "si_sdri", ``unscored`` says why a stem has None.
+
+    Raises UserError for what is missing or differs in length, rate or channels, before any
+    scoring where it can, and where no track can be scored.
+    """
+    chosen = find_metrics(list(metrics))
+    if museval is not None and "bss" not in chosen:
+        raise UserError(f"{museval}: museval's files hold the metric bss; add it to the metrics")
+    pairs = _pair(reference, estimate)
+    for folder in (cache, museval and museval / "test"):
+        if folder is not None:
+            require_writable(folder)
+    jobs = {
+        track: partial(score_track, truth, found, list(chosen), cache)
+        for track, (truth, found) in pairs.items()
+    }
+    tracks, stores = {}, {}
+    for track, entries in run_jobs(jobs, nj):
+        stores[track] = entries.get("bss", {}).pop("museval", None)
+        tracks[track] = _merge(entries)
+        if on_progress:
+            on_progress(len(tracks), len(jobs))
+    summaries = _summaries(chosen, tracks)
+    if not summaries:
+        name, first = next(iter(tracks.items()))
+        raise UserError(f"{reference}: no track can be scored; {name}: {_why_nothing(first)}")
+    for track, store in stores.items():
+        if museval is not None:
+            write_text(museval / "test" / f"{track}.json", museval_text(store))
+    result: dict[str, Any] = {"tracks": tracks}
+    if "si_sdri" in summaries:
+        result["summary"] = summarise([t["si_sdri"] for t in tracks.values() if "si_sdri" in t])
+    return result | {"summaries": summaries}
+
+
+def _pair(reference: Path, estimate: Path) -> dict[str, tuple[Stems, Stems]]:
+    """Track -> its true stems, and the estimates of the same stems."""
+    truth, found = find_tracks(reference), find_tracks(estimate)
+    for track, files in truth.items():
+        if track not in found:
+            raise UserError(f"{estimate / track}: missing, {reference} has it; separate it first")
+        for stem in files:
+            if stem not in found[track]:
+                raise UserError(f"{estimate / track / stem}.wav: missing, nor is there a .flac")
+        if len(files) < 2:
+            raise UserError(f"{reference / track}: holds one stem; separation needs two or more")
+    return {t: (files, {s: found[t][s] for s in files}) for t, files in truth.items()}
+
+
+def _merge(entries: dict[str, Entry]) -> Entry:
+    """A track's entries as one, with ``unscored`` by metric."""
+    unscored = {name: e["unscored"] for name, e in entries.items() if e.get("unscored")}
+    merged: Entry = {}
+    for entry in entries.values():
+        merged |= {key: value for key, value in entry.items() if key != "unscored"}
+    return merged | ({"unscored": unscored} if unscored else {})
+
+
+def _summaries(metrics: dict[str, Metric], tracks: dict[str, Entry]) -> dict[str, Any]:
+    summaries = {}
+    for name, metric in metrics.items():
+        for column, title in metric.columns.items():
+            rows = [
+                {stem: value for stem, value in track[column].items() if value is not None}
+                for track in tracks.values()
+                if column in track
+            ]
+            if scored := [row for row in rows if row]:
+                head = {"metric": name, "title": title, "over_tracks": metric.over_tracks}
+                summaries[column] = head | metric.summarise(scored)
+    return summaries
+
+
+def _why_nothing(entry: Entry) -> str:
+    reasons = [why for stems in entry.get("unscored", {}).values() for why in stems.values()]
+    return str(entry.get("skipped") or next(iter(reasons), "no metric has a value"))
+
+
+Stems = dict[str, Path]  # stem -> file
+
+
+def score_track(
+    truth: Stems, found: Stems, names: list[str], cache: Path | None
+) -> dict[str, Entry]:
+    """Metric -> its entry for the estimates ``found`` of the stems ``truth``, named alike.
+
+    ``cache``: a folder with a file for each track and metric, named by the hash of the metric's
+    version and of all the stems' bytes; read, and added to as soon as a metric is computed.
+    Computed on one thread, since sums in another order would differ in the last digits. Raises
+    UserError for files that cannot be read, hold a NaN, or differ in length, rate or channels.
+    """
+    hashes = {s: [hash_file(truth[s]), hash_file(found[s])] for s in truth} if cache else {}
+    audio: tuple[Tensor, Tensor, int] | None = None
+    entries = {}
+    for name, metric in find_metrics(names).items():
+        path = None
+        if cache is not None:
+            key = {"metric": name, "version": metric.version, "stems": hashes}
+            path = cache / f"{hash_json(key)}.json"
+            if entry := _load(path):
+                entries[name] = entry
+                continue
+        audio = audio or _read(truth, found)
+        with threadpool_limits(1):
+            entries[name] = metric.compute(*audio, list(truth))
+        if path is not None:
+            atomic.write_text(path, json.dumps(entries[name], allow_nan=False))
+    return entries
+
+
+def _load(path: Path) -> Entry | None:
+    """What is stored at ``path``; None where there is nothing that can be read."""
+    try:
+        entry = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return entry if isinstance(entry, dict) else None
+
+
+def _read(truth: Stems, found: Stems) -> tuple[Tensor, Tensor, int]:
+    """Estimates and references, both [stem, channel, time], and their rate in Hz."""
+    first: tuple[Path, Audio] | None = None
+    loaded: dict[Path, Tensor] = {}
+    for path in [*truth.values(), *found.values()]:
+        audio = read(path)
+        first = first or (path, audio)
+        for what, one, other in (
+            ("samples", audio.samples.shape[1], first[1].samples.shape[1]),
+            ("Hz", audio.sample_rate, first[1].sample_rate),
+            ("channels", audio.samples.shape[0], first[1].samples.shape[0]),
+        ):
+            if one != other:
+                raise UserError(f"{path}: {one} {what}, {first[0]} has {other}; make them equal")
+        loaded[path] = audio.samples
+    assert first is not None
+    estimates, references = (
+        torch.stack([loaded[path] for path in files.values()]) for files in (found, truth)
+    )
+    return estimates, references, first[1].sample_rate

@@ -1,0 +1,169 @@
+"""Signal-to-distortion ratios, their improvement over the mixture, and the log-mel distance."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+EPS = 1e-8
+ACTIVE = 1.5e-5  # ||x||_2 / samples from which on a stem counts as active in a window
+WINDOW, HOP = 4.0, 2.0  # seconds
+
+
+def si_sdr(estimate: Tensor, reference: Tensor) -> Tensor:
+    """SI-SDR in dB over the last axis, in float64: [..., time] twice -> [...].
+
+    10 log10((||a s||^2 + eps) / (||a s - e||^2 + eps)) with a = (<e, s> + eps) / (||s||^2 + eps),
+    eps = 1e-8 and no mean removal (Mariani et al. 2023, arXiv:2302.02257, evaluation code). Finite
+    for silence too: the eps decide there, so that values for a silent reference are no ratio of
+    two sounds but a measure of how silent the estimate is.
+    """
+    e, s = estimate.double(), reference.double()
+    scale = ((e * s).sum(-1, keepdim=True) + EPS) / (s.square().sum(-1, keepdim=True) + EPS)
+    target = scale * s
+    noise = target - e
+    return 10 * ((target.square().sum(-1) + EPS) / (noise.square().sum(-1) + EPS)).log10()
+
+
+def sdr(estimate: Tensor, reference: Tensor) -> Tensor:
+    """Plain SDR in dB over the last axis, in float64: [..., time] twice -> [...].
+
+    10 log10((||s||^2 + eps) / (||s - e||^2 + eps)) with eps = 1e-8: over a whole track, the SDR of
+    the Music Demixing Challenge (Mitsufuji et al. 2022, arXiv:2108.13559, but for its eps of 1e-7).
+    A silent estimate has 0 dB.
+    """
+    e, s = estimate.double(), reference.double()
+    return 10 * ((s.square().sum(-1) + EPS) / ((s - e).square().sum(-1) + EPS)).log10()
+
+
+def windows(time: int, sample_rate: int) -> list[slice]:
+    """Windows of 4 s every 2 s: ceil((time - 2 s) / 2 s) of them, the last may be short."""
+    window, hop = int(WINDOW * sample_rate), int(HOP * sample_rate)
+    count = max(0, math.ceil((time - (window - hop)) / hop))
+    return [slice(i * hop, min(i * hop + window, time)) for i in range(count)]
+
+
+def si_sdr_improvement(
+    estimates: Tensor, references: Tensor, sample_rate: int, mixture: Tensor | None = None
+) -> Tensor:
+    """SI-SDR of each estimate minus the mixture's own, in dB: [kept window, stem], float64.
+
+    estimates, references: [stem, time] or [stem, channel, time] (channels are joined to one
+    vector); mixture: one less axis, by default the sum of the references. Windows with fewer than
+    two active references are skipped; silent references in a kept window are scored like others.
+    No rows where no window is kept: ``why_none`` says why. Raises ValueError for unequal shapes.
+    """
+    mixture = _checked(estimates, references, mixture)
+    rows = []
+    for part, _ in _kept(references, sample_rate):
+        s, e = references[..., part].flatten(1), estimates[..., part].flatten(1)
+        rows.append(si_sdr(e, s) - si_sdr(mixture[..., part].flatten(), s))
+    return torch.stack(rows) if rows else references.new_zeros(0, len(references)).double()
+
+
+def by_activity(
+    estimates: Tensor, references: Tensor, sample_rate: int, mixture: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """What ``si_sdr_improvement`` mixes: (improvement, leak) in dB, [kept window, stem], float64.
+
+    The improvement of the stems that sound in a window, NaN for those that rest; and of those that
+    rest, NaN else, the leak: the estimate's energy over the mixture's, at least -90 dB. The
+    improvement of a resting stem has no upper end, and a mean over windows is mostly its.
+    """
+    mixture = _checked(estimates, references, mixture)
+    gains, leaks = [], []
+    for part, sounds in _kept(references, sample_rate):
+        s, e = references[..., part].flatten(1).double(), estimates[..., part].flatten(1).double()
+        y = mixture[..., part].flatten().double()
+        gains.append((si_sdr(e, s) - si_sdr(y, s)).masked_fill(~sounds, torch.nan))
+        leak = 10 * (e.square().sum(-1) / y.square().sum() + 1e-9).log10()
+        leaks.append(leak.masked_fill(sounds, torch.nan))
+    if not gains:
+        return (references.new_zeros(0, len(references)).double(),) * 2
+    return torch.stack(gains), torch.stack(leaks)
+
+
+def _checked(estimates: Tensor, references: Tensor, mixture: Tensor | None) -> Tensor:
+    if estimates.shape != references.shape:
+        raise ValueError(f"shapes differ: {tuple(estimates.shape)}, {tuple(references.shape)}")
+    return references.sum(0) if mixture is None else mixture
+
+
+def _kept(references: Tensor, sample_rate: int) -> Iterator[tuple[slice, Tensor]]:
+    """The windows with two or more active references, and which those are."""
+    for part in windows(references.shape[-1], sample_rate):
+        s = references[..., part].double().flatten(1)
+        active = s.norm(dim=-1) / s.shape[-1] >= ACTIVE
+        if active.sum() >= 2:
+            yield part, active
+
+
+def why_none(time: int, sample_rate: int) -> str:
+    """Why ``si_sdr_improvement`` kept no window."""
+    if not windows(time, sample_rate):
+        return f"{time / sample_rate:.2f} s long, and a window needs more than {WINDOW - HOP:g} s"
+    return "no window has two active stems"
+
+
+BANDS = 80
+WINDOW = 2048 / 22050  # seconds; the hop is a quarter of it
+FLOOR = 1e-8  # of power: -80 dB
+
+
+def log_mel(samples: Tensor, sample_rate: int) -> Tensor:
+    """Log-mel spectrogram in dB: [..., time] -> [..., frame, band], float32.
+
+    Power of an STFT (Hann windows of 93 ms every 23 ms, zeros around the ends) over the square of
+    the window's sum: a sine of amplitude 1 has a peak of -6 dB. The bins are summed over 80
+    triangles of height 1 on Slaney's mel scale from 0 Hz to half the rate; less than -80 dB is -80.
+    """
+    from torchaudio.functional import melscale_fbanks
+
+    length = round(WINDOW * sample_rate)
+    window = torch.hann_window(length)
+    spectrum = torch.stft(
+        samples.float(),
+        length,
+        max(1, length // 4),
+        window=window,
+        center=True,
+        pad_mode="constant",
+        return_complex=True,
+    )
+    power = (spectrum / window.sum()).abs().square()
+    with warnings.catch_warnings():
+        # Below 2 kHz the lowest triangles hold no bin; they are at the floor in both sounds.
+        warnings.simplefilter("ignore", UserWarning)
+        triangles = melscale_fbanks(
+            length // 2 + 1, 0.0, sample_rate / 2, BANDS, sample_rate, mel_scale="slaney"
+        )
+    return 10 * (power.mT @ triangles).clamp(min=FLOOR).log10()
+
+
+def mel_centres(sample_rate: int) -> Tensor:
+    """Where the triangles of ``log_mel`` peak, in Hz: [band], float64."""
+    top = sample_rate / 2  # Slaney: linear to 1 kHz, logarithmic above
+    mel = 15 + 27 * math.log(top / 1000) / math.log(6.4) if top > 1000 else top * 3 / 200
+    points = torch.linspace(0, mel, BANDS + 2, dtype=torch.float64)[1:-1]
+    return torch.where(points < 15, points * 200 / 3, 1000 * 6.4 ** ((points - 15) / 27))
+
+
+def log_mel_l1(estimates: Tensor, references: Tensor, sample_rate: int) -> Tensor:
+    """Mean absolute difference of ``log_mel`` in dB: [stem, channel, time] twice -> [stem].
+
+    The mean is over channels, frames and bands; lower is better, 0 is perfect to the ear down to
+    the floor. Silent sounds are at the floor, and scored like others.
+    """
+    stems = []
+    for e, s in zip(estimates, references, strict=True):
+        # A channel at a time: spectrograms of a whole track are large.
+        parts = [
+            (log_mel(x, sample_rate) - log_mel(y, sample_rate)).abs().double().mean()
+            for x, y in zip(e, s, strict=True)
+        ]
+        stems.append(torch.stack(parts).mean())
+    return torch.stack(stems)

@@ -1,0 +1,49 @@
+"""How large a step a separated track takes where two segments join."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from mgdm_audio.evaluation.metrics import FLOOR
+from mgdm_audio.separation.uncertainty import band_edges, band_power
+
+MEASURES = ("level", "spectrum", "click")
+
+
+def steps(stems: Tensor, cuts: Sequence[int], sample_rate: int, window: float) -> Tensor:
+    """Differences in dB between just before and just after each of ``cuts``: [measure, stem, cut].
+
+    stems: [stem, time]; cuts: samples, each with a ``window`` (seconds) of sound on either side.
+    By ``MEASURES``, of power from -80 dB on:
+
+    level     absolute difference of the power;
+    spectrum  mean absolute difference over 32 mel bands of Hann-windowed power;
+    click     mean over these bands of what a window across the cut has above both.
+
+    Raises ValueError for a cut too near an end.
+    """
+    length, edges = round(window * sample_rate), band_edges(sample_rate)
+    hann = torch.hann_window(length, periodic=False, dtype=torch.float64)
+    found = []
+    for cut in cuts:
+        if not length <= cut <= stems.shape[-1] - length:
+            raise ValueError(f"cut {cut}: needs {length} samples of {stems.shape[-1]} around it")
+        before, across, after = (
+            stems[:, start : start + length].double()
+            for start in (cut - length, cut - length // 2, cut)
+        )
+        level = _db(after.square().mean(-1)) - _db(before.square().mean(-1))
+        a, b, c = (
+            _db(band_power(hann * x, length, edges, sample_rate)[:, 0] / hann.square().sum())
+            for x in (before, across, after)
+        )
+        click = (b - torch.maximum(a, c)).clamp_min(0)
+        found.append(torch.stack([level.abs(), (c - a).abs().mean(-1), click.mean(-1)]))
+    return torch.stack(found, -1)
+
+
+def _db(power: Tensor) -> Tensor:
+    return 10 * power.clamp_min(FLOOR).log10()

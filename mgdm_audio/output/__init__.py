@@ -1,0 +1,1 @@
+"""The folder that a separated track is written to."""

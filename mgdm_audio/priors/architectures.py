@@ -1,0 +1,54 @@
+"""The architectures of priors over stems, by the ``model_type`` that config.json of a prior names.
+
+One of the user's own comes by ``ARCHITECTURES.register`` or an entry point, see
+``mgdm_audio.registry``.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from mgdm_audio.diffusion.denoiser import Denoiser, EDMDenoiser
+from mgdm_audio.diffusion.posterior import Calibration, MixtureDenoiser
+from mgdm_audio.networks.joint_unet_1d import JointUNet1d, JointUNet1dConfig
+from mgdm_audio.networks.tf_unet import TFUNet, TFUNetConfig
+from mgdm_audio.networks.unet_1d import UNet1d, UNet1dConfig
+from mgdm_audio.registry import Registry
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """How the network of one ``model_type`` is built and made a denoiser."""
+
+    config: type  # a dataclass with ``sources``, the number of stems; the table "model" is of it
+    build: Callable[[Any], nn.Module]  # of that config
+    denoiser: Callable[[Any, dict[str, Any]], Denoiser]  # of the network and all of config.json
+
+
+def _edm(network: Any, config: dict[str, Any]) -> Denoiser:
+    return EDMDenoiser(network, config["sigma_data"], config.get("limit"))
+
+
+def _given_mixture(network: Any, config: dict[str, Any]) -> Denoiser:
+    fitted = config.get("calibration")
+    calibration = None if fitted is None else Calibration.from_config(fitted)
+    return MixtureDenoiser(network, calibration=calibration)
+
+
+def _fault(value: Any) -> str | None:
+    if not isinstance(value, Architecture) or not dataclasses.is_dataclass(value.config):
+        return "is no Architecture whose config is a dataclass"
+    fields = [field.name for field in dataclasses.fields(value.config)]
+    has_sources = "sources" in fields or hasattr(value.config, "sources")
+    return None if has_sources else "has a config without sources, the number of stems"
+
+
+_BUILT_IN = {
+    "tf_unet": Architecture(TFUNetConfig, TFUNet, _given_mixture),
+    "unet_1d": Architecture(UNet1dConfig, UNet1d, _edm),
+    "joint_unet_1d": Architecture(JointUNet1dConfig, JointUNet1d, _edm),
+}
+ARCHITECTURES = Registry("model_type", "mgdm_audio.priors.architectures", _fault, _BUILT_IN)

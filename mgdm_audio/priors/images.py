@@ -1,0 +1,59 @@
+"""Priors over pictures, whatever format they are in: one file a format."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from mgdm_audio.config import nearest
+from mgdm_audio.errors import UserError
+from mgdm_audio.priors.diffusers import is_pipeline, load_pipeline
+from mgdm_audio.priors.folder import CONFIG, bundled_folder, list_image_priors
+from mgdm_audio.priors.guided_diffusion import load_adm
+from mgdm_audio.priors.image_prior import ImagePrior, require_size
+from mgdm_audio.priors.trained_images import load_trained
+
+__all__ = ["ImagePrior", "load_image_prior"]
+
+FORMATS = (
+    "a folder as diffusers saves them (unet/, scheduler/), a folder of this package (config.json), "
+    "or a checkpoint of guided-diffusion (.pt, .safetensors)"
+)
+
+
+def load_image_prior(
+    path: str | Path, device: torch.device | str = "cpu", *, size: int | None = None
+) -> ImagePrior:
+    """Open a bundled prior for images by its name, or one on disk, which says in which format.
+
+    ``size``: edge of a square picture in pixels, where it is not to be the one of training; a
+    multiple of what autoencoder and network halve it to. Raises UserError, in one line, for
+    another, and for anything that is no such prior.
+    """
+    name = str(path)
+    path = bundled_folder(name) or Path(path)
+    if path.is_file() and path.suffix in (".pt", ".safetensors"):
+        return load_adm(path, device, image_size=size)
+    if path.is_dir() and is_pipeline(path):
+        opened = load_pipeline(path, device)
+    elif (path / CONFIG).is_file():
+        opened = load_trained(path, device)
+    else:
+        if path.exists():
+            raise UserError(f"{path}: holds no prior for images; give {FORMATS}")
+        raise UserError(f"{path}: no such prior for images{nearest(name, list_image_priors())}; "
+                        f"or give {FORMATS}")  # fmt: skip
+    return opened if size is None else _resized(opened, size)
+
+
+def _resized(opened: ImagePrior, size: int) -> ImagePrior:
+    factor = opened.image_shape[1] // opened.prior.event_shape[1]
+    require_size(opened.name, size, factor * opened.multiple)
+    event_shape = (opened.prior.event_shape[0], size // factor, size // factor)
+    return replace(
+        opened,
+        prior=opened.prior.with_event_shape(event_shape),
+        image_shape=(opened.image_shape[0], size, size),
+    )

@@ -1,0 +1,79 @@
+"""What a network that takes a text is shown where there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from mgdm_audio.errors import UserError
+from mgdm_audio.priors.image_prior import Shape, read_json
+
+PROMPT = "empty_prompt.safetensors"
+
+
+def no_text(
+    unet: Any, folder: Path, image_shape: Shape, device: torch.device | str
+) -> Callable[[int], dict[str, Any]]:
+    """What a text-conditioned network is shown for no text, for a batch of any size.
+
+    FOLDER/empty_prompt.safetensors holds ``prompt_embeds: [1, tokens, width]`` and, for SDXL,
+    ``pooled_prompt_embeds: [1, width]``: the text encoders' outputs for "". Without that file they
+    are zeros where model_index.json says ``force_zeros_for_empty_prompt``, as SDXL's does: that is
+    what its pipeline shows for no text.
+    """
+    width = unet.config.get("cross_attention_dim")
+    if width is None:  # a UNet2DModel
+        return lambda batch: {}
+    kind = unet.config.get("addition_embed_type")
+    if not isinstance(width, int) or kind not in (None, "text_time"):
+        raise UserError(f"{folder}: the network is conditioned on more than a text; known: "
+                        "Stable Diffusion and SDXL")  # fmt: skip
+    shapes: dict[str, tuple[int, ...]] = {"prompt_embeds": (1, 77, width)}
+    if kind == "text_time":  # six sizes, embedded, stand beside the pooled text
+        pooled = unet.config["projection_class_embeddings_input_dim"]
+        shapes["pooled_prompt_embeds"] = (1, pooled - 6 * unet.config["addition_time_embed_dim"])
+    index = folder / "model_index.json"
+    if (folder / PROMPT).is_file():
+        shown = _read_prompt(folder / PROMPT, shapes)
+    elif index.is_file() and read_json(index).get("force_zeros_for_empty_prompt"):
+        shown = {name: torch.zeros(shape) for name, shape in shapes.items()}
+    else:
+        raise UserError(
+            f"{folder / PROMPT}: missing; save the text encoder's output for '' there, as "
+            f"{' and '.join(shapes)}"
+        )
+    shown = {name: tensor.to(device, torch.float32) for name, tensor in shown.items()}
+    height, width = image_shape[1:]
+    # Original size, corner of the crop, target size: as in training, at any size that is run.
+    sizes = torch.tensor([[height, width, 0, 0, height, width]], dtype=torch.float32, device=device)
+
+    def given(batch: int) -> dict[str, Any]:
+        text = {name: tensor.expand(batch, *tensor.shape[1:]) for name, tensor in shown.items()}
+        arguments: dict[str, Any] = {"encoder_hidden_states": text["prompt_embeds"]}
+        if "pooled_prompt_embeds" in text:
+            arguments["added_cond_kwargs"] = {
+                "text_embeds": text["pooled_prompt_embeds"],
+                "time_ids": sizes.expand(batch, -1),
+            }
+        return arguments
+
+    return given
+
+
+def _read_prompt(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: not a safetensors file ({str(error).splitlines()[0]})") from None
+    for name, shape in shapes.items():
+        found = tuple(tensors[name].shape) if name in tensors else None
+        # The number of tokens is free.
+        if found is None or len(found) != len(shape) or (found[0], found[-1]) != (1, shape[-1]):
+            raise UserError(f"{path}: {name} has shape {found}; it must be like {shape}")
+    return {name: tensors[name] for name in shapes}

@@ -1,0 +1,139 @@
+"""Priors that this package trained: config.json and model.safetensors, as of stems.
+
+FOLDER/config.json        model_type "unet_2d", model, schedule, size, sha256
+FOLDER/model.safetensors
+FOLDER/autoencoder/       the same two, of model_type "autoencoder_2d", where it is latent
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from mgdm_audio.config import from_mapping
+from mgdm_audio.diffusion import Codec, NoiseSchedule, Prior
+from mgdm_audio.digest import hash_file
+from mgdm_audio.errors import UserError
+from mgdm_audio.networks.autoencoder_2d import Autoencoder2d, Autoencoder2dConfig
+from mgdm_audio.networks.unet_2d import UNet2d, UNet2dConfig
+from mgdm_audio.priors.architectures import ARCHITECTURES
+from mgdm_audio.priors.folder import CONFIG, WEIGHTS, load_weights, save_prior
+from mgdm_audio.priors.image_prior import ImagePrior, Shape, read_json, ready
+
+AUTOENCODER = "autoencoder"
+KINDS: dict[str, type[Any]] = {"unet_2d": UNet2dConfig, "autoencoder_2d": Autoencoder2dConfig}
+
+
+@dataclass(frozen=True)
+class TrainedConfig:
+    """The config.json of such a folder, read and checked; the weights have not been opened."""
+
+    path: Path
+    network: UNet2dConfig
+    schedule: NoiseSchedule
+    size: tuple[int, int]  # height and width of what the network was trained on
+    autoencoder: Autoencoder2dConfig | None
+    config: dict[str, Any]  # the file's content
+
+    @property
+    def image_shape(self) -> Shape:
+        if self.autoencoder is None:
+            return (self.network.channels, *self.size)
+        factor = self.autoencoder.factor
+        return (self.autoencoder.channels, factor * self.size[0], factor * self.size[1])
+
+    def networks(self) -> dict[Path, nn.Module]:
+        """Each, without its weights, by the file of these."""
+        result: dict[Path, nn.Module] = {self.path / WEIGHTS: UNet2d(self.network)}
+        if self.autoencoder is not None:
+            result[self.path / AUTOENCODER / WEIGHTS] = Autoencoder2d(self.autoencoder)
+        return result
+
+
+def read_trained(folder: Path) -> TrainedConfig:
+    """Raises UserError for what does not fit."""
+    network, config = _read(folder, "unet_2d")
+    try:
+        schedule = NoiseSchedule.from_config(config["schedule"])
+        height, width = (int(n) for n in config["size"])
+        if height < 1 or width < 1:
+            raise ValueError(f"size {config['size']}: give height and width in pixels")
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise UserError(f"{folder / CONFIG}: {reason}; the file is damaged, fetch it again"
+                        ) from None  # fmt: skip
+    autoencoder = None
+    if (folder / AUTOENCODER).is_dir():
+        autoencoder = _read(folder / AUTOENCODER, "autoencoder_2d")[0]
+        if autoencoder.latent_channels != network.channels:
+            raise UserError(
+                f"{folder}: the network takes {network.channels} channels, its autoencoder "
+                f"has {autoencoder.latent_channels}"
+            )
+    return TrainedConfig(folder, network, schedule, (height, width), autoencoder, config)
+
+
+def load_trained(folder: Path, device: torch.device | str = "cpu") -> ImagePrior:
+    """The prior in a folder of this format. Raises UserError for what does not fit."""
+    read = read_trained(folder)
+    network, sha256 = UNet2d(read.network), {}
+    sha256[WEIGHTS] = load_weights(network, folder / WEIGHTS, read.config.get("sha256"))
+    codec: Codec | None = None
+    if read.autoencoder is not None:
+        codec = load_autoencoder(folder / AUTOENCODER, device)
+        sha256[f"{AUTOENCODER}/{WEIGHTS}"] = hash_file(folder / AUTOENCODER / WEIGHTS)
+    event_shape = (read.network.channels, *read.size)
+    prior = Prior(ready(network, device), read.schedule, event_shape, codec)
+    return ImagePrior(prior, folder.resolve().name, read.image_shape, sha256)
+
+
+def load_autoencoder(folder: Path, device: torch.device | str = "cpu") -> Autoencoder2d:
+    """The codec in a folder of its own. Raises UserError for what does not fit."""
+    shape, config = _read(folder, "autoencoder_2d")
+    network = Autoencoder2d(shape)
+    load_weights(network, folder / WEIGHTS, config.get("sha256"))
+    return ready(network, device)
+
+
+def save_trained(
+    folder: Path,
+    network: UNet2d,
+    schedule: NoiseSchedule,
+    size: tuple[int, int],
+    autoencoder: Autoencoder2d | None = None,
+    details: dict[str, Any] | None = None,
+) -> None:
+    """Write a folder that ``load_trained`` opens.
+
+    ``size``: height and width of what the network was trained on, pictures or latents;
+    ``details``: more for config.json.
+    """
+    if autoencoder is not None:
+        save_autoencoder(folder / AUTOENCODER, autoencoder, details)
+    facts = {"schedule": schedule.to_config(), "size": list(size)}
+    save_prior(folder, network, network.config, "unet_2d", {**(details or {}), **facts})
+
+
+def save_autoencoder(
+    folder: Path, autoencoder: Autoencoder2d, details: dict[str, Any] | None = None
+) -> None:
+    """Write a folder that ``load_autoencoder`` opens; ``details``: more for config.json."""
+    save_prior(folder, autoencoder, autoencoder.config, "autoencoder_2d", details or {})
+
+
+def _read(folder: Path, kind: str) -> tuple[Any, dict[str, Any]]:
+    """The network's config and the file's content."""
+    config = read_json(folder / CONFIG)
+    found = config.get("model_type")
+    if isinstance(found, str) and found in ARCHITECTURES:
+        raise UserError(f"{folder}: a prior for sound ({found}); give it to mgdm-audio separate")
+    if found != kind:
+        raise UserError(f"{folder / CONFIG}: model_type {found!r}; "
+                        f"a prior for images has {kind!r} here")  # fmt: skip
+    if not isinstance(config.get("model"), dict):
+        raise UserError(f"{folder / CONFIG}: model is no table; it is no prior's config")
+    return from_mapping(KINDS[kind], config["model"], f"{folder / CONFIG}: model"), config

@@ -1,0 +1,115 @@
+"""Folders of separated tracks -> a listening page in each, and an index of them."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from string import Template
+from urllib.parse import quote
+
+from mgdm_audio.atomic import write_text
+from mgdm_audio.audio.files import find_stems
+from mgdm_audio.errors import UserError
+from mgdm_audio.evaluation.folders import score_track
+from mgdm_audio.report.markup import clock, content_security_policy, resource, text_of
+from mgdm_audio.report.page import to_html
+from mgdm_audio.report.run import Run, read_json, read_run, track_shape
+from mgdm_audio.separation.result import RECORD
+
+PAGE, INDEX = "report.html", "index.html"
+
+
+def write_pages(
+    folder: str | Path,
+    reference: str | Path | None = None,
+    *,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[Path]:
+    """A page for the track ``folder``, or for every track in it and then an index; their paths.
+
+    ``reference``: true stems, ``<track>/<stem>.wav|flac``, or those of the one track directly.
+    ``on_progress(done, total)`` counts tracks. Raises UserError where there is no track.
+    """
+    folder = Path(folder)
+    if (folder / RECORD).is_file():
+        return [write_page(folder, reference)]
+    tracks = _tracks(folder)
+    if not tracks:
+        raise UserError(
+            f"{folder}: holds no {RECORD}, nor do folders in it; "
+            "give what `mgdm-audio separate -o` wrote"
+        )
+    written = []
+    for track in tracks:
+        written.append(write_page(track, reference and Path(reference) / track.relative_to(folder)))
+        if on_progress is not None:
+            on_progress(len(written), len(tracks))
+    return [*written, write_index(folder)]
+
+
+def write_page(folder: str | Path, reference: str | Path | None = None) -> Path:
+    """Write ``report.html`` for the track in ``folder``, whole or not at all; its path.
+
+    ``reference``: the folder of its true stems, or one that holds a folder of the track's name.
+    Raises UserError for what is missing there, and for stems of another length.
+    """
+    folder = Path(folder)
+    run = read_run(folder)
+    scores = None if reference is None else _scores(run, Path(reference))
+    write_text(folder / PAGE, to_html(run, scores))
+    return folder / PAGE
+
+
+def ensure_page(folder: str | Path) -> Path | None:
+    """``write_page`` unless there is one already that is no older than the result it shows."""
+    page, record = Path(folder) / PAGE, Path(folder) / RECORD
+    if page.is_file() and page.stat().st_mtime_ns >= record.stat().st_mtime_ns:
+        return None
+    return write_page(folder)
+
+
+def write_index(folder: str | Path) -> Path:
+    """Write ``index.html``, a link to every page in the folders of ``folder``; its path."""
+    folder = Path(folder)
+    style = resource("page.css")
+    rows = []
+    for track in _tracks(folder):
+        if (track / PAGE).is_file():
+            record = read_json(track / RECORD)
+            name = track.relative_to(folder).as_posix()
+            address = quote(os.fsencode(f"{name}/{PAGE}"))
+            shape = track_shape(track, record)
+            rows.append(
+                f'<tr><td><a href="{address}">{text_of(name)}</a></td>'
+                f'<td class="number">{clock(shape.time / shape.sample_rate)}</td>'
+                f"<td>{text_of(record.get('sampler'))}</td></tr>\n"
+            )
+    page = Template(resource("index.html")).substitute(
+        policy=content_security_policy(style),
+        style=style,
+        name=text_of(folder.resolve().name),
+        rows="".join(rows),
+    )
+    write_text(folder / INDEX, page)
+    return folder / INDEX
+
+
+def _tracks(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise UserError(
+            f"{folder}: is {'no folder' if folder.exists() else 'missing'}; check the path"
+        )
+    found = (record.parent for record in folder.rglob(RECORD))
+    return sorted(t for t in found if not any(p[0] == "." for p in t.relative_to(folder).parts))
+
+
+def _scores(run: Run, reference: Path) -> dict[str, object]:
+    place = reference / run.name if (reference / run.name).is_dir() else reference
+    if not place.is_dir():
+        raise UserError(f"{place}: missing; it should hold the true stems of {run.name}")
+    truth = find_stems(place)
+    if len(truth) < 2:
+        raise UserError(f"{place}: holds {len(truth)} true stems, scores need two or more")
+    for stem in truth:
+        if stem not in run.files:
+            raise UserError(f"{place / stem}: {run.name} has no such stem; remove it or rename it")
+    return score_track(truth, {s: run.files[s] for s in truth}, ["si-sdri"], None)["si-sdri"]

@@ -1,0 +1,133 @@
+"""What ``mgdm-audio separate`` left in a track's folder, read and checked."""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mgdm_audio.audio.files import MIXTURES, STEM_SUFFIXES
+from mgdm_audio.audio.io import read_blocks
+from mgdm_audio.errors import UserError
+from mgdm_audio.output.stem_files import FILES, Shape
+from mgdm_audio.separation.result import RECORD, UNCERTAINTY
+
+LIMIT = 30 * 60  # seconds of sound, all stems and the mixture together: about 50 MB of page
+_STEM = re.compile(r"[^/]+\.wav")  # beside the record: those in folders are draws
+
+
+@dataclass(frozen=True)
+class Run:
+    """``stems``, and the ``mixture`` that they sum to: [channel, time] at ``sample_rate`` Hz.
+
+    They are the beginning of a track of ``seconds``, half an hour over all of them.
+
+    ``confidence_db``: stem -> dB or None (a silent stem), ``std``: stem -> [window] in the stems'
+    unit, each window ``hop_seconds`` long (``Spread``), ``std_db``: stem -> [window, band] in dB,
+    of bands that ``bands_hz`` bound; all empty after a single draw.
+    """
+
+    name: str
+    record: dict[str, Any]  # separation.json
+    files: dict[str, Path]
+    stems: dict[str, Tensor]
+    mixture: Tensor
+    sample_rate: int
+    seconds: float
+    confidence_db: dict[str, float | None]
+    std: dict[str, Tensor]
+    hop_seconds: float
+    std_db: dict[str, Tensor]
+    bands_hz: list[float]
+
+
+def read_run(folder: Path) -> Run:
+    """Read OUT/<track>. The mixture is ``mixture.wav|flac`` there, else the sum of the stems.
+
+    Raises UserError for a folder without separation.json, for stems that it lists and that are
+    not there, and for sounds of another shape than it says.
+    """
+    record = read_json(folder / RECORD)
+    files = {Path(n).stem: folder / n for n in record.get(FILES, ()) if _STEM.fullmatch(n)}
+    if not files:
+        raise UserError(f"{folder / RECORD}: lists no stems; separate it again")
+    for path in files.values():
+        if not path.is_file():
+            raise UserError(f"{path}: missing, {RECORD} lists it; separate it again")
+    uncertainty = read_json(folder / UNCERTAINTY)
+    try:
+        confidence = dict(uncertainty["confidence_db"] or {})
+        std = {stem: torch.tensor(row).float() for stem, row in (uncertainty["std"] or {}).items()}
+        hop = float(uncertainty["hop_seconds"])
+        bands = [float(edge) for edge in uncertainty.get("bands_hz") or []]
+        rows = uncertainty.get("std_db") or {}
+        std_db = {s: torch.tensor(x).float().reshape(-1, len(bands) - 1) for s, x in rows.items()}
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError):
+        raise damaged(folder / UNCERTAINTY) from None
+    shape = track_shape(folder, record)
+    kept = min(shape.time, LIMIT * shape.sample_rate // (1 + len(files)))
+    stems = {stem: _beginning(path, shape, kept) for stem, path in files.items()}
+    given = [p for n in MIXTURES for s in STEM_SUFFIXES if (p := folder / f"{n}{s}").is_file()]
+    mixture = _beginning(given[0], shape, kept) if given else sum(stems.values(), torch.zeros(()))
+    seconds = shape.time / shape.sample_rate
+    name = folder.resolve().name
+    return Run(
+        name,
+        record,
+        files,
+        stems,
+        mixture,
+        shape.sample_rate,
+        seconds,
+        confidence,
+        std,
+        hop,
+        std_db,
+        bands,
+    )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Of an object in a file. Raises UserError where there is none."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise UserError(
+            f"{path}: missing; give a folder that `mgdm-audio separate -o` wrote"
+        ) from None
+    except ValueError:
+        raise damaged(path) from None
+    if not isinstance(value, dict):
+        raise damaged(path)
+    return value
+
+
+def damaged(path: Path) -> UserError:
+    """The line that says so."""
+    return UserError(f"{path}: is damaged; separate it again")
+
+
+def track_shape(folder: Path, record: dict[str, Any]) -> Shape:
+    """Of the stems in ``folder``, as its record says. Raises UserError where it does not."""
+    values = [record.get(key) for key in ("channels", "samples", "sample_rate")]
+    numbers = [value for value in values if isinstance(value, int) and value > 0]
+    if len(numbers) < len(values):
+        raise damaged(folder / RECORD)
+    return Shape(*numbers)
+
+
+def _beginning(path: Path, shape: Shape, kept: int) -> Tensor:
+    """The first ``kept`` samples; the rest is only counted, since it may be longer than memory."""
+    time, parts = 0, []
+    for block in read_blocks(path):
+        if time < kept:
+            parts.append(block.samples[:, : kept - time])
+        time += block.samples.shape[-1]
+    found = (block.samples.shape[0], time, block.sample_rate)
+    for what, value, wanted in zip(("channels", "samples", "Hz"), found, shape, strict=True):
+        if value != wanted:
+            raise UserError(f"{path}: {value} {what}, {RECORD} says {wanted}; separate it again")
+    return torch.cat(parts, -1)

@@ -1,0 +1,1 @@
+"""Stems of a mixture of any rate, channels and length, and music out of a prior alone."""

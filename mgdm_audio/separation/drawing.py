@@ -1,0 +1,282 @@
+"""Posterior draws of a track, segment by segment, and how its segments are joined.
+
+Neighbours overlap. Joined by a cross-fade (``crossfade``), their draws are independent of each
+other and blended over the overlap: exact for whatever they agree about, but where draws differ a
+blend of two is no draw of the posterior, its spread is up to half of the variance. Joined by
+conditioning (``condition``), every other segment is drawn first, and those between them given what
+their neighbours decided: the outer half of each overlap enters the likelihood as known samples,
+
+    y = (A x + sigma_y eps, M x + sigma_y eps'),    Stacked([MixtureSum, Mask]),
+
+draw by draw, so that every draw is one draw of the whole track. Two passes and not one from left to
+right: no early mistake is handed on, and the segments of a pass can share a batch.
+
+Joined by a cross-fade, the draws take turns at several speeds of the track, see ``speeds``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mgdm_audio.engine.runner import UNITS, Progress
+from mgdm_audio.errors import PairingError, UserError
+from mgdm_audio.measurement import GaussianLikelihood, Mask, MixtureSum, Stacked
+from mgdm_audio.rng import generator_for
+from mgdm_audio.samplers import Step
+from mgdm_audio.separation.runner import StemRunner
+from mgdm_audio.separation.segments import Join, Meeting, stitched
+from mgdm_audio.separation.speeds import at_own_speed, play, play_back, ratio
+from mgdm_audio.separation.uncertainty import SpreadMap
+
+SILENCE = 1e-4  # of the prior's level: a quieter segment is shared equally, no network is asked
+
+
+@dataclass
+class _Segment:
+    """What is drawn of one: the mean over draws and those to be kept, and the ends of all draws."""
+
+    rows: Tensor  # [1 + kept, batch, sources, segment]
+    head: Tensor  # [draws, batch, sources, held], which the segment before is to meet
+    tail: Tensor  # and the one after
+    as_is: Tensor  # [batch, sources, segment], a draw at the track's own speed
+    drawn: list[int]  # draws so far, by channel
+
+
+@dataclass
+class _Item:
+    """One draw of one channel of a segment."""
+
+    segment: int
+    channel: int
+    draw: int
+
+
+_Drawn = tuple[Tensor, Tensor | None]
+"""[sources, any], and the standard deviation (``Step.deviation``) of the same shape, if any."""
+
+
+@dataclass
+class Drawing:
+    """The draws of one track: iterate over ``pieces``, then read ``spread`` if there is one."""
+
+    runner: StemRunner
+    cut_at: Callable[[int], Tensor]  # [batch, 1, segment] of the mixture at the prior's level
+    count: int  # of segments
+    time: int  # samples of the track
+    overlap: int  # of neighbouring segments, samples
+    batch: int  # channels
+    spread: SpreadMap | None  # of [batch, sources]; None: nobody asks how sure the mean is
+    join: Join
+    speeds: tuple[float, ...]  # semitones, the track's own first
+    seed: int
+    draws: int
+    keep: bool = False  # the draws themselves are wanted too
+    on_progress: Progress | None = None
+    done: int = field(default=0, init=False)  # segments
+
+    def __post_init__(self) -> None:
+        self.meeting = Meeting(self.count, self.overlap, self.join)
+
+    def pieces(self) -> Iterator[Tensor]:
+        """[1 + draws that are kept, batch, sources, any], one after the other: the whole track."""
+        if self.join == "crossfade":
+            segments = (drawn.rows for drawn in self._in_turn())
+            yield from stitched(segments, self.time, self.overlap)
+            return
+        end = 0
+        for index, drawn in enumerate(self._between()):
+            first, last = self.meeting.bounds(index, drawn.rows.shape[-1])
+            piece = drawn.rows[..., first:last][..., : self.time - end]
+            end += piece.shape[-1]
+            yield piece
+
+    def _in_turn(self) -> Iterator[_Segment]:
+        """Every segment on its own."""
+        index = 0
+        while index < self.count:
+            group = range(index, min(index + self._together(), self.count))
+            yield from self._draw(group, {})
+            index = group.stop
+
+    def _between(self) -> Iterator[_Segment]:
+        """Even segments on their own, odd ones given both neighbours; in the order of the track."""
+        evens: dict[int, _Segment] = {}
+        index = 0
+        while index < self.count:
+            group = range(index, min(index + 2 * self._together(), self.count), 2)
+            evens |= zip(group, self._draw(group, {}), strict=True)
+            last = group[-1] + 2 > self.count - 1  # then one may be left over at the end
+            odd = range(max(1, index - 1), min(group[-1] + (2 if last else 0), self.count), 2)
+            filled = dict(zip(odd, self._draw(odd, evens), strict=True))
+            merged = {**{i: evens[i] for i in group}, **filled}
+            for i in sorted(merged):
+                yield merged[i]
+            evens = {group[-1]: evens[group[-1]]}
+            index = group[-1] + 2
+
+    def _together(self) -> int:
+        """Segments whose draws at one speed fill a batch."""
+        draws = -(-self.draws // len(self.speeds))
+        return max(1, self.runner.batch_size // (draws * self.batch))
+
+    def _draw(self, indices: Sequence[int], neighbours: dict[int, _Segment]) -> list[_Segment]:
+        """The segments ``indices``, given the ``neighbours`` that there are.
+
+        The mean goes into a running sum, so that memory does not grow with the number of draws.
+        Each draw sees the segment at another offset from the frames of a network that has frames:
+        in the mean, what a frame's edges add to an estimate cancels (cycle spinning, Coifman &
+        Donoho 1995)."""
+        sources, y, found = len(self.runner.stems), {}, {}
+        items: list[_Item] = []
+        for index in indices:
+            y[index] = part = self.cut_at(index)
+            equal = (part / sources).expand(-1, sources, -1)
+            rows = equal.expand(1 + self.draws * self.keep, -1, -1, -1).clone()
+            ends = equal.expand(self.draws, -1, -1, -1)
+            head, tail, as_is = self.meeting.head(ends), self.meeting.tail(ends), rows[0]
+            drawn = [0] * len(part)
+            found[index] = _Segment(rows, head.clone(), tail.clone(), as_is.clone(), drawn)
+            loud = part.square().mean((1, 2)).sqrt() > SILENCE * self.runner.loaded.mixture_rms
+            rows[0, loud] = 0
+            items += [
+                _Item(index, channel, draw)
+                for draw in range(self.draws)
+                for channel in loud.nonzero().flatten().tolist()
+            ]
+        items.sort(key=self._turn)  # those of a batch are equally long, the track's own first
+        begun = self.done
+
+        def share(done: float) -> None:
+            self._progress(begun + done * len(indices))
+
+        def draw(chunk: Sequence[_Item], on_step: Callable[[Step], None]) -> list[_Drawn]:
+            return self._sample(chunk, y, neighbours, on_step)
+
+        drawn_items = self.runner.run(items, draw, alike=self._turn, on_share=share)
+        for item, (x, deviation) in drawn_items:
+            self._add(found[item.segment], x, y[item.segment][item.channel], item)
+            if deviation is not None:
+                # The errors of two means of one truth are much the same: what is left of
+                # their variances in a blend are their weights, not the squares of these.
+                weight = self.meeting.weight(item.segment, deviation).sqrt()
+                self._spread(item, weight * deviation, 1 / self.draws)
+        self.done += len(indices)
+        self._progress(self.done)
+        return list(found.values())
+
+    def _turn(self, item: _Item) -> int:
+        """Which of the speeds is an item's."""
+        return item.draw % len(self.speeds)
+
+    def _speed(self, item: _Item) -> Fraction:
+        return ratio(self.speeds[self._turn(item)])
+
+    def _add(self, segment: _Segment, x: Tensor, y: Tensor, item: _Item) -> None:
+        """A draw [sources, time] of the mixture y [1, time], as it was played, to the sums."""
+        speed = self._speed(item)
+        if speed == 1:
+            segment.as_is[item.channel] = x
+        else:
+            x = at_own_speed(segment.as_is[item.channel], x, speed)
+            # The sum of the sources is the mixture's again, but for rounding: share what is left.
+            x = x + (y - x.sum(0)) / len(x)
+        mean, before = segment.rows[0, item.channel], segment.drawn[item.channel]
+        segment.drawn[item.channel] += 1
+        change = x - mean  # Welford's sums: no difference of large numbers
+        mean += change / (before + 1)
+        if before:
+            share = before / (before + 1) / (self.draws - 1)
+            self._spread(item, change * self.meeting.weight(item.segment, change), share)
+        if self.keep:
+            segment.rows[1 + item.draw, item.channel] = x
+        segment.head[item.draw, item.channel] = self.meeting.head(x)
+        segment.tail[item.draw, item.channel] = self.meeting.tail(x)
+
+    def _spread(self, item: _Item, deviation: Tensor, share: float) -> None:
+        """The squares of ``deviation`` [sources, time] to the variances."""
+        if self.spread is None:
+            return
+        start = item.segment * (deviation.shape[-1] - self.overlap)
+        self.spread.add(deviation[..., : self.time - start], start, item.channel, share)
+
+    def _sample(
+        self,
+        items: Sequence[_Item],
+        y: dict[int, Tensor],
+        neighbours: dict[int, _Segment],
+        on_step: Callable[[Step], None],
+    ) -> list[_Drawn]:
+        """A draw of each item as it was played, and its deviation at the track's own speed."""
+        steps: list[Step] = []
+
+        def step(record: Step) -> None:
+            steps[:] = [record]  # the last
+            on_step(record)
+
+        sources, spread = len(self.runner.stems), self.runner.hop if self.draws > 1 else 0
+        speed = self._speed(items[0])
+        own = y[items[0].segment].shape[-1]  # samples, at the track's own speed
+        heard = {i: play(part, speed) for i, part in y.items()} if speed != 1 else y
+        time = heard[items[0].segment].shape[-1]
+        offsets = [spread * item.draw // self.draws for item in items]
+        fill = -time % self.runner.multiple  # 0 at the track's own speed
+        padding = [(n, spread - n + fill) for n in offsets]
+        mixture = torch.stack(
+            [F.pad(heard[i.segment][i.channel], p) for i, p in zip(items, padding, strict=True)]
+        )
+        likelihood = GaussianLikelihood(MixtureSum(sources), mixture, self.runner.preset.noise_std)
+        given = likelihood
+        if neighbours and self.meeting.held:
+            told = [self._told(item, neighbours, time) for item in items]
+            known, mask = (
+                torch.stack([F.pad(x, p) for x, p in zip(parts, padding, strict=True)])
+                for parts in zip(*told, strict=True)
+            )
+            operator = Stacked([MixtureSum(sources), Mask(mask)], [1, sources])
+            observed = torch.cat([mixture, known], 1)
+            given = GaussianLikelihood(operator, observed, self.runner.preset.noise_std)
+        prior = self.runner.prior.with_event_shape((sources, mixture.shape[-1]))
+        generators = [generator_for(self.seed, "segment", i.segment, "draw", i.draw) for i in items]
+        watch = None if self.on_progress is None and self.spread is None else step
+        try:
+            x = self.runner.sample(prior, given, generator=generators, on_step=watch)
+        except PairingError as error:
+            if given is likelihood:
+                raise
+            raise UserError(
+                f"join condition: sampler {self.runner.preset.name} takes no known samples "
+                f"({error}); use join crossfade"
+            ) from None
+        # A sampler meets the mixture up to sigma_y at best: the rest is shared equally.
+        x = x + MixtureSum(sources).pinv(likelihood.residual(x))
+        deviations = steps[0].deviation if steps else None
+
+        def played_back(deviation: Tensor) -> Tensor:
+            return deviation if speed == 1 else play_back(deviation, speed, own)
+
+        spans = [slice(n, n + time) for n in offsets]
+        return [
+            (x[i, :, span], None if deviations is None else played_back(deviations[i, :, span]))
+            for i, span in enumerate(spans)
+        ]
+
+    def _told(
+        self, item: _Item, neighbours: dict[int, _Segment], time: int
+    ) -> tuple[Tensor, Tensor]:
+        """What a draw's neighbours decided and where, see ``Meeting.known``."""
+        before, after = (neighbours.get(item.segment + side) for side in (-1, 1))
+        return self.meeting.known(
+            None if before is None else before.tail[item.draw, item.channel],
+            None if after is None else after.head[item.draw, item.channel],
+            time,
+        )
+
+    def _progress(self, segments: float) -> None:
+        if self.on_progress is not None:
+            self.on_progress(int(UNITS * segments), UNITS * self.count)

@@ -1,0 +1,172 @@
+"""From music of any rate and length, block by block, to its stems.
+
+What lies between the steps waits in stores: in memory, or in temporary files where memory is not to
+grow with the length.
+
+1. The music is taken in, and its peak.
+2. It is resampled to the prior's rate, and its active level taken.
+3. Segment by segment is separated, and joined to its neighbours.
+4. The stems are resampled back and given what the prior cannot hear.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mgdm_audio.audio.resampling import PASSBAND, resample_span
+from mgdm_audio.audio.store import Store
+from mgdm_audio.engine.runner import Progress
+from mgdm_audio.separation.drawing import Drawing
+from mgdm_audio.separation.residual import reach, share_residual, spans
+from mgdm_audio.separation.result import Separation
+from mgdm_audio.separation.runner import StemRunner
+from mgdm_audio.separation.segments import Segmentation, level_of, powers, starts
+from mgdm_audio.separation.uncertainty import Spread, SpreadMap
+
+_SECONDS = 8  # resampled at a time
+
+
+def separate_blocks(
+    runner: StemRunner,
+    segmentation: Segmentation,
+    blocks: Iterable[Tensor],
+    sample_rate: int,
+    store: Callable[[tuple[int, ...]], Store],
+    *,
+    seed: int,
+    draws: int,
+    keep_draws: bool,
+    settings: dict[str, Any],
+    on_progress: Progress | None = None,
+) -> Separation:
+    """Consecutive ``blocks`` [channel, any] at ``sample_rate`` Hz -> their stems, in stores.
+
+    ``store(shape)``: a new one. ``settings``: with what the report begins. Raises what ``blocks``
+    raise.
+    """
+    started, before = time.monotonic(), runner.calls.counts
+    track = _Track(runner, segmentation, sample_rate, store)
+    mixture, unit = track.taken_in(blocks)
+    found, spread = track.separated(mixture, unit, seed, draws, keep_draws, on_progress)
+    parts = track.at_rate(found, mixture, unit)
+    found.close()
+    taken = time.monotonic() - started
+    report = settings | {
+        "sample_rate": sample_rate,
+        "channels": mixture.shape[0],
+        "samples": mixture.time,
+        "seconds": round(taken, 3),
+        "seconds_per_second": round(taken / (mixture.time / sample_rate), 3),
+        "denoiser_calls": {way: n - before[way] for way, n in runner.calls.counts.items()},
+    }
+    return Separation(
+        runner.stems, mixture, parts, sample_rate, report, spread if draws > 1 else None
+    )
+
+
+class _Track:
+    """Music on its way through the steps."""
+
+    def __init__(
+        self,
+        runner: StemRunner,
+        segmentation: Segmentation,
+        sample_rate: int,
+        store: Callable[[tuple[int, ...]], Store],
+    ) -> None:
+        self.runner, self.segmentation = runner, segmentation
+        self.store, self.sample_rate = store, sample_rate
+        self.rate = runner.loaded.sample_rate  # the prior's
+
+    def taken_in(self, blocks: Iterable[Tensor]) -> tuple[Store, float]:
+        """The mixture [channel, time], and the unit that brings it to full scale."""
+        mixture, peak = None, 0.0
+        for block in blocks:
+            mixture = mixture or self.store((block.shape[0],))
+            mixture.append(block)
+            peak = max(peak, float(block.abs().max()))
+        assert mixture is not None  # a file without samples is refused
+        # A power of two rounds nothing, and at full scale no square over- or underflows float32.
+        return mixture, 2.0 ** max(-126, min(math.frexp(peak)[1], 127))
+
+    def separated(
+        self,
+        mixture: Store,
+        unit: float,
+        seed: int,
+        draws: int,
+        keep: bool,
+        on_progress: Progress | None,
+    ) -> tuple[Store, Spread]:
+        """At the prior's rate: the mean and the draws that are kept [part, channel, stem, time]."""
+        channels, rate, runner = mixture.shape[0], self.rate, self.runner
+
+        def scaled(start: int, stop: int) -> Tensor:
+            return mixture.read(start, stop) / unit
+
+        resampled, seconds = self.store((channels,)), []
+        common = math.gcd(self.sample_rate, rate)
+        length = -(-mixture.time * (rate // common) // (self.sample_rate // common))
+        for start in range(0, length, _SECONDS * rate):
+            stop = min(start + _SECONDS * rate, length)
+            part = resample_span(scaled, mixture.time, self.sample_rate, rate, start, stop)
+            seconds.append(powers(part, rate))
+            resampled.append(part)
+        gain = self.segmentation.level_gain(level_of(torch.cat(seconds)), unit).to(runner.device)
+        segment, overlap = self.segmentation.cuts(length)
+        begin = starts(length, segment, overlap)
+
+        def cut(index: int) -> Tensor:
+            first = begin[index]
+            part = resampled.read(first, min(first + segment, length))
+            part = F.pad(part, (0, segment - part.shape[-1]))
+            return part[:, None].to(runner.device) * gain
+
+        found = self.store((1 + draws * keep, channels, len(runner.stems)))
+        spread = SpreadMap(channels, len(runner.stems), length, rate)
+        drawing = Drawing(
+            runner,
+            cut,
+            len(begin),
+            length,
+            overlap,
+            channels,
+            spread,
+            join=self.segmentation.join,
+            speeds=self.segmentation.speeds,
+            seed=seed,
+            draws=draws,
+            keep=keep,
+            on_progress=on_progress,
+        )
+        for rows in drawing.pieces():
+            found.append(rows / gain)
+        resampled.close()
+        std = spread.std().transpose(0, 1) / gain.cpu() * unit
+        return found, Spread(dict(zip(runner.stems, std, strict=True)), spread.hop, spread.edges)
+
+    def at_rate(self, found: Store, mixture: Store, unit: float) -> Store:
+        """[part, stem, channel, time] at the rate of the mixture, which each part sums to."""
+        parts, channels, _ = found.shape
+        stems = self.store((parts, len(self.runner.stems), channels))
+        # What the prior cannot hear, near and above its Nyquist frequency, belongs to someone.
+        cutoff = PASSBAND * min(self.rate, self.sample_rate) / 2
+        margin = reach(self.sample_rate)
+        for start, stop in spans(mixture.time, self.sample_rate):
+            low, high = max(0, start - margin), min(stop + margin, mixture.time)
+            around = mixture.read(low, high)
+            inner = slice(start - low, stop - low)
+            back = resample_span(found.read, found.time, self.rate, self.sample_rate, low, high)
+            shared = [
+                share_residual(around / unit, part, self.sample_rate, cutoff)[..., inner] * unit
+                for part in back.transpose(1, 2)
+            ]
+            stems.append(torch.stack(shared))
+        return stems

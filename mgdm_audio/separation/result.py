@@ -1,0 +1,190 @@
+"""What the separator found for one mixture: stems, how uncertain they are, and a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from mgdm_audio.audio.pcm import Extremes
+from mgdm_audio.audio.store import Held, Store, WithRest
+from mgdm_audio.config import nearest
+from mgdm_audio.errors import UserError
+from mgdm_audio.output.layout import Layout
+from mgdm_audio.output.stem_files import Block, Shape, check_subtype, write_result
+from mgdm_audio.separation.residual import spans
+from mgdm_audio.separation.uncertainty import Spread, confidence_db, uncertainty_record
+
+RECORD, UNCERTAINTY = "separation.json", "uncertainty.json"  # as Layout names them by default
+
+
+@dataclass(frozen=True, eq=False)
+class Separation(Mapping[str, Tensor]):
+    """Stems of one mixture, each the mean of posterior draws, and how they were made.
+
+    A mapping of names to ``stems``: ``result["bass"]`` is [channel, time] float32 at
+    ``sample_rate`` Hz, as many samples as the mixture; the stems sum to ``mixture``. They are read
+    from where they lie, in memory or on disk, when they are asked for. ``report`` is ready for
+    JSON. ``spread``: how uncertain the stems are over time and frequency, at the prior's rate; None
+    with a single draw.
+    """
+
+    names: tuple[str, ...]  # of the stems
+    source: Store  # [channel, time]: the mixture
+    parts: Store  # [1 + draws kept, stem, channel, time]: the mean of the draws, then each
+    sample_rate: int  # Hz
+    report: dict[str, Any]
+    spread: Spread | None
+
+    @classmethod
+    def of(
+        cls,
+        mixture: Tensor,
+        stems: Mapping[str, Tensor],
+        sample_rate: int,
+        report: dict[str, Any],
+        spread: Spread | None = None,
+        draws: Tensor | None = None,
+    ) -> Self:
+        """From what is in memory: ``mixture`` and each of ``stems`` [channel, time].
+
+        ``draws``: [draw, stem, channel, time], each of which sums to the mixture as ``stems`` do.
+        """
+        mean = torch.stack(list(stems.values()))[None]
+        whole = mean if draws is None else torch.cat([mean, draws])
+        source, parts = Held(tuple(mixture.shape[:-1])), Held(tuple(whole.shape[:-1]))
+        source.append(mixture)
+        parts.append(whole)
+        return cls(tuple(stems), source, parts, sample_rate, report, spread)
+
+    def __getitem__(self, stem: str) -> Tensor:
+        if stem not in self.names:
+            raise KeyError(stem)
+        return self.parts.read(0, self.parts.time)[0, self.names.index(stem)]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def stems(self) -> Mapping[str, Tensor]:
+        """Name -> [channel, time]."""
+        return dict(zip(self.names, self.parts.read(0, self.parts.time)[0], strict=True))
+
+    @property
+    def mixture(self) -> Tensor:
+        """[channel, time], what was separated."""
+        return self.source.read(0, self.source.time)
+
+    @property
+    def draws(self) -> Tensor | None:
+        """[draw, stem, channel, time] where they were kept, else None; each sums to the mixture."""
+        return self.parts.read(0, self.parts.time)[1:] if self.parts.shape[0] > 1 else None
+
+    @property
+    def confidence_db(self) -> dict[str, float | None] | None:
+        """Name -> 10 log10(energy of the stem / of its ``spread``), at most 300; None if silent.
+
+        The SI-SDR in dB that the posterior expects of its mean m: of a truth s = m + e, where e has
+        the energy V of the spread and is orthogonal to m, (s, m)^2 / (|s|^2 |m|^2) is
+        |m|^2 / (|m|^2 + V), hence an SI-SDR of |m|^2 / V. It is right as far as the draws and what
+        the network reports are the posterior's.
+        """
+        return self._confidence_db(self._measured()[1])
+
+    def two_stems(self, stem: str) -> Separation:
+        """Only ``stem``, and "no_<stem>": the mixture less it, in the mean and in every draw.
+
+        The two deviate alike from draw to draw, for their sum is given: one ``spread`` is both's.
+        Raises UserError for an unknown stem.
+        """
+        index, names = check_stem(stem, self.names)
+        spread = self.spread
+        if spread is not None:
+            spread = replace(spread, std=dict.fromkeys(names, spread.std[stem]))
+        return replace(
+            self,
+            names=names,
+            parts=WithRest(self.parts, self.source, index),
+            report=self.report | {"two_stems": stem},
+            spread=spread,
+        )
+
+    def save(self, place: str | Path | Layout, subtype: str = "PCM_24") -> dict[str, Any]:
+        """Write <stem>.wav, uncertainty.json and separation.json; returns what the last one holds.
+
+        ``place``: a folder, or a ``Layout`` of names. Draws that were kept go to
+        samples/<draw>/<stem>.wav. ``subtype``: PCM_16, PCM_24 or FLOAT; PCM files sum to the
+        mixture as exactly as the float32 stems do (within a step of 24 bits), lowered by one common
+        gain (in the record) where any of them would clip. The folder is written whole or not at
+        all; in one that is there already files of the same names are replaced, and those that
+        the record of an earlier result lists are removed.
+        Raises UserError where it cannot be written to.
+        """
+        check_subtype(subtype)
+        layout = place if isinstance(place, Layout) else Layout(Path(place), "{stem}", "")
+        extremes, power = self._measured()
+        gain = min(each.gain(subtype) for each in extremes)
+        return write_result(
+            layout,
+            self.names,
+            Shape(self.source.shape[0], self.source.time, self.sample_rate),
+            self._blocks(),
+            len(extremes) - 1,
+            subtype,
+            gain,
+            self.report,
+            uncertainty_record(self.report["draws"], self.spread, self._confidence_db(power), gain),
+        )
+
+    def _measured(self) -> tuple[list[Extremes], dict[str, float]]:
+        """The extremes of every part, and the mean square of each stem, in one pass."""
+        extremes = [Extremes() for _ in range(self.parts.shape[0])]
+        energy = torch.zeros(len(self.names), dtype=torch.float64)
+        for block in self._blocks():
+            for each, part in zip(extremes, block.parts, strict=True):
+                each.add(part, block.mixture)
+            energy += block.parts[0].double().square().sum((1, 2))
+        mean = (energy / (self.source.shape[0] * self.source.time)).tolist()
+        return extremes, dict(zip(self.names, mean, strict=True))
+
+    def _confidence_db(self, power: dict[str, float]) -> dict[str, float | None] | None:
+        if self.spread is None:
+            return None
+        return confidence_db(power, self.spread, self.source.time / self.sample_rate)
+
+    def _blocks(self) -> Iterator[Block]:
+        """The whole, some samples at a time."""
+        for start, stop in spans(self.source.time, self.sample_rate):
+            yield Block(self.source.read(start, stop), list(self.parts.read(start, stop)))
+
+    def close(self) -> None:
+        """Give back what the stems take, in memory or on disk; they can no more be read then."""
+        self.source.close()
+        self.parts.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def check_stem(stem: str, stems: Iterable[str]) -> tuple[int, tuple[str, str]]:
+    """Its index, and the names of it and of the rest. Raises UserError for an unknown stem."""
+    names = list(stems)
+    if stem not in names:
+        raise UserError(f"the prior has no stem {stem!r}{nearest(stem, names)}")
+    return names.index(stem), (stem, f"no_{stem}")

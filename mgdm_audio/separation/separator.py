@@ -1,0 +1,276 @@
+"""A mixture of any rate, channel count and length -> its stems, under a prior."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mgdm_audio.audio.io import RATES, read_blocks
+from mgdm_audio.audio.store import Held, Spool, Store
+from mgdm_audio.digest import hash_file
+from mgdm_audio.engine.runner import Progress
+from mgdm_audio.errors import UserError
+from mgdm_audio.output.result_folder import unwritable
+from mgdm_audio.priors.folder import LoadedPrior
+from mgdm_audio.samplers.presets import Preset
+from mgdm_audio.separation.drawing import Drawing
+from mgdm_audio.separation.pipeline import separate_blocks
+from mgdm_audio.separation.result import Separation, check_stem
+from mgdm_audio.separation.runner import StemRunner
+from mgdm_audio.separation.segments import Join, Segmentation, active_level, cut
+from mgdm_audio.separation.source import as_samples, require_finite
+
+DEFAULT_SAMPLER = "default"
+
+
+class Separator(StemRunner):
+    """Posterior sampling of the stems of a mixture, segment by segment.
+
+    Several channels are separated as batch items that share their random numbers. Equal channels
+    then give equal stems, and a source panned between two channels keeps its place: independent
+    draws would scatter each stem's stereo image by the posterior's spread.
+    """
+
+    PRESET = DEFAULT_SAMPLER
+
+    def __init__(
+        self,
+        loaded: LoadedPrior,
+        preset: Preset,
+        *,
+        device: str = "auto",
+        segment: float = 12.0,
+        overlap: float = 1.0,
+        join: Join = "crossfade",
+        level: str = "rms",
+        speeds: Sequence[float] | None = None,
+        batch_size: int | None = None,
+        precision: str = "auto",
+    ):
+        """``segment``, ``overlap``: seconds. ``join``: of neighbouring segments, see ``drawing``.
+        ``batch_size``: segments x draws x channels in one network call on a GPU, by default 8; a
+        CPU takes one at a time, see ``StemRunner``.
+
+        ``level``: "rms" brings a mixture to the level of those that the prior was trained on,
+        "none" leaves it as it is. ``speeds``: semitones, 0 first, by default the preset's: the
+        draws take turns at them (speed augmentation at test time), with ``join="condition"`` at
+        the first alone. ``precision``: "float32", "bfloat16" (the network's matrices only) or
+        "auto".
+        """
+        super().__init__(loaded, preset, device=device, batch_size=batch_size, precision=precision)
+        self.segmentation = Segmentation.of(self, segment, overlap, join, level, speeds)
+        self.segment = self.segmentation.segment
+
+    def separate(
+        self,
+        source: Any,
+        sample_rate: int | None = None,
+        *,
+        seed: int = 0,
+        draws: int | None = None,
+        keep_draws: bool = False,
+        two_stems: str | None = None,
+        folder: str | Path | None = None,
+        on_progress: Progress | None = None,
+    ) -> Separation:
+        """A sound file, or samples in memory, -> stems of its rate, channels and length.
+
+        ``source``: a path, or an array of floats [time] or [channel, time], see ``as_samples``, at
+        ``sample_rate`` Hz. ``draws`` replaces the preset's number; ``keep_draws``: each of them is
+        in the result. ``two_stems``: only this stem, and the mixture less it. ``folder``: where
+        temporary files hold what else is in memory: 4 bytes a sample of the input, of each stem at
+        the prior's rate and of each stem at the input's, for each draw that is kept once more;
+        until the result is closed.
+
+        Raises UserError, in one line, for a file that cannot be read, samples of another shape,
+        none, or some that are not finite, an unknown stem and a folder that cannot be written to.
+        """
+        if two_stems is not None:
+            check_stem(two_stems, self.stems)
+        blocks, rate, path = _opened(source, sample_rate, on_progress)
+        with ExitStack() as stack:
+
+            def store(shape: tuple[int, ...]) -> Store:
+                held = Held(shape) if folder is None else Spool(shape, Path(folder))
+                stack.callback(held.close)
+                return held
+
+            try:
+                if folder is not None:
+                    Path(folder).mkdir(parents=True, exist_ok=True)
+                found = separate_blocks(
+                    self,
+                    self.segmentation,
+                    blocks,
+                    rate,
+                    store,
+                    seed=seed,
+                    draws=draws or self.preset.draws,
+                    keep_draws=keep_draws,
+                    settings=self.settings(seed=seed, draws=draws, keep_draws=keep_draws),
+                    on_progress=on_progress,
+                )
+            except OSError as error:
+                raise unwritable(folder or ".", error) from None
+            stack.pop_all()
+        if path is not None:
+            named = {"input": path.name, "input_sha256": hash_file(path)}
+            found = replace(found, report=found.report | named)
+        return found if two_stems is None else found.two_stems(two_stems)
+
+    def separate_batch(
+        self,
+        mixture: Tensor,
+        *,
+        seed: int = 0,
+        draws: int | None = None,
+        level: Tensor | float | None = None,
+        on_progress: Progress | None = None,
+    ) -> dict[str, Tensor]:
+        """mixture: [batch, 1, time] at the prior's rate -> stem: [batch, time], mean of ``draws``.
+
+        For experiments: no resampling, no store, all on the device. ``level``: rms by which the
+        items are brought to the prior's level, [batch] or a number, by default each item's own
+        active level; no part of it where the separator's own level is "none". Every segment and
+        draw has a seed of its own, so the draws do not depend on ``batch_size`` beyond how a GPU
+        rounds; items of a batch share their random numbers.
+        """
+        if mixture.ndim != 3 or mixture.shape[1] != 1 or mixture.shape[-1] < 1:
+            raise UserError(f"mixture of shape {tuple(mixture.shape)}: give [batch, 1, time >= 1]")
+        batch, _, time_ = mixture.shape
+        y = mixture.to(self.device, torch.float32)
+        require_finite(y)
+        if level is None:
+            level = torch.stack([active_level(item, self.loaded.sample_rate) for item in y])
+        level = torch.as_tensor(level, dtype=y.dtype, device=y.device)
+        gain = self.segmentation.level_gain(level).reshape(-1, 1, 1)
+        segment, overlap = self.segmentation.cuts(time_)
+        segments = cut(y * gain, segment, overlap)  # [n, batch, 1, segment]
+        drawing = Drawing(
+            self,
+            segments.__getitem__,
+            len(segments),
+            time_,
+            overlap,
+            batch,
+            None,
+            join=self.segmentation.join,
+            speeds=self.segmentation.speeds,
+            seed=seed,
+            draws=draws or self.preset.draws,
+            on_progress=on_progress,
+        )
+        mean = torch.cat([piece[0] for piece in drawing.pieces()], -1) / gain
+        return {stem: mean[:, k] for k, stem in enumerate(self.stems)}
+
+    def separate_audio(
+        self,
+        samples: Tensor,
+        sample_rate: int,
+        *,
+        seed: int = 0,
+        draws: int | None = None,
+        on_progress: Progress | None = None,
+    ) -> dict[str, Tensor]:
+        """Former name of ``separate(samples, sample_rate, ...).stems``."""
+        _warn("separate_audio(samples, rate)", "separate(samples, rate).stems")
+        found = self.separate(samples, sample_rate, seed=seed, draws=draws, on_progress=on_progress)
+        return dict(found.stems)
+
+    def posterior(
+        self,
+        samples: Tensor,
+        sample_rate: int,
+        *,
+        seed: int = 0,
+        draws: int | None = None,
+        keep_draws: bool = False,
+        on_progress: Progress | None = None,
+    ) -> Separation:
+        """Former name of ``separate(samples, sample_rate, ...)``."""
+        _warn("posterior(samples, rate)", "separate(samples, rate)")
+        return self.separate(
+            samples,
+            sample_rate,
+            seed=seed,
+            draws=draws,
+            keep_draws=keep_draws,
+            on_progress=on_progress,
+        )
+
+    def separate_file(
+        self,
+        path: str | Path,
+        *,
+        seed: int = 0,
+        draws: int | None = None,
+        keep_draws: bool = False,
+        on_progress: Progress | None = None,
+    ) -> Separation:
+        """Former name of ``separate(path, ...)``."""
+        _warn("separate_file(path)", "separate(path)")
+        return self.separate(
+            path, seed=seed, draws=draws, keep_draws=keep_draws, on_progress=on_progress
+        )
+
+    def settings(
+        self, *, seed: int = 0, draws: int | None = None, keep_draws: bool = False
+    ) -> dict[str, Any]:
+        """All that decides a separation beside its input, for the record."""
+        cuts, rate = self.segmentation, self.loaded.sample_rate
+        return self.provenance() | {
+            "input": None,  # the file's name and content, if it was a file
+            "input_sha256": None,
+            "published": self.preset.stands_for(draws),
+            "draws": draws or self.preset.draws,
+            "keep_draws": keep_draws,
+            "two_stems": None,
+            "seed": seed,
+            "speeds": list(cuts.speeds),
+            "level": cuts.level,
+            "segment_seconds": cuts.segment / rate,
+            "overlap_seconds": cuts.overlap / rate,
+            "join": cuts.join,
+        }
+
+
+def _opened(
+    source: Any, sample_rate: int | None, on_progress: Progress | None
+) -> tuple[Iterator[Tensor], int, Path | None]:
+    """Samples [channel, any] in consecutive blocks, their rate in Hz, and the path if it is one."""
+    if not isinstance(source, str | os.PathLike):
+        if sample_rate is None:
+            raise UserError("samples in memory: give their sample_rate in Hz")
+        if sample_rate not in RATES:
+            raise UserError(f"sample_rate {sample_rate}: give {RATES[0]} to {RATES[-1]} Hz")
+        return iter([as_samples(source)]), sample_rate, None
+    path = Path(source)
+    blocks = read_blocks(path)
+    first = next(blocks)
+    if sample_rate not in (None, first.sample_rate):
+        raise UserError(
+            f"{path}: has {first.sample_rate} Hz, not {sample_rate}; leave sample_rate out"
+        )
+
+    def samples() -> Iterator[Tensor]:
+        for block in chain([first], blocks):
+            yield block.samples
+            if on_progress is not None:
+                on_progress(0, 1)  # nothing to show, but it may want to stop
+
+    return samples(), first.sample_rate, path
+
+
+def _warn(old: str, new: str) -> None:
+    warnings.warn(
+        f"Separator.{old} goes in the next version; write {new}", DeprecationWarning, stacklevel=3
+    )

@@ -1,0 +1,49 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torchaudio.functional import melscale_fbanks
+
+from mgdm_audio.evaluation.metrics import log_mel, log_mel_l1
+
+RATE = 22050
+
+
+def noise(*shape: int) -> Tensor:
+    return 0.1 * torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+
+
+def test_equal_to_the_definition_in_numpy() -> None:
+    x = noise(5000)
+    padded = np.pad(x.double().numpy(), 1024)  # frames are centred on multiples of the hop
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(2048) / 2048)
+    frames = np.stack([padded[i : i + 2048] * window for i in range(0, 5001, 512)])
+    power = np.abs(np.fft.rfft(frames) / window.sum()) ** 2
+    bank = melscale_fbanks(1025, 0.0, RATE / 2, 80, RATE, mel_scale="slaney").double().numpy()
+    expected = 10 * np.log10(np.maximum(power @ bank, 1e-8))
+    # Sums of float32: 1e-6 of the power, 1e-5 dB and some more where a bin is small.
+    assert log_mel(x, RATE).numpy() == pytest.approx(expected, abs=1e-3)
+
+
+def test_a_gain_is_its_decibels_and_silence_is_at_the_floor() -> None:
+    references = noise(3, 2, 6000)
+    gains = torch.tensor([1.0, 0.5, 0.0])[:, None, None]
+    same, half, silent = log_mel_l1(gains * references, references, RATE).tolist()
+    assert same == 0
+    # All bands are far above the floor, so every term is the gain; float32 as above.
+    assert half == pytest.approx(20 * math.log10(2), abs=1e-3)
+    assert silent == pytest.approx(float((log_mel(references[2], RATE) + 80).mean()), abs=1e-3)
+
+
+def test_nothing_below_the_floor_counts() -> None:
+    references = torch.zeros(1, 1, 3000)
+    assert log_mel_l1(references + 1e-5, references, RATE).item() == 0
+    assert log_mel_l1(references + 1e-3, references, RATE).item() > 0
+
+
+@pytest.mark.parametrize("rate", [1000, 4000, 48000])
+def test_any_rate_and_sounds_shorter_than_a_window(rate: int) -> None:
+    x = noise(1, 1, 50)
+    assert log_mel_l1(0.5 * x, x, rate).isfinite().all()

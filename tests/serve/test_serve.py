@@ -1,0 +1,402 @@
+"""The page that separates what is dropped on it: what it answers, refuses and leaves behind."""
+
+import asyncio
+import io
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import soundfile
+
+from mgdm_audio.errors import UserError
+from mgdm_audio.priors.folder import load_prior
+from mgdm_audio.samplers.presets import load_preset
+from mgdm_audio.separation.separator import Separator
+from tests.report.chromium import chromium, find_chromium
+from tests.toys import STEMS, song
+
+pytest.importorskip("starlette")
+pytest.importorskip("httpx2")
+
+from starlette.testclient import TestClient
+
+from mgdm_audio.serve import Jobs, make_app, separation
+from mgdm_audio.serve.app import file_name
+from mgdm_audio.serve.jobs import Job, Work
+
+PORT = 8765
+HERE = f"http://127.0.0.1:{PORT}"
+OURS = {"origin": HERE}
+
+
+class Worker:
+    """Work that each test lets go on: ``begun`` is set by it, and it waits for ``go``."""
+
+    def __init__(self) -> None:
+        self.begun, self.go = threading.Event(), threading.Event()
+        self.steps = 2
+        self.error: Exception | None = None
+        self.seen: list[bytes] = []
+
+    def __call__(
+        self, path: Path, out: Path, on_progress: Callable[[int, int], None]
+    ) -> dict[str, Path]:
+        self.seen.append(path.read_bytes())
+        on_progress(1, self.steps)
+        self.begun.set()
+        assert self.go.wait(20)
+        on_progress(self.steps, self.steps)
+        if self.error is not None:
+            raise self.error
+        out.mkdir()
+        (out / "bass.wav").write_bytes(b"bass of " + self.seen[-1])
+        (out / "report.html").write_text("<p>page</p>")
+        return {name: out / name for name in ("report.html", "bass.wav")}
+
+
+@contextmanager
+def client_of(work: Work, room: Path, megabytes: float = 1, **limits: Any) -> Iterator[TestClient]:
+    room.mkdir(exist_ok=True)
+    jobs = Jobs(work, room, **limits)
+    app = make_app(jobs, PORT, max_megabytes=megabytes, about="<tiny> & co")
+    with TestClient(app, base_url=HERE) as client:
+        client.jobs = jobs  # type: ignore[attr-defined]
+        yield client
+
+
+def put(client: TestClient, name: str = "a song.wav", data: bytes = b"x", **headers: str) -> Any:
+    return client.post("/tracks", params={"name": name}, content=data, headers=OURS | headers)
+
+
+def wait(client: TestClient, identity: str) -> dict[str, Any]:
+    """Its state when the work on it is over."""
+    jobs: Jobs = client.jobs  # type: ignore[attr-defined]
+    job = jobs.find(identity)
+    assert job is not None
+    assert jobs.wait(job, 60)
+    return client.get(f"/tracks/{identity}").json()  # type: ignore[no-any-return]
+
+
+def test_a_file_waits_is_worked_on_and_its_results_are_there(tmp_path: Path) -> None:
+    worker = Worker()
+    with client_of(worker, tmp_path / "room") as client:
+        first = put(client, data=b"one")
+        assert first.status_code == 201
+        second = put(client, "b.wav", b"two").json()
+        assert (second["state"], second["ahead"]) == ("waiting", 1)
+        assert worker.begun.wait(20)
+        state = client.get(f"/tracks/{first.json()['id']}").json()
+        assert (state["state"], state["share"], state["name"]) == ("working", 0.5, "a song.wav")
+        worker.go.set()
+        done = wait(client, second["id"])
+        assert (done["state"], done["results"]) == ("done", ["report.html", "bass.wav"])
+        assert worker.seen == [b"one", b"two"]
+        stem = client.get(f"/tracks/{second['id']}/bass.wav")
+        assert stem.content == b"bass of two"
+        assert "b%20%28bass%29.wav" in stem.headers["content-disposition"]
+        page = client.get(f"/tracks/{second['id']}/report.html")
+        assert page.text == "<p>page</p>"
+        assert "sandbox" in page.headers["content-security-policy"]
+        assert not list((tmp_path / "room").glob("*/in/*"))  # the inputs are gone already
+        assert client.delete(f"/tracks/{second['id']}", headers=OURS).status_code == 204
+        assert client.get(f"/tracks/{second['id']}").status_code == 404
+        assert client.get(f"/tracks/{second['id']}/bass.wav").status_code == 404
+        assert len(list((tmp_path / "room").iterdir())) == 1
+    assert not (tmp_path / "room").exists()
+
+
+@pytest.mark.parametrize(
+    "result", ["in", "separation.json", "%2e%2e", "..%2fbass.wav", "in%2Fa song.wav"]
+)
+def test_results_are_all_that_is_sent(tmp_path: Path, result: str) -> None:
+    worker = Worker()
+    worker.go.set()
+    with client_of(worker, tmp_path / "room") as client:
+        identity = put(client).json()["id"]
+        wait(client, identity)
+        assert client.get(f"/tracks/{identity}/{result}").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        (f"127.0.0.1:{PORT}", 200),
+        (f"localhost:{PORT}", 200),
+        (f"LOCALHOST:{PORT}", 200),
+        (f"evil.example:{PORT}", 403),
+        ("127.0.0.1:1", 403),
+        ("127.0.0.1", 403),
+        (f"127.0.0.1.evil.example:{PORT}", 403),
+        ("", 403),
+    ],
+)
+def test_only_our_own_name_is_answered(tmp_path: Path, host: str, status: int) -> None:
+    with client_of(Worker(), tmp_path / "room") as client:
+        assert client.get("/", headers={"host": host}).status_code == status
+
+
+@pytest.mark.parametrize("method", ["POST", "DELETE", "PUT", "OPTIONS"])
+@pytest.mark.parametrize(
+    "origin", [None, "null", "http://evil.example", "http://127.0.0.1", f"https://127.0.0.1:{PORT}"]
+)
+def test_another_site_changes_nothing(tmp_path: Path, method: str, origin: str | None) -> None:
+    worker = Worker()
+    headers = {"origin": origin} if origin else {}
+    with client_of(worker, tmp_path / "room") as client:
+        identity = put(client).json()["id"]
+        for path in ("/tracks?name=evil.wav", f"/tracks/{identity}"):
+            answer = client.request(method, path, headers=headers, content=b"x")
+            assert answer.status_code == 403
+            assert not [name for name in answer.headers if name.startswith("access-control")]
+        assert client.get(f"/tracks/{identity}").status_code == 200
+        assert len(list((tmp_path / "room").iterdir())) == 1
+        worker.go.set()
+
+
+def test_the_page_runs_its_own_script_alone_and_escapes(tmp_path: Path) -> None:
+    with client_of(Worker(), tmp_path / "room", megabytes=2.5) as client:
+        answer = client.get("/")
+    assert "&lt;tiny&gt; &amp; co" in answer.text
+    assert "up to 2.5 MB each" in answer.text
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert "frame-ancestors 'none'" in policy
+    assert answer.headers["cross-origin-resource-policy"] == "same-origin"
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("song.mp3", "song.mp3"),
+        ("../../etc/passwd", "passwd"),
+        ("C:\\music\\x.wav", "x.wav"),
+        ("..", "track"),
+        ("", "track"),
+        (".wav", "wav"),
+        ("a\0b\n.wav", "ab.wav"),
+        ("ü" * 200 + ".flac", "ü" * 75 + ".flac"),
+        ("<img src=x>.wav", "<img src=x>.wav"),
+    ],
+)
+def test_a_name_is_a_name_in_the_folder(name: str, kept: str) -> None:
+    assert file_name({"name": name}) == kept
+
+
+def chunks() -> Iterator[bytes]:
+    """1.2 MB whose length is not announced."""
+    for _ in range(12):
+        yield b"x" * 100_000
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_a_file_that_is_too_large_is_refused_and_leaves_nothing(
+    tmp_path: Path, announced: bool
+) -> None:
+    with client_of(Worker(), tmp_path / "room") as client:
+        data: Any = b"x" * 1_200_000 if announced else chunks()
+        answer = put(client, data=data)
+        assert answer.status_code == 413
+        assert answer.json()["message"] == "larger than 1 MB, as --max-megabytes says"
+        assert list((tmp_path / "room").iterdir()) == []
+
+
+def test_a_file_that_is_not_sent_to_its_end_leaves_nothing(tmp_path: Path) -> None:
+    room = tmp_path / "room"
+    room.mkdir()
+    jobs = Jobs(Worker(), room)
+    app = make_app(jobs, PORT, max_megabytes=1, about="")
+    messages = [
+        {"type": "http.request", "body": b"half", "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+    headers = [(b"host", f"127.0.0.1:{PORT}".encode()), (b"origin", HERE.encode())]
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/tracks",
+        "query_string": b"name=a.wav",
+        "headers": headers,
+    }
+
+    async def receive() -> Any:
+        return messages.pop(0)
+
+    async def send(message: Any) -> None:
+        pass
+
+    asyncio.run(app(scope, receive, send))
+    assert list(room.iterdir()) == []
+    jobs.close()
+
+
+def test_only_so_many_files_wait(tmp_path: Path) -> None:
+    worker = Worker()
+    with client_of(worker, tmp_path / "room", waiting=2) as client:
+        identities = [put(client).json()["id"] for _ in range(2)]
+        answer = put(client)
+        assert answer.status_code == 503
+        assert answer.json()["message"] == "2 files wait already; try again when some are done"
+        worker.go.set()
+        wait(client, identities[1])
+        assert put(client).status_code == 201
+
+
+def test_the_oldest_results_go(tmp_path: Path) -> None:
+    worker = Worker()
+    worker.go.set()
+    with client_of(worker, tmp_path / "room", kept=1) as client:
+        identities = [put(client).json()["id"] for _ in range(3)]
+        assert wait(client, identities[2])["state"] == "done"
+        assert [client.get(f"/tracks/{i}").status_code for i in identities] == [404, 404, 200]
+        assert [path.name for path in (tmp_path / "room").iterdir()] == [identities[2]]
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (UserError("a song.wav: is empty;\n export it again"), "a song.wav: is empty; export it"),
+        (ZeroDivisionError(), "it failed; the terminal says why"),
+    ],
+)
+def test_a_failure_is_one_line_and_the_next_file_is_worked_on(
+    tmp_path: Path, error: Exception, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    worker = Worker()
+    worker.error = error
+    worker.go.set()
+    with client_of(worker, tmp_path / "room") as client:
+        failed = wait(client, put(client).json()["id"])
+        assert failed["state"] == "failed"
+        assert failed["message"].startswith(says)
+        worker.error = None
+        assert wait(client, put(client).json()["id"])["state"] == "done"
+    assert ("ZeroDivisionError" in capsys.readouterr().err) == isinstance(error, ZeroDivisionError)
+
+
+def test_work_that_takes_too_long_is_stopped(tmp_path: Path) -> None:
+    worker = Worker()
+    worker.go.set()
+    with client_of(worker, tmp_path / "room", minutes=-1) as client:
+        failed = wait(client, put(client).json()["id"])
+        assert failed["message"] == "a song.wav: took longer than -1 minutes, as --max-minutes says"
+
+
+@pytest.mark.parametrize("end", ["delete", "close"])
+def test_removing_a_file_or_stopping_stops_the_work_on_it(tmp_path: Path, end: str) -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    def endless(path: Path, out: Path, on_progress: Callable[[int, int], None]) -> dict[str, Path]:
+        out.mkdir()
+        try:
+            while True:
+                on_progress(0, 1)
+                begun.set()
+        finally:
+            ended.set()
+
+    with client_of(endless, room := tmp_path / "room") as client:
+        identity = put(client).json()["id"]
+        assert begun.wait(20)
+        if end == "delete":
+            assert client.delete(f"/tracks/{identity}", headers=OURS).status_code == 204
+            assert client.get(f"/tracks/{identity}").status_code == 404
+            assert ended.wait(20)
+    assert ended.is_set()
+    assert not room.exists()
+
+
+@pytest.fixture
+def tiny(tiny_prior: Path) -> Separator:
+    preset = load_preset("wiener", ["num_steps=2", "draws=1"])
+    return Separator(load_prior(tiny_prior), preset, device="cpu")
+
+
+def wav(channels: int = 2, seconds: float = 0.5) -> bytes:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, song(1, channels, int(8000 * seconds), 8000).T, 8000, format="WAV")
+    return buffer.getvalue()
+
+
+def test_a_sound_file_becomes_stems_and_a_listening_page(tiny: Separator, tmp_path: Path) -> None:
+    with client_of(separation(tiny), tmp_path / "room") as client:
+        done = wait(client, put(client, "<b>ü.wav", wav()).json()["id"])
+        assert done["state"] == "done", done
+        assert done["results"] == ["report.html", *(f"{stem}.wav" for stem in STEMS)]
+        for stem in STEMS:
+            data = client.get(f"/tracks/{done['id']}/{stem}.wav").content
+            info = soundfile.info(io.BytesIO(data))
+            assert (info.frames, info.samplerate, info.channels) == (4000, 8000, 2)
+        page = client.get(f"/tracks/{done['id']}/report.html").text
+        assert "<h1>&lt;b&gt;ü</h1>" in page
+        assert "<b>" not in page
+        failed = wait(client, put(client, "bad.wav", b"no sound").json()["id"])
+        assert failed["state"] == "failed"
+        assert failed["message"].startswith("bad.wav: ")
+        assert str(tmp_path) not in failed["message"]
+
+
+@contextmanager
+def served(work: Work, room: Path) -> Iterator[str]:
+    """The address of a real server."""
+    uvicorn = pytest.importorskip("uvicorn")
+    room.mkdir()
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+        app = make_app(Jobs(work, room), port, max_megabytes=1, about="tiny")
+        server = uvicorn.Server(uvicorn.Config(app, log_level="error", ws="none"))
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{port}/"
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@pytest.mark.skipif(find_chromium() is None, reason="needs Chromium")
+def test_a_browser_drops_a_file_and_gets_its_page(tiny: Separator, tmp_path: Path) -> None:
+    name = "<img src=x onerror=alert(1)>.wav"
+    (tmp_path / name).write_bytes(wav())
+    (tmp_path / "bad.wav").write_bytes(b"no sound")
+    with (
+        served(separation(tiny), tmp_path / "room") as url,
+        chromium(str(find_chromium()), tmp_path / "profile") as page,
+    ):
+        page.open(url)
+        page.drop("#drop", tmp_path / name, tmp_path / "bad.wav")
+        over = "[...document.querySelectorAll('.track')].map(t => t.dataset.state).join()"
+        page.wait_for(f"{over} === 'failed,done'")
+        titles = page.get("[...document.querySelectorAll('h2')].map(t => t.textContent)")
+        assert titles == ["bad.wav", name]
+        assert "bad.wav: " in page.get("document.querySelector('.state').textContent")
+        links = page.get("[...document.querySelectorAll('.results a')].map(a => a.textContent)")
+        assert links == ["Listening page", *(f"{stem}.wav" for stem in STEMS)]
+        page.open(url)  # a reload finds them again
+        page.wait_for(f"{over} === 'failed,done'")
+        address = page.get("document.querySelectorAll('iframe')[1].src")
+        assert page.errors == []
+        page.open(address)  # as a page of its own
+        page.wait_for("document.body.dataset.state === 'ready'")
+        assert page.get("rows.length") == 1 + len(STEMS)
+        page.open(url)
+        page.wait_for(f"{over} === 'failed,done'")
+        for left in ("done", ""):
+            page.click(".remove")
+            page.wait_for(f"{over} === '{left}'")
+        assert page.get(f"fetch({json.dumps(address)}).then(a => a.status)") == 404
+    assert not (tmp_path / "room").exists()
+
+
+def test_jobs_that_were_not_asked_for_are_not_known(tmp_path: Path) -> None:
+    with client_of(Worker(), tmp_path / "room") as client:
+        assert client.get("/tracks/x").status_code == 404
+        assert client.get("/tracks/x/report.html").status_code == 404
+        assert client.delete("/tracks/x", headers=OURS).status_code == 404
+    assert len({Job("a", tmp_path).id for _ in range(100)}) == 100
