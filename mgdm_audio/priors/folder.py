@@ -26,7 +26,7 @@ from mgdm_audio.errors import UserError
 from mgdm_audio.priors.architectures import ARCHITECTURES, Architecture
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-PRETRAINED = Path(__file__).parent / "pretrained"
+PRETRAINED = Path(__file__).parents[1] / "pretrained"
 DEFAULT_PRIOR = "mini-slakh-v2"
 IMAGES = "images"  # folder in PRETRAINED
 IMAGE_MODELS = ("unet_2d",)  # model_type of priors over pictures, see priors/trained_images.py
