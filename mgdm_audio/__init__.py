@@ -16,7 +16,7 @@ from mgdm_audio.version import __version__
 if TYPE_CHECKING:
     from mgdm_audio.diffusion import NoiseSchedule, Prior
     from mgdm_audio.errors import UserError
-    from mgdm_audio.evaluation.folders import score_folders
+    from mgdm_audio.evaluation.folders import score
     from mgdm_audio.images.restorer import Restorer
     from mgdm_audio.measurement import GaussianLikelihood, MixtureSum
     from mgdm_audio.priors.folder import LoadedPrior, list_priors, load_prior
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Generator": "mgdm_audio.separation.generation",
-    "score_folders": "mgdm_audio.evaluation.folders",
+    "score": "mgdm_audio.evaluation.folders",
     "Separation": "mgdm_audio.separation.result",
     "Separator": "mgdm_audio.separation.separator",
     "LoadedPrior": "mgdm_audio.priors.folder",
@@ -64,7 +64,7 @@ __all__ = [
     "list_priors",
     "load_preset",
     "load_prior",
-    "score_folders",
+    "score",
     "train",
 ]
 

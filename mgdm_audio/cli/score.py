@@ -75,7 +75,7 @@ def score(
     from mgdm_audio.atomic import write_text
     from mgdm_audio.cli.options import progress
     from mgdm_audio.errors import UserError
-    from mgdm_audio.evaluation.folders import score_folders
+    from mgdm_audio.evaluation import folders
     from mgdm_audio.evaluation.score_table import to_csv, to_markdown, to_text
 
     for out in outs:
@@ -85,7 +85,7 @@ def score(
         cache = outs[0].parent / ".scores"
     names = [name.strip() for name in metrics.split(",") if name.strip()]
     with progress("scoring") as update:
-        result = score_folders(
+        result = folders.score(
             reference,
             estimate,
             names,

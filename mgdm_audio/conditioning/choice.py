@@ -6,8 +6,7 @@ from typing import Any
 
 from mgdm_audio.conditioning.base import Conditional, Spread
 from mgdm_audio.conditioning.iterative import IterativeConditional
-from mgdm_audio.conditioning.known import KnownMixture
-from mgdm_audio.conditioning.mixture import KnownConditional, MixtureConditional
+from mgdm_audio.conditioning.mixture import KnownConditional, KnownMixture, MixtureConditional
 from mgdm_audio.conditioning.samples import SamplesConditional
 from mgdm_audio.diffusion.posterior import GaussianPosterior, Identity, Posterior
 from mgdm_audio.measurement import MixtureSum

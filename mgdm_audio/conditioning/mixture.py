@@ -1,16 +1,163 @@
-"""Conditioning in closed form, where C and A A^T are diagonal in the same coefficients."""
+"""A mixture of sources of which some are known, for independent sources: all in closed form.
+
+    y = sum_k w_k x_k + sigma_y eps,    y_j = x_j + sigma_y eps_j for the known j
+
+with x_k ~ N(mean_k, v_k) independent. The known sources are conditioned on first, which is
+diagonal; what remains of the mixture is then shared by the residual variances (sequential Bayesian
+updating: the noises are independent, so the order does not matter). C is diagonal in coefficients
+whose transform commutes with the operator.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from mgdm_audio.conditioning.base import Spread, widened
-from mgdm_audio.conditioning.known import KnownMixture
 from mgdm_audio.diffusion.posterior import Posterior
-from mgdm_audio.measurement import MixtureSum
-from mgdm_audio.tensors import per_item
+from mgdm_audio.measurement.masking import KnownSources, Mask
+from mgdm_audio.measurement.mixture import MixtureSum
+from mgdm_audio.measurement.operator import Operator
+from mgdm_audio.measurement.stacked import Stacked
+from mgdm_audio.tensors import per_item, send
+
+
+@dataclass(frozen=True)
+class KnownMixture:
+    """``MixtureSum``, ``KnownSources`` or ``Mask``, or a mixture stacked with one of the others.
+
+    A ``Mask`` on ``[sources, time]`` makes samples known, ``KnownSources`` whole sources.
+    """
+
+    mixture: MixtureSum | None
+    known: KnownSources | Mask | None
+    mixture_first: bool = True  # in the stacked observation
+
+    @classmethod
+    def of(cls, operator: Operator) -> KnownMixture | None:
+        """The parts of ``operator``, None where it has others."""
+        parts = operator.operators if isinstance(operator, Stacked) else (operator,)
+        mixtures = [part for part in parts if isinstance(part, MixtureSum)]
+        known = [part for part in parts if isinstance(part, KnownSources | Mask)]
+        if len(mixtures) > 1 or len(known) > 1 or len(mixtures) + len(known) < len(parts):
+            return None
+        first = bool(mixtures) and parts[0] is mixtures[0]
+        return cls(mixtures[0] if mixtures else None, known[0] if known else None, first)
+
+    @property
+    def mixes_only(self) -> bool:
+        """Time is left alone, so that any transform of it commutes with the operator."""
+        return not isinstance(self.known, Mask)
+
+    def split(self, y: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """An observation as the mixture ``[batch, 1, time]`` and the known ``[batch, K, time]``.
+
+        The known is 0 where nothing is known.
+        """
+        mixture = known = None
+        if self.mixture is not None:
+            mixture = y[:, :1] if self.mixture_first else y[:, -1:]
+        if self.known is not None:
+            known = y if mixture is None else y[:, 1:] if self.mixture_first else y[:, :-1]
+            known = self.known.adjoint(known)
+        return mixture, known
+
+    def join(self, mixture: Tensor | None, known: Tensor | None) -> Tensor:
+        """The inverse of ``split``, where something is known: an observation."""
+        parts = [] if mixture is None else [mixture]
+        parts += [] if known is None or self.known is None else [self.known(known)]
+        return torch.cat(parts if self.mixture_first else parts[::-1], 1)
+
+    def solve(
+        self,
+        mixture: Tensor | None,
+        known: Tensor | None,
+        variance: Tensor,
+        noise_variance: float,
+    ) -> tuple[Tensor | None, Tensor]:
+        """``u = (A diag(v) A^T + sigma_y^2 I)^-1 y`` as the mixture's part of it, and ``A^T u``.
+
+        ``y`` is split; ``variance: [batch, K or 1, *any]``, of the samples or of any coefficients
+        of time where ``mixes_only``.
+        """
+        noise = noise_variance
+        free = torch.zeros_like(variance)  # A^T u where nothing is known
+        u = None
+        if self.mixture is not None and mixture is not None:
+            w = _column(torch.tensor(self.mixture.weights), variance)
+            left, total = mixture, w**2 * variance
+            if known is not None:
+                is_known = self._is_known(variance)
+                fall = variance / (variance + noise)
+                left = mixture - (w * fall * known).sum(1, keepdim=True)
+                total = torch.where(is_known, fall * noise, variance) * w**2
+            u = left / (total.sum(1, keepdim=True) + noise)
+            free = w * u
+        if known is None:
+            return u, free
+        at_known = (known + noise * free) / (variance + noise)
+        return u, torch.where(self._is_known(variance), at_known, free)
+
+    def mask_like(self, x: Tensor) -> Tensor:
+        """Where ``x: [batch, K, time]`` is known: boolean, of its shape."""
+        return self._is_known(x).expand(x.shape)
+
+    def after_mixture(self, variance: Tensor, noise_variance: float) -> AfterMixture:
+        """The covariance of the sources given the mixture; ``variance`` as in ``solve``."""
+        weights = (0.0,) if self.mixture is None else self.mixture.weights
+        return AfterMixture(variance, _column(torch.tensor(weights), variance), noise_variance)
+
+    def _is_known(self, like: Tensor) -> Tensor:
+        """Boolean, broadcastable over ``like: [batch, K, *any]``."""
+        if isinstance(self.known, Mask):
+            return self.known.mask.to(like.device)
+        assert self.known is not None
+        flags = [k in self.known.indices for k in range(self.known.num_sources)]
+        return _column(torch.tensor(flags), like, torch.bool)
+
+
+@dataclass(frozen=True)
+class AfterMixture:
+    """The covariance of independent sources given their mixture: for every coefficient
+
+        C' = V - V w T^-1 w^T V,    T = w^T V w + sigma_y^2,
+
+    a diagonal matrix less one of rank one. All tensors are ``[batch, K or 1, *any]``.
+    """
+
+    variance: Tensor  # V
+    weights: Tensor  # w, [K or 1, 1, ...]
+    noise: float  # sigma_y^2
+
+    def mix(self, x: Tensor) -> Tensor:
+        """``w^T x``: ``[batch, 1, *any]``."""
+        return (self.weights * x).sum(1, keepdim=True)
+
+    def score(self, mixture: Tensor) -> Tensor:
+        """``w T^-1 mixture``; V times it is the sources' mean given the mixture."""
+        total = self.mix(self.weights * self.variance) + self.noise
+        return self.weights * (mixture / total)
+
+    def covariance_product(self, x: Tensor) -> Tensor:
+        """``C' x``."""
+        x = self.variance * x
+        return x - self.variance * self.score(self.mix(x))
+
+    def solve(self, x: Tensor) -> Tensor:
+        """``(C' + sigma_y^2 I)^-1 x``, by Sherman and Morrison's formula."""
+        fall = self.variance / (self.variance + self.noise)
+        # T - w^T V (V + sigma_y^2)^-1 V w, without the difference of large numbers
+        rest = self.noise * (1 + self.mix(self.weights * fall))
+        own = x / (self.variance + self.noise)
+        return own + fall * self.weights * (self.mix(fall * x) / rest)
+
+
+def _column(values: Tensor, like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """``[K]`` made ready to multiply ``like: [batch, K, *any]``."""
+    values = send(values.to(dtype or like.dtype), like.device)
+    return values.reshape(-1, *[1] * (like.ndim - 2))
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from mgdm_audio.conditioning.base import Spread, widened
-from mgdm_audio.conditioning.known import AfterMixture, KnownMixture
+from mgdm_audio.conditioning.mixture import AfterMixture, KnownMixture
 from mgdm_audio.diffusion.posterior import Posterior, Transform
 from mgdm_audio.krylov import conjugate_gradient
 

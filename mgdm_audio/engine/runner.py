@@ -50,6 +50,7 @@ class Runner:
         self.preset = preset
         self.device, self.device_reason = choose_device(str(device))
         self.batch_size = batch_size
+        self.own_code_sha256 = hash_own_code(type(preset.sampler))  # of the user's, if any
         self.prior, self.calls, self.precision = at_precision(prior, self.device, precision)
 
     def sample(
@@ -138,7 +139,7 @@ class Runner:
             "sampler": self.preset.name,
             "options": self.preset.options,
             "noise_std": self.preset.noise_std,
-            "own_code_sha256": hash_own_code(type(self.preset.sampler)),  # of the user's, if any
+            "own_code_sha256": self.own_code_sha256,
             "batch_size": self.batch_size,
             "device": str(self.device),
             "device_reason": self.device_reason,

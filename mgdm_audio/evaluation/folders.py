@@ -51,7 +51,7 @@ def track_number(track: str) -> int:
     return int(re.sub(r"\D", "", track)[-9:] or 0)
 
 
-def score_folders(
+def score(
     reference: Path,
     estimate: Path,
     metrics: Sequence[str] = ("si-sdri",),

@@ -38,6 +38,8 @@ class StemRunner(Runner):
         if self.device.type == "cpu":
             self.batch_size = 1
         self.loaded = loaded
+        self.own_code_sha256 = hash_own_code(type(preset.sampler), type(loaded.network))
+        self._config_sha256 = hash_json(loaded.config)
         # An architecture may take multiples of some length only.
         self.multiple = int(getattr(loaded.network, "length_multiple", 1))
         self.hop = int(getattr(loaded.network, "hop", 0))  # samples between its frames, if any
@@ -71,7 +73,6 @@ class StemRunner(Runner):
         return {
             "prior": self.loaded.name,
             "prior_sha256": self.loaded.sha256,
-            "prior_config_sha256": hash_json(self.loaded.config),
+            "prior_config_sha256": self._config_sha256,
             **super().provenance(),
-            "own_code_sha256": hash_own_code(type(self.preset.sampler), type(self.loaded.network)),
         }

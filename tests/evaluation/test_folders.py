@@ -14,7 +14,7 @@ import torch
 from mgdm_audio.engine.processes import run_jobs
 from mgdm_audio.errors import UserError
 from mgdm_audio.evaluation.bss_eval import bss_eval
-from mgdm_audio.evaluation.folders import score_folders
+from mgdm_audio.evaluation.folders import score
 from mgdm_audio.evaluation.metric_registry import METRICS
 from mgdm_audio.evaluation.metrics import log_mel_l1, sdr, si_sdr
 from mgdm_audio.evaluation.score_table import to_csv, to_markdown, to_text
@@ -86,7 +86,7 @@ def ratio(e: np.ndarray, s: np.ndarray) -> float:
 
 
 def test_si_sdr_improvement_is_the_protocol_s(folders: tuple[Path, Path]) -> None:
-    result = score_folders(*folders)
+    result = score(*folders)
     for track, record in result["tracks"].items():
         s, e = load(folders[0], track), load(folders[1], track)
         mixture, gains = s.sum(0), []
@@ -111,7 +111,7 @@ def test_si_sdr_improvement_is_the_protocol_s(folders: tuple[Path, Path]) -> Non
 def test_every_metric_is_the_function_of_its_name(few: tuple[Path, Path]) -> None:
     for folder in few:
         shutil.rmtree(folder / "track2")
-    result = score_folders(*few, metrics=ALL)
+    result = score(*few, metrics=ALL)
     s, e = (torch.from_numpy(load(folder, "track0")).float()[:, None] for folder in few)
     record = result["tracks"]["track0"]
     whole = {"si_sdr": si_sdr(e, s)[:, 0], "sdr": sdr(e, s)[:, 0], "mel": log_mel_l1(e, s, RATE)}
@@ -130,7 +130,7 @@ def test_every_metric_is_the_function_of_its_name(few: tuple[Path, Path]) -> Non
 
 
 def test_what_has_no_score_is_none_with_the_reason(few: tuple[Path, Path], tmp_path: Path) -> None:
-    result = score_folders(*few, metrics=["bss", "sdr", "mel"], museval=tmp_path / "museval")
+    result = score(*few, metrics=["bss", "sdr", "mel"], museval=tmp_path / "museval")
     record = result["tracks"]["track2"]
     for column in ("bss_sdr", "bss_isr", "sdr"):
         assert record[column]["drums"] is None
@@ -182,8 +182,8 @@ def check_museval_files(folder: Path, tracks: dict[str, Any]) -> None:
 def test_a_second_run_computes_nothing(
     folders: tuple[Path, Path], tmp_path: Path, counts: Counts
 ) -> None:
-    run = partial(score_folders, *folders, cache=tmp_path / "cache")
-    assert run(["mel", "sdr"]) == score_folders(*folders, ["mel", "sdr"])
+    run = partial(score, *folders, cache=tmp_path / "cache")
+    assert run(["mel", "sdr"]) == score(*folders, ["mel", "sdr"])
     counts.clear()
     # A metric more: only that is computed.
     first = run(["mel", "sdr", "si-sdr"])
@@ -196,7 +196,7 @@ def test_a_second_run_computes_nothing(
 def test_what_changed_is_computed_again(
     folders: tuple[Path, Path], tmp_path: Path, counts: Counts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = partial(score_folders, *folders, ["mel", "sdr"], cache=tmp_path / "cache")
+    run = partial(score, *folders, ["mel", "sdr"], cache=tmp_path / "cache")
     before = run()
     counts.clear()
     path = folders[1] / "track3" / "bass.wav"
@@ -220,8 +220,8 @@ def test_a_stopped_run_continues(
     folders: tuple[Path, Path], tmp_path: Path, counts: Counts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = ["si-sdri", "sdr"]
-    whole = score_folders(*folders, names)
-    run = partial(score_folders, *folders, names, cache=tmp_path / "cache")
+    whole = score(*folders, names)
+    run = partial(score, *folders, names, cache=tmp_path / "cache")
     counts.clear()
     with monkeypatch.context() as patch:
 
@@ -243,7 +243,7 @@ def test_a_stopped_run_continues(
 def test_two_processes_give_the_same_bytes(few: tuple[Path, Path], tmp_path: Path) -> None:
     done: list[tuple[int, int]] = []
     one, two = (
-        score_folders(*few, ALL, nj=nj, cache=cache, on_progress=lambda *n: done.append(n))
+        score(*few, ALL, nj=nj, cache=cache, on_progress=lambda *n: done.append(n))
         for nj, cache in ((1, None), (2, tmp_path / "cache"))
     )
     assert json.dumps(one) == json.dumps(two)
@@ -254,7 +254,7 @@ def test_two_processes_give_the_same_bytes(few: tuple[Path, Path], tmp_path: Pat
 def test_a_nan_names_its_file(folders: tuple[Path, Path]) -> None:
     soundfile.write(folders[1] / "track1" / "bass.wav", np.full(7300, np.nan), RATE, "FLOAT")
     with pytest.raises(UserError, match=r"track1/bass.wav: sample 0 of channel 0 is nan"):
-        score_folders(*folders)
+        score(*folders)
 
 
 @pytest.mark.parametrize("nj", [1, 2])
@@ -273,11 +273,11 @@ def test_a_killed_process_is_told() -> None:
 
 def test_metrics_that_cannot_be_had(folders: tuple[Path, Path]) -> None:
     with pytest.raises(UserError, match=r"metric 'sdri' is unknown; did you mean .*si-sdri"):
-        score_folders(*folders, ["sdr", "sdri"])
+        score(*folders, ["sdr", "sdri"])
     with pytest.raises(UserError, match="no metrics are named; known: activity, bss, mel"):
-        score_folders(*folders, [])
+        score(*folders, [])
     with pytest.raises(UserError, match="add it to the metrics"):
-        score_folders(*folders, ["sdr"], museval=folders[0] / "museval")
+        score(*folders, ["sdr"], museval=folders[0] / "museval")
 
 
 RESULT: dict[str, Any] = {

@@ -22,7 +22,7 @@ from mgdm_audio.evaluation.benchmark.suite import (
     with_references,
 )
 from mgdm_audio.evaluation.benchmark.table import lines_of, to_csv, to_markdown
-from mgdm_audio.evaluation.folders import score_folders
+from mgdm_audio.evaluation.folders import score
 from mgdm_audio.samplers import MGDM, WienerGuidance
 from mgdm_audio.samplers.presets import load_preset
 from mgdm_audio.separation.separator import Separator
@@ -82,7 +82,7 @@ def test_the_table_has_the_numbers_of_the_scorer(make: Make, stems: Path, tmp_pa
         for stem, samples in parts.items():
             (tmp_path / "estimates" / track).mkdir(parents=True, exist_ok=True)
             write(tmp_path / "estimates" / track / f"{stem}.wav", samples, RATE, "FLOAT")
-    summary = score_folders(stems, tmp_path / "estimates")["summary"]
+    summary = score(stems, tmp_path / "estimates")["summary"]
     by_name = {line["system"]: line for line in lines}
     assert by_name["quick"]["si_sdri"] == pytest.approx(summary["si_sdri"], abs=1e-9)
     for stem, interval in summary["interval_95"].items():
