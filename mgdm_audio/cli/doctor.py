@@ -57,12 +57,14 @@ def packages() -> Iterator[Check]:
 
 
 def devices() -> Iterator[Check]:
-    """CPU threads, and the device that would be used."""
+    """CPU threads, the memory allocator, and the device that would be used."""
     import torch
 
+    from mgdm_audio.engine.allocator import keep_freed_memory
     from mgdm_audio.engine.device import choose_device
 
     yield Check("ok", "threads", f"{torch.get_num_threads()} (OMP_NUM_THREADS changes it)")
+    yield Check("ok", "allocator", keep_freed_memory())
     device, reason = choose_device()
     yield Check("ok", "device", f"{device} ({reason})")
 

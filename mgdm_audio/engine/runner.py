@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mgdm_audio.diffusion import Prior
 from mgdm_audio.digest import hash_own_code
+from mgdm_audio.engine.allocator import keep_freed_memory
 from mgdm_audio.engine.device import at_precision, choose_device
 from mgdm_audio.errors import UserError
 from mgdm_audio.measurement import Likelihood
@@ -49,6 +50,8 @@ class Runner:
         """
         self.preset = preset
         self.device, self.device_reason = choose_device(str(device))
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self.batch_size = batch_size
         self.own_code_sha256 = hash_own_code(type(preset.sampler))  # of the user's, if any
         self.prior, self.calls, self.precision = at_precision(prior, self.device, precision)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mgdm_audio.config import apply_overrides, load_toml
+from mgdm_audio.engine.allocator import keep_freed_memory
 
 Progress = Callable[[int, int, dict[str, float]], None]
 """Called with (steps done, steps in all, figures such as the loss)."""
@@ -32,6 +33,7 @@ def train(
     one or a folder. Raises UserError, in one line, for settings that do not fit and data that
     cannot be used.
     """
+    keep_freed_memory()
     where = "config" if isinstance(config, Mapping) else str(config)
     table = dict(config) if isinstance(config, Mapping) else load_toml(Path(config))
     table = apply_overrides(table, list(overrides))
