@@ -109,9 +109,9 @@ def why_none(time: int, sample_rate: int) -> str:
     return "no window has two active stems"
 
 
-BANDS = 80
-WINDOW = 2048 / 22050  # seconds; the hop is a quarter of it
-FLOOR = 1e-8  # of power: -80 dB
+MEL_BANDS = 80
+MEL_WINDOW = 2048 / 22050  # seconds; the hop is a quarter of it
+MEL_FLOOR = 1e-8  # of power: -80 dB
 
 
 def log_mel(samples: Tensor, sample_rate: int) -> Tensor:
@@ -123,7 +123,7 @@ def log_mel(samples: Tensor, sample_rate: int) -> Tensor:
     """
     from torchaudio.functional import melscale_fbanks
 
-    length = round(WINDOW * sample_rate)
+    length = round(MEL_WINDOW * sample_rate)
     window = torch.hann_window(length)
     spectrum = torch.stft(
         samples.float(),
@@ -139,16 +139,16 @@ def log_mel(samples: Tensor, sample_rate: int) -> Tensor:
         # Below 2 kHz the lowest triangles hold no bin; they are at the floor in both sounds.
         warnings.simplefilter("ignore", UserWarning)
         triangles = melscale_fbanks(
-            length // 2 + 1, 0.0, sample_rate / 2, BANDS, sample_rate, mel_scale="slaney"
+            length // 2 + 1, 0.0, sample_rate / 2, MEL_BANDS, sample_rate, mel_scale="slaney"
         )
-    return 10 * (power.mT @ triangles).clamp(min=FLOOR).log10()
+    return 10 * (power.mT @ triangles).clamp(min=MEL_FLOOR).log10()
 
 
 def mel_centres(sample_rate: int) -> Tensor:
     """Where the triangles of ``log_mel`` peak, in Hz: [band], float64."""
     top = sample_rate / 2  # Slaney: linear to 1 kHz, logarithmic above
     mel = 15 + 27 * math.log(top / 1000) / math.log(6.4) if top > 1000 else top * 3 / 200
-    points = torch.linspace(0, mel, BANDS + 2, dtype=torch.float64)[1:-1]
+    points = torch.linspace(0, mel, MEL_BANDS + 2, dtype=torch.float64)[1:-1]
     return torch.where(points < 15, points * 200 / 3, 1000 * 6.4 ** ((points - 15) / 27))
 
 
