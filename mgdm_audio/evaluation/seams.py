@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mgdm_audio.evaluation.metrics import FLOOR
+from mgdm_audio.evaluation.metrics import MEL_FLOOR
 from mgdm_audio.separation.uncertainty import band_edges, band_power
 
 MEASURES = ("level", "spectrum", "click")
@@ -46,4 +46,4 @@ def steps(stems: Tensor, cuts: Sequence[int], sample_rate: int, window: float) -
 
 
 def _db(power: Tensor) -> Tensor:
-    return 10 * power.clamp_min(FLOOR).log10()
+    return 10 * power.clamp_min(MEL_FLOOR).log10()

@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from mgdm_audio.evaluation.metrics import FLOOR, log_mel, mel_centres
+from mgdm_audio.evaluation.metrics import MEL_FLOOR, log_mel, mel_centres
 from mgdm_audio.separation.uncertainty import band_power
 
 COLUMNS = 1600  # of a picture, at most
-FLOOR_DB = 10 * math.log10(FLOOR)
+FLOOR_DB = 10 * math.log10(MEL_FLOOR)
 HALF = 100  # half a waveform's height: full scale
 DOUBT_DB = 6
 
@@ -51,7 +51,7 @@ def mel_levels(samples: Tensor, sample_rate: int) -> Tensor:
     power = torch.zeros(())
     for channel in samples:
         power = power + _columns(10 ** (log_mel(channel, sample_rate).mT / 10)) / len(samples)
-    return 10 * power.clamp(min=FLOOR).log10()
+    return 10 * power.clamp(min=MEL_FLOOR).log10()
 
 
 def doubt(
