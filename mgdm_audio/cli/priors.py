@@ -66,6 +66,7 @@ def show(name: str) -> None:
     \b
     mgdm-audio priors show RUN/prior
     """
+    from mgdm_audio.priors.architectures import ARCHITECTURES, GAINS
     from mgdm_audio.priors.folder import PriorConfig
 
     prior = _read(name)
@@ -81,6 +82,7 @@ def show(name: str) -> None:
             "rate": f"{prior.sample_rate} Hz",
             "segment": f"{prior.segment} samples ({prior.segment / prior.sample_rate:.1f} s)",
             "mixture level": f"{prior.mixture_rms:g} rms",
+            "gain": GAINS[ARCHITECTURES.find(config["model_type"]).gain],
         }
     else:
         rows["images"] = _pixels(prior)

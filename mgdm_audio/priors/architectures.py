@@ -7,7 +7,7 @@ One of the user's own comes by ``ARCHITECTURES.register`` or an entry point, see
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
@@ -21,11 +21,23 @@ from mgdm_audio.registry import Registry
 
 @dataclass(frozen=True)
 class Architecture:
-    """How the network of one ``model_type`` is built and made a denoiser."""
+    """How the network of one ``model_type`` is built and made a denoiser.
+
+    ``gain``: a key of ``GAINS``, what holds of the denoiser D whatever its weights. What a trained
+    one does, ``priors verify --probe`` measures.
+    """
 
     config: type  # a dataclass with ``sources``, the number of stems; the table "model" is of it
     build: Callable[[Any], nn.Module]  # of that config
     denoiser: Callable[[Any, dict[str, Any]], Denoiser]  # of the network and all of config.json
+    gain: Literal["non-expansive", "own input", "unbounded"] = "unbounded"
+
+
+GAINS = {
+    "non-expansive": "|D(x) - D(x')| <= |x - x'|: repeated calls enlarge no error",
+    "own input": "at most 1 on a coefficient's own input; D may still be expansive",
+    "unbounded": "not bounded by the architecture",
+}
 
 
 def _edm(network: Any, config: dict[str, Any]) -> Denoiser:
@@ -47,7 +59,7 @@ def _fault(value: Any) -> str | None:
 
 
 _BUILT_IN = {
-    "tf_unet": Architecture(TFUNetConfig, TFUNet, _given_mixture),
+    "tf_unet": Architecture(TFUNetConfig, TFUNet, _given_mixture, gain="own input"),
     "unet_1d": Architecture(UNet1dConfig, UNet1d, _edm),
     "joint_unet_1d": Architecture(JointUNet1dConfig, JointUNet1d, _edm),
 }

@@ -82,6 +82,7 @@ def test_show_tells_it_in_words(prior: Path) -> None:
     assert rows["segment"] == "16384 samples (0.7 s)"
     assert rows["noise"] == "levels  1000 from 0.0005 to 20"
     assert rows["architecture"] == "tf_unet"
+    assert rows["gain"].startswith("at most 1 on")  # as tests/networks/test_tf_unet.py checks
     assert rows["sha256"] == hash_file(prior / WEIGHTS)
     assert rows["licence"] == "CC0-1.0, say."
     assert paragraph == "A prior of nothing\nmuch.\n"
