@@ -1,7 +1,7 @@
 """MGDM whose estimate is the mean of its chain: not a published sampler, but ours.
 
-Every sweep of MGDM (arXiv 2502.03332) leaves (x_0, x_s, x_t) with their joint distribution given
-y, at any level. So by the tower property E[x_0 | y] is the average over sweeps of
+The x_s of a sweep of MGDM (arXiv 2502.03332) is distributed as x_s given y, at any level. So by the
+tower property E[x_0 | y] is the average over sweeps of
 
     m(x_s) = E[x_0 | x_s, y] = D_s + C_s A^T (A C_s A^T + sigma_y^2 I)^-1 (y - A D_s)
 
