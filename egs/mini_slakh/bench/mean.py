@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Which settings the presets mgdm-mean and mgdm-refine have: chains on excerpts of validation songs.
+"""What settings mgdm-mean and mgdm-refine are given: chains on excerpts of validation songs.
 
     python egs/mini_slakh/bench/mean.py --stems VALIDATION --output FOLDER [--tracks 4] [--chains 2]
 
 VALIDATION holds <track>/<stem>.wav. The excerpt of a song is where its quietest stem is loudest.
-One chain of each setting of conf/mean.toml is averaged over every range of sigma_s / alpha_s there,
-item by item of the file FOLDER/chains.jsonl; what stands in it already is not run again. Prints the
+Every chain of a setting of conf/mean.toml is averaged over the ranges of sigma_s / alpha_s there.
+FOLDER/chains.jsonl has a line for each; what stands in it is not run again. Prints the
 SI-SDR improvement over the mixture in dB, mean over the stems and excerpts: of one chain (mean over
 chains) and of the mean of the chains, and the denoiser calls of a chain.
 """
@@ -17,6 +17,7 @@ import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -136,6 +137,45 @@ def averages(
             yield f"{low:g} .. {high:g}", torch.stack(kept).mean(0)
 
 
+@dataclass(frozen=True)
+class Results:
+    """Of chains, in a folder: gains in chains.jsonl, beside the stems of each."""
+
+    folder: Path
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        file = self.folder / "chains.jsonl"
+        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+    def add(self, row: dict[str, Any], means: dict[str, Tensor]) -> None:
+        torch.save(means, self._stems(row))
+        with (self.folder / "chains.jsonl").open("a") as out:
+            out.write(json.dumps(row) + "\n")
+
+    def _stems(self, row: dict[str, Any]) -> Path:
+        words = "".join(c if c.isalnum() else "-" for c in row["setting"])
+        return self.folder / f"{words}_{row['track']}_{row['chain']}.pt"
+
+    def table(self, items: list[Excerpt], settings: list[Setting]) -> Iterator[list[str]]:
+        """A row for each setting and range: its chains, and the mean of them."""
+        rows = self.rows
+        for setting in settings:
+            mine = [row for row in rows if row["setting"] == setting.name]
+            for key in mine[0]["gains"] if mine else []:
+                one = fmean(row["gains"][key] for row in mine if key in row["gains"])
+                several = []
+                for item in items:
+                    found = [
+                        torch.load(self._stems(row))[key]
+                        for row in mine
+                        if row["track"] == item.track and key in row["gains"]
+                    ]
+                    several += [item.gain(torch.stack(found).mean(0))] if found else []
+                calls = str(mine[0]["calls"])
+                yield [setting.name, key, f"{one:.2f}", f"{fmean(several):.2f}", calls]
+
+
 @torch.no_grad()
 def main() -> None:
     parser = argparse.ArgumentParser(
@@ -153,11 +193,17 @@ def main() -> None:
     settings = [from_mapping(Setting, table, str(options.conf)) for table in conf["settings"]]
     loaded = load_prior(options.prior)
     options.output.mkdir(parents=True, exist_ok=True)
-    file = options.output / "chains.jsonl"
-    rows = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-    done = {(row["setting"], row["track"], row["chain"]) for row in rows}
+    results = Results(options.output)
+    done = {(row["setting"], row["track"], row["chain"]) for row in results.rows}
     folders = sorted(path for path in options.stems.iterdir() if path.is_dir())[: options.tracks]
     items = [excerpt(folder, loaded, options.samples) for folder in folders]
+    for number, item, setting in product(range(options.chains), items, settings):
+        if (setting.name, item.track, number) in done:
+            continue
+        sweeps, calls = chain(loaded, item, setting, number)
+        means = dict(averages(sweeps, conf["ranges"]))
+        row = {"setting": setting.name, "track": item.track, "chain": number, "calls": calls}
+        results.add(row | {"gains": {key: item.gain(x) for key, x in means.items()}}, means)
     print("| setting | averaged | one chain | mean of the chains | calls of a chain |")
     print("|---|---|---:|---:|---:|")
     for name, found in (
@@ -165,48 +211,9 @@ def main() -> None:
         ("default", [item.start for item in items]),
     ):
         gains = [item.gain(x) for item, x in zip(items, found, strict=True)]
-        print(tables.row([name, "-", f"{fmean(gains):.2f}", "-", "-"]), flush=True)
-    for number in range(options.chains):
-        for item in items:
-            for setting in settings:
-                if (setting.name, item.track, number) in done:
-                    continue
-                sweeps, calls = chain(loaded, item, setting, number)
-                means = dict(averages(sweeps, conf["ranges"]))
-                row = {
-                    "setting": setting.name,
-                    "track": item.track,
-                    "chain": number,
-                    "calls": calls,
-                    "gains": {key: item.gain(x) for key, x in means.items()},
-                }
-                torch.save(means, options.output / f"{_file(row)}.pt")
-                with file.open("a") as out:
-                    out.write(json.dumps(row) + "\n")
-                rows.append(row)
-    for setting in settings:
-        mine = [row for row in rows if row["setting"] == setting.name]
-        for key in mine[0]["gains"] if mine else []:
-            one = fmean(row["gains"][key] for row in mine if key in row["gains"])
-            several = []
-            for item in items:
-                chains = [row for row in mine if row["track"] == item.track and key in row["gains"]]
-                found = [torch.load(options.output / f"{_file(row)}.pt")[key] for row in chains]
-                if found:
-                    several.append(item.gain(torch.stack(found).mean(0)))
-            cells = [
-                setting.name,
-                key,
-                f"{one:.2f}",
-                f"{fmean(several):.2f}",
-                str(mine[0]["calls"]),
-            ]
-            print(tables.row(cells))
-
-
-def _file(row: dict[str, Any]) -> str:
-    words = "".join(c if c.isalnum() else "-" for c in row["setting"])
-    return f"{words}_{row['track']}_{row['chain']}"
+        print(tables.row([name, "-", f"{fmean(gains):.2f}", "-", "-"]))
+    for cells in results.table(items, settings):
+        print(tables.row(cells))
 
 
 if __name__ == "__main__":
