@@ -5,7 +5,8 @@ grow with the length.
 
 1. The music is taken in, and its peak.
 2. It is resampled to the prior's rate, and its active level taken.
-3. Segment by segment is separated, and joined to its neighbours.
+3. Segment by segment is separated, and joined to its neighbours; first with the preset that the
+   sampler starts from, if there is one.
 4. The stems are resampled back and given what the prior cannot hear.
 """
 
@@ -29,6 +30,7 @@ from mgdm_audio.audio.segmentation import Segmentation
 from mgdm_audio.audio.segments import starts
 from mgdm_audio.audio.separation import Separation
 from mgdm_audio.audio.spread import Spread, SpreadMap
+from mgdm_audio.audio.starting import prepare_start
 from mgdm_audio.audio.store import Store
 from mgdm_audio.engine.runner import Progress
 
@@ -148,9 +150,12 @@ class _Track:
             keep=keep,
             on_progress=on_progress,
         )
+        started = prepare_start(drawing, segment, self.store)
         for rows in drawing.pieces():
             found.append(rows / gain)
         resampled.close()
+        if started is not None:
+            started.close()
         std = spread.std().transpose(0, 1) / gain.cpu() * unit
         return found, Spread(dict(zip(runner.stems, std, strict=True)), spread.hop, spread.edges)
 

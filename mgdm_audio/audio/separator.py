@@ -25,6 +25,7 @@ from mgdm_audio.audio.segmentation import Segmentation
 from mgdm_audio.audio.segments import cut
 from mgdm_audio.audio.separation import Separation, check_stem
 from mgdm_audio.audio.source import as_samples, require_finite
+from mgdm_audio.audio.starting import prepare_start
 from mgdm_audio.audio.store import Held, Spool, Store
 from mgdm_audio.checkpoint import LoadedPrior
 from mgdm_audio.digest import hash_file
@@ -172,6 +173,7 @@ class Separator(StemRunner):
             draws=draws or self.preset.draws,
             on_progress=on_progress,
         )
+        prepare_start(drawing, segment, Held)
         mean = torch.cat([piece[0] for piece in drawing.pieces()], -1) / gain
         return {stem: mean[:, k] for k, stem in enumerate(self.stems)}
 
@@ -233,6 +235,7 @@ class Separator(StemRunner):
         return self.provenance() | {
             "input": None,  # the file's name and content, if it was a file
             "input_sha256": None,
+            "start": self.preset.start_record,
             "published": self.preset.stands_for(draws),
             "draws": draws or self.preset.draws,
             "keep_draws": keep_draws,
