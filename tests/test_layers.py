@@ -31,8 +31,11 @@ MODULES = sorted(
     path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.stem in RANK
 )
 MATHEMATICS = {"diffusion", "measurement", "conditioning", "samplers", "networks"}
-EXTENDS = {"mgdm_covariance": {"mgdm"}}  # a sampler of ours on the paper's
-SHARED_BY_SAMPLERS = {"base", "options", "adam", "langevin"}
+EXTENDS = {  # samplers of ours on the paper's
+    "mgdm_covariance": {"mgdm"},
+    "mgdm_mean": {"mgdm_covariance"},
+}
+SHARED_BY_SAMPLERS = {"base", "options", "adam", "chain_mean", "langevin"}
 
 
 def imports(path: Path) -> set[str]:

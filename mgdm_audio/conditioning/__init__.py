@@ -6,7 +6,12 @@ C is the denoiser's covariance of x_0 given x_t. ``condition`` chooses a method 
 
 from mgdm_audio.conditioning.base import Conditional, Spread
 from mgdm_audio.conditioning.choice import condition
-from mgdm_audio.conditioning.guidance import condition_clean, condition_state, covariant_score
+from mgdm_audio.conditioning.guidance import (
+    condition_clean,
+    condition_state,
+    covariant_score,
+    draw_deviation,
+)
 from mgdm_audio.conditioning.mixture import KnownMixture
 
 __all__ = [
@@ -17,4 +22,5 @@ __all__ = [
     "condition_clean",
     "condition_state",
     "covariant_score",
+    "draw_deviation",
 ]

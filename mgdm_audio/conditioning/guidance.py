@@ -11,9 +11,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from mgdm_audio.conditioning.base import Conditional
 from mgdm_audio.conditioning.choice import condition
 from mgdm_audio.diffusion import Level, Prior
-from mgdm_audio.diffusion.posterior import Covariance, predict_posterior
+from mgdm_audio.diffusion.posterior import Covariance, GaussianPosterior, predict_posterior
 from mgdm_audio.rng import Generators, randn_like
 from mgdm_audio.tensors import per_item
 
@@ -77,6 +78,18 @@ def condition_clean(
     posterior = predict_posterior(prior, x_t, t, covariance)
     given = condition(likelihood.operator, posterior, likelihood.noise_std)
     return x_0 + given.shift(_innovation(likelihood, x_0, generator))
+
+
+def draw_deviation(
+    likelihood: Any, posterior: GaussianPosterior, given: Conditional, generator: Generators
+) -> Tensor:
+    """A draw of x_0 given (x_t, y) less its mean: perturb and solve.
+
+    ``posterior``: x_0 given x_t; ``given``: it conditioned on ``likelihood.operator``.
+    """
+    drawn = posterior.root(randn_like(posterior.mean, generator))
+    noise = likelihood.noise_std * randn_like(likelihood.y, generator)
+    return drawn - given.shift(likelihood.operator(drawn) + noise)
 
 
 def _innovation(likelihood: Any, x_0: Tensor, generator: Generators) -> Tensor:

@@ -66,8 +66,14 @@ class Runner:
     ) -> Tensor:
         """The sampler's draws, decoded. UserError for options that do not fit and if it diverges.
 
-        ``options``: what the sampler takes beside prior and likelihood.
+        ``options``: what the sampler takes beside prior and likelihood; ``start`` where the preset
+        has one.
         """
+        if self.preset.start is not None and options.get("start") is None:
+            raise UserError(
+                f"sampler {self.preset.name} starts from the stems of {self.preset.start.name}, "
+                "which are made for mixtures alone; set start=none to begin at noise"
+            )
         try:
             x: Tensor = self.preset.sampler.sample(prior, likelihood, **options)
         except ValueError as error:

@@ -171,6 +171,7 @@ SETTINGS = (
     "options",
     "noise_std",
     "own_code_sha256",
+    "start",
     "speeds",
     "draws",
     "keep_draws",

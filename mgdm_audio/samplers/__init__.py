@@ -27,6 +27,7 @@ from mgdm_audio.samplers.dps import DPS
 from mgdm_audio.samplers.guess_and_guide import GuessAndGuide
 from mgdm_audio.samplers.mgdm import MGDM
 from mgdm_audio.samplers.mgdm_covariance import CovarianceMGDM
+from mgdm_audio.samplers.mgdm_mean import MeanMGDM
 from mgdm_audio.samplers.mgps import MGPS
 from mgdm_audio.samplers.msdm import MSDM
 from mgdm_audio.samplers.pgdm import PGDM
@@ -55,6 +56,7 @@ _BUILT_IN: dict[str, type[Any]] = {
     "guess-and-guide": GuessAndGuide,
     "mgdm": MGDM,
     "mgdm-covariance": CovarianceMGDM,
+    "mgdm-mean": MeanMGDM,
     "mgps": MGPS,
     "msdm": MSDM,
     "pgdm": PGDM,
@@ -83,6 +85,7 @@ __all__ = [
     "DInG",
     "DiffPIR",
     "GuessAndGuide",
+    "MeanMGDM",
     "Needs",
     "OnStep",
     "PerStep",

@@ -102,6 +102,20 @@ class Stepwise:
         """
         raise NotImplementedError
 
+    def refinement(
+        self, prior: Prior, likelihood: Any, start: Tensor, x_T: Tensor, generator: Generators
+    ) -> Run:
+        """``algorithm`` from ``start: [batch, *event]``, an estimate of x_0, with ``x_T`` as noise.
+
+        Of the samplers whose ``takes_start`` is true.
+        """
+        raise NotImplementedError
+
+    @property
+    def takes_start(self) -> bool:
+        """Whether the sampler can begin at an estimate of x_0: see ``sample``."""
+        return type(self).refinement is not Stepwise.refinement
+
     def check(self, prior: Prior, likelihood: Any) -> None:
         """``PairingError`` or ``ValueError`` where prior and likelihood do not fit the sampler."""
         self.needs.check(type(self).__name__, prior, likelihood)
@@ -113,6 +127,7 @@ class Stepwise:
         *,
         generator: Generators,
         x_T: Tensor | None = None,
+        start: Tensor | None = None,
     ) -> Iterator[Step]:
         """An iterator of the steps of ``sample``, to stop at, look at and go on with.
 
@@ -120,9 +135,13 @@ class Stepwise:
         holds; a run that is not resumed costs nothing more. Raises ``PairingError`` at once.
         """
         self.check(prior, likelihood)
+        if start is not None and not self.takes_start:
+            raise PairingError(f"{type(self).__name__} begins at noise: it takes no start")
         if likelihood is None and x_T is None:
             raise TypeError(f"{type(self).__name__} needs x_T where no likelihood gives the batch")
         x_T = initial_state(prior, likelihood, generator, x_T)
+        if start is not None:
+            return _resumed(self.refinement(prior, likelihood, start, x_T, generator))
         return _resumed(self.algorithm(prior, likelihood, x_T, generator))
 
     def sample(
@@ -132,17 +151,19 @@ class Stepwise:
         *,
         generator: Generators,
         x_T: Tensor | None = None,
+        start: Tensor | None = None,
         on_step: OnStep | None = None,
     ) -> Tensor:
         """A draw of ``x_0`` given ``y`` for every batch item: ``[batch, *event]``.
 
         ``x_T``: noise at the prior's noisiest level, by default drawn for every item of
-        ``likelihood.y``. ``likelihood`` is None only for a draw from the prior alone
-        (``Ancestral``). ``on_step`` is called with each ``Step``. Raises ``PairingError`` where
-        prior and likelihood do not fit the sampler.
+        ``likelihood.y``. ``start: [batch, *event]``: an estimate of x_0 to begin at, with that
+        noise, where the sampler ``takes_start``. ``likelihood`` is None only for a draw from the
+        prior alone (``Ancestral``). ``on_step`` is called with each ``Step``. Raises
+        ``PairingError`` where prior, likelihood or start do not fit the sampler.
         """
         result = None
-        for step in self.steps(prior, likelihood, generator=generator, x_T=x_T):
+        for step in self.steps(prior, likelihood, generator=generator, x_T=x_T, start=start):
             if on_step is not None:
                 on_step(step)
             result = step.result

@@ -20,14 +20,9 @@ from typing import Any
 
 from torch import Tensor
 
-from mgdm_audio.conditioning import Conditional, KnownMixture, condition
+from mgdm_audio.conditioning import KnownMixture, condition, draw_deviation
 from mgdm_audio.diffusion import Prior, karras_levels
-from mgdm_audio.diffusion.posterior import (
-    Covariance,
-    GaussianPosterior,
-    MixtureDenoiser,
-    posterior_of,
-)
+from mgdm_audio.diffusion.posterior import Covariance, MixtureDenoiser, posterior_of
 from mgdm_audio.errors import PairingError
 from mgdm_audio.measurement import GaussianLikelihood, LinearOperator, MixtureSum
 from mgdm_audio.rng import Generators, randn_like
@@ -95,8 +90,9 @@ class WienerGuidance(Stepwise):
             given = condition(likelihood.operator, posterior, likelihood.noise_std)
             x_0 = posterior.mean + given.shift(likelihood.residual(posterior.mean))
             deviation = None
-            if i + 1 == len(levels):
-                deviation = self._deviation(likelihood, posterior, given, generator)
+            # "isotropic" is no measured variance, "jacobian" costs many calls.
+            if i + 1 == len(levels) and self.covariance in ("band", "reported"):
+                deviation = draw_deviation(likelihood, posterior, given, generator)
             yield Step(i, len(levels), t, x_t, x_0, deviation)
             if i + 1 < len(levels):
                 alpha, sigma = (
@@ -104,20 +100,6 @@ class WienerGuidance(Stepwise):
                 )
                 x_t = per_item(alpha, x_0) * x_0 + per_item(sigma, x_0) * randn_like(x_0, generator)
         return x_0
-
-    def _deviation(
-        self,
-        likelihood: GaussianLikelihood,
-        posterior: GaussianPosterior,
-        given: Conditional,
-        generator: Generators,
-    ) -> Tensor | None:
-        """A draw of x_0 given x_t and y less its mean (*): perturb and solve."""
-        if self.covariance not in ("band", "reported"):
-            return None  # "isotropic" is no measured variance, "jacobian" costs many calls
-        drawn = posterior.root(randn_like(posterior.mean, generator))
-        noise = likelihood.noise_std * randn_like(likelihood.y, generator)
-        return drawn - given.shift(likelihood.operator(drawn) + noise)
 
 
 def _given_mixture(denoiser: Any, likelihood: GaussianLikelihood) -> MixtureDenoiser:

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -78,6 +79,8 @@ class Drawing:
     draws: int
     keep: bool = False  # the draws themselves are wanted too
     on_progress: Progress | None = None
+    start_at: Callable[[int], Tensor] | None = None
+    """[batch, sources, segment]: what a segment's draws start from; None: noise."""
     done: int = field(default=0, init=False)  # segments
 
     def __post_init__(self) -> None:
@@ -242,10 +245,16 @@ class Drawing:
             observed = torch.cat([mixture, known], 1)
             given = GaussianLikelihood(operator, observed, self.runner.preset.noise_std)
         prior = self.runner.prior.with_event_shape((sources, mixture.shape[-1]))
-        generators = [generator_for(self.seed, "segment", i.segment, "draw", i.draw) for i in items]
+        stream = () if self.start_at is None else ("started",)  # the start has drawn from the other
+        generators = [
+            generator_for(self.seed, *stream, "segment", i.segment, "draw", i.draw) for i in items
+        ]
         watch = None if self.on_progress is None and self.spread is None else step
+        options: dict[str, Any] = {"generator": generators, "on_step": watch}
+        if self.start_at is not None:
+            options["start"] = self._start(items, speed, padding)
         try:
-            x = self.runner.sample(prior, given, generator=generators, on_step=watch)
+            x = self.runner.sample(prior, given, **options)
         except PairingError as error:
             if given is likelihood:
                 raise
@@ -265,6 +274,17 @@ class Drawing:
             (x[i, :, span], None if deviations is None else played_back(deviations[i, :, span]))
             for i, span in enumerate(spans)
         ]
+
+    def _start(
+        self, items: Sequence[_Item], speed: Fraction, padding: Sequence[tuple[int, int]]
+    ) -> Tensor:
+        """What the sampler starts from, as the items are played: [item, sources, any]."""
+        assert self.start_at is not None
+        parts = {i: self.start_at(i) for i in {item.segment for item in items}}
+        if speed != 1:
+            parts = {i: play(part, speed) for i, part in parts.items()}
+        starts = [parts[item.segment][item.channel] for item in items]
+        return torch.stack([F.pad(x, p) for x, p in zip(starts, padding, strict=True)])
 
     def _told(
         self, item: _Item, neighbours: dict[int, _Segment], time: int

@@ -5,7 +5,8 @@ grow with the length.
 
 1. The music is taken in, and its peak.
 2. It is resampled to the prior's rate, and its active level taken.
-3. Segment by segment is separated, and joined to its neighbours.
+3. Segment by segment is separated, and joined to its neighbours; first with the preset that the
+   sampler starts from, if there is one.
 4. The stems are resampled back and given what the prior cannot hear.
 """
 
@@ -28,6 +29,7 @@ from mgdm_audio.separation.residual import reach, share_residual, spans
 from mgdm_audio.separation.result import Separation
 from mgdm_audio.separation.runner import StemRunner
 from mgdm_audio.separation.segments import Segmentation, level_of, powers, starts
+from mgdm_audio.separation.starting import prepare_start
 from mgdm_audio.separation.uncertainty import Spread, SpreadMap
 
 _SECONDS = 8  # resampled at a time
@@ -146,9 +148,12 @@ class _Track:
             keep=keep,
             on_progress=on_progress,
         )
+        started = prepare_start(drawing, segment, self.store)
         for rows in drawing.pieces():
             found.append(rows / gain)
         resampled.close()
+        if started is not None:
+            started.close()
         std = spread.std().transpose(0, 1) / gain.cpu() * unit
         return found, Spread(dict(zip(runner.stems, std, strict=True)), spread.hop, spread.edges)
 

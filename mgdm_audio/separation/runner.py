@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -62,6 +63,12 @@ class StemRunner(Runner):
         preset = load_preset(sampler or cls.PRESET, overrides)
         loaded = load_prior(prior, choose_device(device)[0])
         return cls(loaded, preset, device=device, **options)
+
+    def with_preset(self, preset: Preset) -> Self:
+        """The same prior on the same device, its calls counted together, with another preset."""
+        other = copy.copy(self)
+        other.preset = preset
+        return other
 
     @property
     def stems(self) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ from mgdm_audio.separation.result import Separation, check_stem
 from mgdm_audio.separation.runner import StemRunner
 from mgdm_audio.separation.segments import Join, Segmentation, active_level, cut
 from mgdm_audio.separation.source import as_samples, require_finite
+from mgdm_audio.separation.starting import prepare_start
 
 DEFAULT_SAMPLER = "default"
 
@@ -169,6 +170,7 @@ class Separator(StemRunner):
             draws=draws or self.preset.draws,
             on_progress=on_progress,
         )
+        prepare_start(drawing, segment, Held)
         mean = torch.cat([piece[0] for piece in drawing.pieces()], -1) / gain
         return {stem: mean[:, k] for k, stem in enumerate(self.stems)}
 
@@ -230,6 +232,7 @@ class Separator(StemRunner):
         return self.provenance() | {
             "input": None,  # the file's name and content, if it was a file
             "input_sha256": None,
+            "start": self.preset.start_record,
             "published": self.preset.stands_for(draws),
             "draws": draws or self.preset.draws,
             "keep_draws": keep_draws,

@@ -83,3 +83,33 @@ def test_a_mistake_is_named(name: str, overrides: list[str], says: str) -> None:
         load_preset(name, overrides)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_start_is_a_preset_or_a_file_that_begins_at_noise(tmp_path: Path) -> None:
+    preset = load_preset("mgdm-refine")
+    assert preset.start == load_preset("default")
+    assert preset.settings["start"] == preset.start_record
+    other = load_preset("mgdm-refine", ["start=none"])
+    assert (other.start, other.start_record) == (None, None)
+    assert other.sampler == preset.sampler
+    assert "start" not in other.settings
+    path = tmp_path / "mine.toml"
+    path.write_text('sampler = "wiener"\ndraws = 5\n')
+    assert load_preset("mgdm-refine", [f"start={path}"]).start == load_preset(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "start", "says"),
+    [
+        ("wiener", "default", "sampler wiener begins at noise; leave start out"),
+        ("mgdm-refine", "defualt", "no preset 'defualt', nor a .toml file; did you mean default"),
+        ("mgdm-refine", "absent.toml", "absent.toml: cannot be read"),
+        ("mgdm-refine", "mgdm-refine", "it has a start of its own; give a preset that has none"),
+    ],
+)
+def test_a_start_that_cannot_be_is_named(name: str, start: str, says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_preset(name, [f"start={start}"])
+    assert f"{name}: start = {start!r}: " in str(caught.value)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -46,6 +46,8 @@ COMBINATIONS: dict[str, tuple[str, dict[str, Any]]] = {
         "mgdm-covariance",
         {"covariance": "jacobian", "gauss_step": "exact", "gibbs_steps": 1},
     ),
+    "mgdm, mean": ("mgdm-mean", {"covariance": "reported", "gibbs_steps": 2}),
+    "mgdm, draw": ("mgdm-mean", {"estimate": "draw", "gibbs_steps": 1}),
     "mgdm, code": ("mgdm", {"outer": "code", "noising": "bridge", "gibbs_steps": 2}),
     "msdm, gaussian": ("msdm", {"posterior": "gaussian"}),
     "pnp-dm, langevin": ("pnp-dm", {"likelihood_step": "langevin"}),

@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from mgdm_audio.config import ConfigError, apply_overrides, from_mapping, load_toml, nearest
+from mgdm_audio.digest import hash_own_code
 from mgdm_audio.errors import UserError
 from mgdm_audio.samplers import SAMPLERS, Sampler
 
 FOLDER = Path(__file__).parent
 NO_ROW = "none"  # of any published table
+NO_START = "none"  # but noise
 STANDS_FOR = (
     "stands for: the row of the MGDM paper (arXiv 2502.03332), or of a paper named, with this "
     "sampler and these settings; its prior, or the options of its task, may be others."
@@ -37,6 +39,7 @@ class Preset:
     options: dict[str, Any]
     separation: dict[str, Any] = field(default_factory=dict)  # what only a separator reads
     published: str = NO_ROW  # the published row that these settings stand for
+    start: Preset | None = None  # whose estimate of a track the sampler starts from; None: noise
 
     def stands_for(self, draws: int | None = None) -> str:
         """The published row, or ``NO_ROW`` where other than the preset's ``draws`` are averaged."""
@@ -45,7 +48,21 @@ class Preset:
     @property
     def settings(self) -> dict[str, Any]:
         """What decides a draw, for the record."""
-        return {"options": self.options, "noise_std": self.noise_std}
+        settings = {"options": self.options, "noise_std": self.noise_std}
+        return settings if self.start is None else settings | {"start": self.start_record}
+
+    @property
+    def start_record(self) -> dict[str, Any] | None:
+        """What decides the estimate that the sampler starts from, for the record."""
+        if self.start is None:
+            return None
+        return {
+            "sampler": self.start.name,
+            **self.start.settings,
+            "draws": self.start.draws,
+            "separation": self.start.separation,
+            "own_code_sha256": hash_own_code(type(self.start.sampler)),
+        }
 
 
 @dataclass(frozen=True)
@@ -56,6 +73,7 @@ class _File:
     noise_std: float = 1e-4
     draws: int = 1
     published: str = NO_ROW
+    start: str = NO_START
     options: dict[str, Any] = field(default_factory=dict)
     separation: dict[str, Any] = field(default_factory=dict)
 
@@ -80,9 +98,9 @@ def load_preset(
     """The bundled preset of that name, or the preset in that ``.toml`` file.
 
     ``overrides``: ``["gibbs_steps=2", "noise_std=1e-3", "vi_steps.base=5"]``. A key that is not
-    one of the file's own (sampler, noise_std, draws, published, options, separation) is an option
-    of the sampler. What they change stands for no published row, unless they name one. ``settled``:
-    overrides that come first and are part of the preset, as those of an image task.
+    one of the file's own (sampler, noise_std, draws, published, start, options, separation) is an
+    option of the sampler. What they change stands for no published row, unless they name one.
+    ``settled``: overrides that come first and are part of the preset, as those of an image task.
     Raises ``ConfigError`` for an unknown name (naming the nearest), key, value or file.
     """
     path, where = _find(str(name_or_path)), str(name_or_path)
@@ -113,9 +131,27 @@ def _resolve(table: Mapping[str, Any], name: str, where: str) -> Preset:
         raise ConfigError(f"{where}: {error}") from None
     sampler = from_mapping(cls, file.options, f"{where}: options")
     options = dataclasses.asdict(sampler)
+    start = _resolve_start(file, sampler, where)
     return Preset(
-        name, sampler, file.noise_std, file.draws, options, file.separation, file.published
+        name, sampler, file.noise_std, file.draws, options, file.separation, file.published, start
     )
+
+
+def _resolve_start(file: _File, sampler: Any, where: str) -> Preset | None:
+    """The preset or file that ``file`` starts from, which begins at noise."""
+    if file.start == NO_START:
+        return None
+    where = f"{where}: start = {file.start!r}"
+    if not getattr(sampler, "takes_start", False):
+        raise ConfigError(f"{where}: sampler {file.sampler} begins at noise; leave start out")
+    try:
+        path = _find(file.start)
+        table = load_toml(path)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    if table.get("start", NO_START) != NO_START:
+        raise ConfigError(f"{where}: it has a start of its own; give a preset that has none")
+    return _resolve(table, path.stem, f"{where}: {file.start}")
 
 
 def _find(name: str) -> Path:

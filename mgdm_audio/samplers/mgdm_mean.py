@@ -1,0 +1,141 @@
+"""MGDM whose estimate is the mean of its chain: not a published sampler, but ours.
+
+The x_s of a sweep of MGDM (arXiv 2502.03332) is distributed as x_s given y, at any level. So by the
+tower property E[x_0 | y] is the average over sweeps of
+
+    m(x_s) = E[x_0 | x_s, y] = D_s + C_s A^T (A C_s A^T + sigma_y^2 I)^-1 (y - A D_s)
+
+(C_s = Cov(x_0 | x_s), see ``mgdm_covariance``), while the paper's last x_0 is one draw. D_s is the
+first call of the DDIM draw of x_0: a mean costs no call more. The sweeps with ``mean_min <=
+sigma_s / alpha_s <= mean_max`` are averaged, item by item: above, little is decided, below, the
+chain moves little. Levels all of whose s are below ``mean_min`` are not run.
+
+``sample(start=x_0)`` begins at an estimate of x_0 instead of at noise: at the first level whose
+sigma_t / alpha_t is at most ``refine_from``, in x_t ~ q(x_t | x_0).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from torch import Tensor
+
+from mgdm_audio.conditioning import condition, draw_deviation
+from mgdm_audio.diffusion import Prior, predict_posterior, sample_bridge, sample_forward
+from mgdm_audio.rng import Generators
+from mgdm_audio.samplers.base import Run, Step
+from mgdm_audio.samplers.chain_mean import ChainMean
+from mgdm_audio.samplers.mgdm_covariance import CovarianceMGDM
+
+_Level = tuple[int, int, int]  # K - i, t_i and t_{i-1}
+
+
+@dataclass(frozen=True)
+class MeanMGDM(CovarianceMGDM):
+    """Needs what ``CovarianceMGDM`` needs; runs the paper's levels and forward noising alone."""
+
+    estimate: Literal["draw", "mean"] = "mean"  # the last x_0, or the mean of the chain
+    mean_min: float = 0.1  # sigma_s / alpha_s of the sweeps that are averaged: at least
+    mean_max: float = 1.0  # and at most
+    refine_from: float = 0.25  # sigma_t / alpha_t of the first level after a start: at most
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.noising, self.outer) != ("forward", "paper"):
+            raise ValueError("a chain is averaged with noising = 'forward' and outer = 'paper'")
+        if self.estimate == "mean" and (self.covariance == "none" or self.project):
+            raise ValueError(
+                "estimate = 'mean' needs a covariance, say 'band', and project = false"
+            )
+        if not 0 <= self.mean_min <= self.mean_max:
+            raise ValueError("the levels that are averaged: 0 <= mean_min <= mean_max")
+        if not self.refine_from > 0:
+            raise ValueError(f"refine_from = {self.refine_from:g}: give a noise level above 0")
+
+    def levels(self, prior: Prior, *, started: bool = False) -> list[_Level]:
+        """What is run, after a start if ``started``. ``ValueError`` where that is nothing."""
+        noise = prior.schedule.noise_level
+        grid = prior.schedule.timesteps(self.num_steps + 1)[::-1]
+        levels = [(j, grid[j], grid[j + 1]) for j in range(len(grid) - 2)]  # of Algorithm 1
+        lowest = float(noise[grid[-3]])
+        if started:
+            levels = [level for level in levels if noise[level[1]] <= self.refine_from]
+        if not levels:
+            raise ValueError(f"refine_from = {self.refine_from:g}: give at least {lowest:.3g}")
+        if self.estimate == "draw":
+            return levels
+        mu0 = self.index_law == "mu0"
+        highest = [float(noise[max(1, s // 5 - 1) if mu0 else s]) for _, _, s in levels]
+        if highest[0] < self.mean_min:
+            raise ValueError(f"mean_min = {self.mean_min:g}: give at most {highest[0]:.3g}")
+        return [level for level, s in zip(levels, highest, strict=True) if s >= self.mean_min]
+
+    def algorithm(self, prior: Prior, likelihood: Any, x_T: Tensor, generator: Generators) -> Run:
+        """The estimate of ``x_0: [batch, *event]`` given ``likelihood.y``."""
+        if self.estimate == "draw":
+            return (yield from super().algorithm(prior, likelihood, x_T, generator))
+        levels = self.levels(prior)
+        x_0 = prior.predict_x0(x_T, levels[0][1])
+        return (yield from self._chain(prior, likelihood, x_0, x_T, levels, generator))
+
+    def refinement(
+        self, prior: Prior, likelihood: Any, start: Tensor, x_T: Tensor, generator: Generators
+    ) -> Run:
+        levels = self.levels(prior, started=True)
+        alpha, sigma = prior.schedule.alpha, prior.schedule.sigma
+        t = levels[0][1]
+        x_t = float(alpha[t]) * start + float(sigma[t] / sigma[-1]) * x_T
+        return (yield from self._chain(prior, likelihood, start, x_t, levels, generator))
+
+    def _chain(
+        self, prior: Prior, likelihood: Any, x_0: Tensor, x_t: Tensor, levels: Sequence[_Level],
+        generator: Generators,
+    ) -> Run:  # fmt: skip
+        """Algorithm 1 on ``levels``, from an x_0 and the x_t of their first."""
+        schedule, mean, u = prior.schedule, ChainMean(generator), None
+        for i, (k, t, t_prev) in enumerate(levels):
+            if u is not None:  # the level above hands over
+                x_t = sample_bridge(schedule, x_0, x_t, 0, t, u, eta=self.eta, generator=generator)
+            s, u = self._draw_index(k, t_prev, len(x_t), generator), t
+            for _ in range(self.gibbs_steps):
+                x_s = self._fit_and_draw(prior, likelihood, x_0, x_t, s, t, k, generator)  # (a)
+                known = prior
+                if self.estimate == "mean":
+                    known = self._averaged(mean, prior, likelihood, x_s, s, generator)
+                x_0 = self._denoise(known, x_s, s, generator)  # (b)
+                x_t = sample_forward(schedule, x_s, s, t, generator=generator)  # (c)
+            found = x_0 if mean.value is None else mean.value
+            deviation = mean.deviation if i + 1 == len(levels) else None
+            yield Step(i, len(levels), t, x_t, found, deviation)
+        if self.estimate == "draw":
+            return self._end(prior, likelihood, (x_0, x_s, s), generator)
+        return found
+
+    def _averaged(
+        self, mean: ChainMean, prior: Prior, likelihood: Any, x_s: Tensor, s: Tensor,
+        generator: Generators,
+    ) -> Prior:  # fmt: skip
+        """Adds m(x_s) to the ``mean``; the prior that it returns knows D(x_s) in its next call."""
+        posterior = predict_posterior(prior, x_s, s, self.covariance)  # type: ignore[arg-type]
+        given = condition(likelihood.operator, posterior, likelihood.noise_std)
+        m = posterior.mean + given.shift(likelihood.residual(posterior.mean))
+        deviation = None  # "isotropic" is no measured variance, "jacobian" costs many calls
+        if self.covariance in ("band", "reported"):
+            deviation = draw_deviation(likelihood, posterior, given, generator)
+        noise = prior.schedule.noise_level[s]
+        mean.add(m, deviation, (noise >= self.mean_min) & (noise <= self.mean_max))
+        return replace(prior, denoiser=_FirstKnown(prior.denoiser, posterior.mean))
+
+
+class _FirstKnown:
+    """A denoiser whose next result is known."""
+
+    def __init__(self, denoiser: Any, known: Tensor | None) -> None:
+        self.denoiser, self.known = denoiser, known
+
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+        known, self.known = self.known, None
+        result: Tensor = self.denoiser(x, sigma) if known is None else known
+        return result
