@@ -8,6 +8,7 @@ from mgdm_audio.diffusion.bridge import (
     sample_bridge,
     sample_forward,
 )
+from mgdm_audio.diffusion.counting import counted
 from mgdm_audio.diffusion.denoiser import (
     CallCounter,
     Denoiser,
@@ -15,7 +16,6 @@ from mgdm_audio.diffusion.denoiser import (
     EpsDenoiser,
     SampleDenoiser,
     VDenoiser,
-    counted,
 )
 from mgdm_audio.diffusion.gaussian import GaussianDenoiser
 from mgdm_audio.diffusion.joint import JointDenoiser, join
