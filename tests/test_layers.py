@@ -12,7 +12,7 @@ import mgdm_audio
 PACKAGE = Path(__file__).parents[1] / "mgdm_audio"
 LAYERS = [
     {"errors", "tables", "transfer", "version"},
-    {"rng", "config", "broadcast", "atomic", "digest", "sharding", "importing"},
+    {"rng", "config", "ranges", "broadcast", "atomic", "digest", "sharding", "importing"},
     {"krylov", "registry"},
     {"diffusion", "measurement"},
     {"conditioning"},

@@ -8,19 +8,23 @@ target, a network takes leakage out that one trained on noise alone returns as i
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mgdm_audio.ranges import Checked, within
 from mgdm_audio.training.augmentation import equalisers
 
 EQUALISER = 12.0  # dB, of the leak's random spectrum
 KNOT = 0.5  # seconds between the knots of its random envelope
 
+_SHARE = within("[0, 1]", "{name} = {value}: give a share from 0 to 1")
+
 
 @dataclass(frozen=True)
-class Leakage:
+class Leakage(Checked):
     """How much of one stem is moved to others, in a share of the training examples.
 
     The content of a stem, of the same example or of another, passes a random smooth equaliser and a
@@ -28,14 +32,13 @@ class Leakage:
     Its level is drawn relative to the noise, and bounded relative to the content.
     """
 
-    share: float = 0.0  # of the examples
+    share: Annotated[float, _SHARE] = 0.0  # of the examples
     least: float = 0.3  # rms of the leak over sigma: log-uniform from this
     most: float = 10.0  # to this
     gain: float = 12.0  # dB: the leak's rms is at most this much above the content's
 
     def __post_init__(self) -> None:
-        if not 0 <= self.share <= 1:
-            raise ValueError(f"share = {self.share}: give a share from 0 to 1")
+        super().__post_init__()
         if not 0 < self.least <= self.most:
             raise ValueError(f"least = {self.least}, most = {self.most}: give 0 < least <= most")
 
