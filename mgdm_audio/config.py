@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from mgdm_audio.errors import UserError
 
@@ -67,7 +67,7 @@ def from_mapping(cls: type[T], mapping: Mapping[str, Any], where: str) -> T:
             raise ConfigError(f"{where}: unknown key '{key}'{nearest(key, fields)}")
     if missing := [name for name, f in fields.items() if _required(f) and name not in mapping]:
         raise ConfigError(f"{where}: missing key '{missing[0]}'")
-    hints = typing.get_type_hints(cls)
+    hints = typing.get_type_hints(cls, include_extras=True)
     values = {key: convert(hints[key], value, f"{where}: {key}") for key, value in mapping.items()}
     try:
         return cls(**values)
@@ -103,6 +103,9 @@ def convert(hint: Any, value: Any, where: str) -> Any:
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return value
+    if origin is Annotated:
+        words = typing.get_origin(args[0]) is Literal  # the range of the field names them
+        return value if words else convert(args[0], value, where)
     if origin is Literal:
         if value in args:
             return value

@@ -12,7 +12,7 @@ import mgdm_audio
 PACKAGE = Path(__file__).parents[1] / "mgdm_audio"
 LAYERS = [
     {"errors", "tables", "tensors", "version"},
-    {"rng", "config", "atomic", "digest", "sharding"},
+    {"rng", "config", "ranges", "atomic", "digest", "sharding"},
     {"krylov", "registry"},
     {"diffusion", "measurement"},
     {"conditioning"},

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import torch
 from torch import Tensor
 
 from mgdm_audio.measurement.operator import Operator
+from mgdm_audio.ranges import Checked, Positive, positive
 from mgdm_audio.tensors import inner
 
 
@@ -31,7 +32,7 @@ class Likelihood(Protocol):
 
 
 @dataclass(frozen=True)
-class GaussianLikelihood:
+class GaussianLikelihood(Checked):
     """``y = A(x) + noise_std * N(0, I)``. Raises ``ValueError`` unless ``noise_std > 0``.
 
     An observation without noise (an exact mixture) is given a small ``noise_std`` all the same;
@@ -40,11 +41,7 @@ class GaussianLikelihood:
 
     operator: Operator
     y: Tensor
-    noise_std: float  # sigma_y
-
-    def __post_init__(self) -> None:
-        if not 0 < self.noise_std < float("inf"):
-            raise ValueError(f"noise_std = {self.noise_std}: give a positive number, say 1e-4")
+    noise_std: Annotated[float, positive(say="1e-4")]  # sigma_y
 
     def residual(self, x: Tensor) -> Tensor:
         """``y - A(x)``: ``[batch, *observation]``."""
@@ -57,7 +54,7 @@ class GaussianLikelihood:
 
 
 @dataclass(frozen=True)
-class PoissonLikelihood:
+class PoissonLikelihood(Checked):
     """``rate * y ~ Poisson(rate * A(x))``, entry by entry: counts, scaled back by ``rate``.
 
     ``rate``: counts for an intensity ``A(x)`` of 1; the more, the less noise. An intensity must be
@@ -70,13 +67,11 @@ class PoissonLikelihood:
 
     operator: Operator
     y: Tensor
-    rate: float
-    floor: float = 1e-3  # of A(x)
+    rate: Positive
+    floor: Positive = 1e-3  # of A(x)
 
     def __post_init__(self) -> None:
-        for name, value in (("rate", self.rate), ("floor", self.floor)):
-            if not 0 < value < float("inf"):
-                raise ValueError(f"{name} = {value}: give a positive number")
+        super().__post_init__()
         if not bool((self.y >= 0).all()):
             raise ValueError(f"y has {float(self.y.min())}: counts are 0 or more")
 

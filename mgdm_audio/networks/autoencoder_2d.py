@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from mgdm_audio.networks.unet_2d import Size, Widths
+from mgdm_audio.ranges import Checked
 from mgdm_audio.rng import randn_like
 
 NOISE = 0.1  # standard deviation of the noise on a latent in training
@@ -18,18 +20,12 @@ POWER = 0.01  # weight of (power of a latent - 1)^2
 
 
 @dataclass(frozen=True)
-class Autoencoder2dConfig:
+class Autoencoder2dConfig(Checked):
     """The shape of an :class:`Autoencoder2d`; ValueError where it makes no network."""
 
-    channels: int = 1  # of a picture
-    latent_channels: int = 4
-    widths: tuple[int, ...] = (32, 64)  # per level; each level halves the rows and columns
-
-    def __post_init__(self) -> None:
-        if self.channels < 1 or self.latent_channels < 1:
-            raise ValueError("channels and latent_channels are at least 1")
-        if not self.widths or any(w < 8 or w % 8 for w in self.widths):
-            raise ValueError(f"widths = {self.widths}: give multiples of 8")
+    channels: Size = 1  # of a picture
+    latent_channels: Size = 4
+    widths: Widths = (32, 64)  # per level; each level halves the rows and columns
 
     @property
     def factor(self) -> int:

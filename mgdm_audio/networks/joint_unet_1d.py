@@ -7,22 +7,20 @@ sigma_data, it is the denoiser of ``diffusion.join``ed priors.
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
 from mgdm_audio.networks.unet_1d import UNet1d, UNet1dConfig
+from mgdm_audio.ranges import Checked, filled
 
 
 @dataclass(frozen=True)
-class JointUNet1dConfig:
+class JointUNet1dConfig(Checked):
     """One :class:`UNet1dConfig` a network, in the order of the sources; ValueError for none."""
 
-    networks: tuple[UNet1dConfig, ...]
-
-    def __post_init__(self) -> None:
-        if not self.networks:
-            raise ValueError("networks: give at least one")
+    networks: Annotated[tuple[UNet1dConfig, ...], filled("{name}: give at least one")]
 
     @property
     def sources(self) -> int:

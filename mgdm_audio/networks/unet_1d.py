@@ -17,16 +17,20 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mgdm_audio.ranges import Checked, within
+
 SKIP_SCALE = 0.5**0.5
+_EVEN = within("[2, inf)", "{name} must be even, got {value}", step=2)
 
 
 @dataclass(frozen=True)
-class UNet1dConfig:
+class UNet1dConfig(Checked):
     """The shape of a :class:`UNet1d`; ValueError if the stages disagree or a factor is odd.
 
     Stage i goes from channels * multipliers[i] to channels * multipliers[i + 1] at 1/factors[i]
@@ -37,7 +41,7 @@ class UNet1dConfig:
     channels: int = 256
     patch: int = 16  # samples; divides channels
     multipliers: tuple[int, ...] = (1, 2, 4, 4, 4, 4, 4)
-    factors: tuple[int, ...] = (4, 4, 4, 2, 2, 2)
+    factors: Annotated[tuple[int, ...], _EVEN] = (4, 4, 4, 2, 2, 2)
     blocks: tuple[int, ...] = (2, 2, 2, 2, 2, 2)
     attentions: tuple[bool, ...] = (False, False, False, True, True, True)
     groups: int = 8  # of every group norm, but those at the waveform's rate
@@ -46,14 +50,13 @@ class UNet1dConfig:
     feed_forward: int = 2  # its hidden width over its outer width
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         stages = (len(self.multipliers) - 1, len(self.factors), len(self.blocks))
         if set(stages) != {len(self.attentions)}:
             raise ValueError(
                 f"multipliers (less one), factors, blocks and attentions describe {stages} and "
                 f"{len(self.attentions)} stages: they must agree"
             )
-        if any(factor < 2 or factor % 2 for factor in self.factors):
-            raise ValueError(f"factors must be even, got {self.factors}")
         if self.channels % self.patch:
             raise ValueError(f"patch = {self.patch} must divide channels = {self.channels}")
 

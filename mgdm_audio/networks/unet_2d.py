@@ -9,37 +9,34 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import cast
+from typing import Annotated, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mgdm_audio.diffusion import EDMDenoiser
+from mgdm_audio.ranges import Checked, Positive, filled, within
+
+Size = Annotated[int, within("[1, inf)", "{names} {are} at least 1")]
+_WIDTHS = "{name} = {value}: give multiples of 8"
+Widths = Annotated[tuple[int, ...], filled(_WIDTHS), within("[8, inf)", _WIDTHS, step=8)]
 
 
 @dataclass(frozen=True)
-class UNet2dConfig:
+class UNet2dConfig(Checked):
     """The shape of a :class:`UNet2d`; ValueError where it makes no network.
 
     The defaults have 1.3 million parameters: enough for digits and other small pictures.
     """
 
-    channels: int = 1  # of a picture
-    widths: tuple[int, ...] = (32, 64, 64)  # per level; each level has half the rows and columns
-    blocks: int = 2  # residual blocks a level, on each side
-    patch: int = 1  # edge of the squares of pixels that the first level takes as one position
+    channels: Size = 1  # of a picture
+    widths: Widths = (32, 64, 64)  # per level; each level has half the rows and columns
+    blocks: Size = 2  # residual blocks a level, on each side
+    patch: Size = 1  # edge of the squares of pixels that the first level takes as one position
     attention: bool = True  # over all positions, once at the bottom
-    embedding: int = 128
-    sigma_data: float = 0.5  # standard deviation of the data
-
-    def __post_init__(self) -> None:
-        if min(self.channels, self.blocks, self.patch, self.embedding) < 1:
-            raise ValueError("channels, blocks, patch and embedding are at least 1")
-        if not self.widths or any(w < 8 or w % 8 for w in self.widths):
-            raise ValueError(f"widths = {self.widths}: give multiples of 8")
-        if not 0 < self.sigma_data < math.inf:
-            raise ValueError(f"sigma_data = {self.sigma_data}: give a positive number")
+    embedding: Size = 128
+    sigma_data: Positive = 0.5  # standard deviation of the data
 
 
 class Block(nn.Module):

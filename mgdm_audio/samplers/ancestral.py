@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Annotated
 
 from torch import Tensor
 
 from mgdm_audio.diffusion import Prior, ddim_step, karras_levels
 from mgdm_audio.measurement import Likelihood
+from mgdm_audio.ranges import within
 from mgdm_audio.rng import Generators
 from mgdm_audio.samplers.base import Needs, Run, Step, Stepwise
+
+_RANGES = "num_steps is at least 2 and eta lies in [0, 1]"
 
 
 @dataclass(frozen=True)
@@ -23,8 +27,8 @@ class Ancestral(Stepwise):
     own grid, whose steps are few where a quiet signal is decided, and x_T is scaled to the first.
     """
 
-    num_steps: int = 100  # N, points of the grid
-    eta: float = 1.0  # 0: deterministic
+    num_steps: Annotated[int, within("[2, inf)", _RANGES)] = 100  # N, points of the grid
+    eta: Annotated[float, within("[0, 1]", _RANGES)] = 1.0  # 0: deterministic
     noise_max: float = 0.0  # sigma / alpha of the first level; 0: the schedule's grid
     noise_min: float = 1e-3  # and of the last before 0
     rho: float = 7.0  # spacing of the levels between them
@@ -32,8 +36,7 @@ class Ancestral(Stepwise):
     needs = Needs(likelihood=False)
 
     def __post_init__(self) -> None:
-        if self.num_steps < 2 or not 0 <= self.eta <= 1:
-            raise ValueError("num_steps is at least 2 and eta lies in [0, 1]")
+        super().__post_init__()
         if self.noise_max and not 0 < self.noise_min < self.noise_max:
             raise ValueError("noise levels: 0 < noise_min < noise_max, or noise_max = 0")
 

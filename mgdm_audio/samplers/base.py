@@ -12,6 +12,7 @@ from torch import Tensor
 from mgdm_audio.diffusion import Codec, Level, Prior
 from mgdm_audio.errors import PairingError
 from mgdm_audio.measurement import GaussianLikelihood, Likelihood, LinearOperator, Operator
+from mgdm_audio.ranges import Checked
 from mgdm_audio.rng import Generators
 
 OperatorT = TypeVar("OperatorT", bound=Operator)
@@ -87,7 +88,7 @@ class Needs:
             require(likelihood.operator, kinds[0], who)
 
 
-class Stepwise:
+class Stepwise(Checked):
     """Gives a sampler ``steps`` and ``sample``; the sampler itself is its ``algorithm``."""
 
     @property

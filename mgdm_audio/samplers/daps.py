@@ -18,17 +18,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from mgdm_audio.diffusion import Prior, karras_levels
 from mgdm_audio.measurement import GaussianLikelihood
+from mgdm_audio.ranges import Count, Positive, within
 from mgdm_audio.rng import Generators, randn_like
 from mgdm_audio.samplers.base import Needs, Run, Step, Stepwise
 from mgdm_audio.samplers.langevin import langevin
-from mgdm_audio.samplers.options import require_least
 from mgdm_audio.tensors import per_item
+
+_RATIO = within("(0, 1]", "{name}: give a number in (0, 1]; 1 keeps the step")
+_TAU = within("[0, inf)", "{name}: give a positive number, or 0 for the likelihood's noise_std")
 
 
 @dataclass(frozen=True)
@@ -38,28 +42,21 @@ class DAPS(Stepwise):
     ``num_steps * ode_steps`` denoiser calls, none with a gradient.
     """
 
-    num_steps: int = 200  # N_A, annealing levels
+    num_steps: Count = 200  # N_A, annealing levels
     sigma_max: float = 20.0  # the first of them
     sigma_min: float = 1e-3  # the last
-    rho: float = 7.0  # spacing of these and of the ODE's (Karras et al. 2022, eq. 5)
-    ode_steps: int = 5  # N_ODE, Euler steps, the last from ode_sigma_min to 0
+    rho: Positive = 7.0  # spacing of these and of the ODE's (Karras et al. 2022, eq. 5)
+    ode_steps: Count = 5  # N_ODE, Euler steps, the last from ode_sigma_min to 0
     ode_sigma_min: float = 1e-4
-    langevin_steps: int = 50  # N
-    learning_rate: float = 1e-5  # eta_0, Langevin's step at the first level
-    learning_rate_ratio: float = 1e-3  # delta, the share of it that it falls to
-    tau: float = 5e-3  # beta_y, stands for sigma_y; 0: the likelihood's own
+    langevin_steps: Count = 50  # N
+    learning_rate: Positive = 1e-5  # eta_0, Langevin's step at the first level
+    learning_rate_ratio: Annotated[float, _RATIO] = 1e-3  # delta, the share of it that it falls to
+    tau: Annotated[float, _TAU] = 5e-3  # beta_y, stands for sigma_y; 0: the likelihood's own
 
     def __post_init__(self) -> None:
-        require_least(self, num_steps=1, ode_steps=1, langevin_steps=1)
+        super().__post_init__()
         if not 0 < self.ode_sigma_min <= self.sigma_min <= self.sigma_max < float("inf"):
             raise ValueError("noise levels: give 0 < ode_sigma_min <= sigma_min <= sigma_max")
-        for name in ("rho", "learning_rate"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} = {getattr(self, name)}: give a positive number")
-        if not 0 < self.learning_rate_ratio <= 1:
-            raise ValueError("learning_rate_ratio: give a number in (0, 1]; 1 keeps the step")
-        if not 0 <= self.tau < float("inf"):
-            raise ValueError("tau: give a positive number, or 0 for the likelihood's noise_std")
 
     @property
     def needs(self) -> Needs:

@@ -21,29 +21,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from mgdm_audio.diffusion import Prior, bridge, sample_bridge
 from mgdm_audio.measurement import GaussianLikelihood, LinearOperator, SpectralOperator
+from mgdm_audio.ranges import Share, at_least
 from mgdm_audio.rng import Generators, randn_like
 from mgdm_audio.samplers.base import Needs, Run, Step, Stepwise
-from mgdm_audio.samplers.options import require_least
 
 
 @dataclass(frozen=True)
 class DDNM(Stepwise):
     """Null-space model: DDNM+ needs a SpectralOperator, plain DDNM the ``pinv`` of a linear one."""
 
-    num_steps: int = 1000  # T, points of the grid
-    eta: float = 0.85  # DDIM's stochasticity
+    num_steps: Annotated[int, at_least(2)] = 1000  # T, points of the grid
+    eta: Share = 0.85  # DDIM's stochasticity
     plus: bool = True  # DDNM+; False: DDNM, which takes y as noiseless
 
     def __post_init__(self) -> None:
-        require_least(self, num_steps=2)
-        if not 0 <= self.eta <= 1:
-            raise ValueError(f"eta = {self.eta}: give a number in [0, 1]")
+        super().__post_init__()
         if self.plus and self.eta == 0:
             raise ValueError("eta = 0 leaves no noise for that of y; give eta > 0 or plus = false")
 

@@ -17,30 +17,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from mgdm_audio.diffusion import Prior
 from mgdm_audio.measurement import GaussianLikelihood, SpectralOperator
+from mgdm_audio.ranges import at_least
 from mgdm_audio.rng import Generators, randn_like
 from mgdm_audio.samplers.base import Needs, Run, Step, Stepwise
-from mgdm_audio.samplers.options import require_least, require_shares
+from mgdm_audio.samplers.options import Shares
 
 
 @dataclass(frozen=True)
 class DDRM(Stepwise):
     """Denoising diffusion restoration; needs a SpectralOperator."""
 
-    num_steps: int = 1000  # points of the grid
-    eta: float = 0.85  # eta, of what y does not tell, or tells less well than the level
-    eta_b: float = 1.0  # eta_b, of what y tells
+    num_steps: Annotated[int, at_least(2)] = 1000  # points of the grid
+    eta: Shares = 0.85  # eta, of what y does not tell, or tells less well than the level
+    eta_b: Shares = 1.0  # eta_b, of what y tells
 
     needs = Needs(operator=SpectralOperator, gaussian=True)
-
-    def __post_init__(self) -> None:
-        require_least(self, num_steps=2)
-        require_shares(self, "eta", "eta_b")
 
     def algorithm(
         self, prior: Prior, likelihood: GaussianLikelihood, x_T: Tensor, generator: Generators

@@ -15,32 +15,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Annotated
 
 from torch import Tensor
 
 from mgdm_audio.diffusion import Prior
 from mgdm_audio.measurement import GaussianLikelihood, LinearOperator
+from mgdm_audio.ranges import Share, at_least, positive
 from mgdm_audio.rng import Generators, randn_like
 from mgdm_audio.samplers.base import Needs, Run, Step, Stepwise
-from mgdm_audio.samplers.options import require_least
 
 
 @dataclass(frozen=True)
 class DiffPIR(Stepwise):
     """Plug-and-play restoration; needs a LinearOperator."""
 
-    num_steps: int = 1000  # T, points of the grid
-    strength: float = 1.0  # lambda, of the prior against the data
-    zeta: float = 1.0  # zeta, share of fresh noise
+    num_steps: Annotated[int, at_least(2)] = 1000  # T, points of the grid
+    strength: Annotated[float, positive(say="1")] = 1.0  # lambda, of the prior against the data
+    zeta: Share = 1.0  # zeta, share of fresh noise
 
     needs = Needs(operator=LinearOperator, gaussian=True)
-
-    def __post_init__(self) -> None:
-        require_least(self, num_steps=2)
-        if not 0 < self.strength < float("inf"):
-            raise ValueError(f"strength = {self.strength}: give a positive number, say 1")
-        if not 0 <= self.zeta <= 1:
-            raise ValueError(f"zeta = {self.zeta}: give a number in [0, 1]")
 
     def algorithm(
         self, prior: Prior, likelihood: GaussianLikelihood, x_T: Tensor, generator: Generators

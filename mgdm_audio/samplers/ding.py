@@ -34,23 +34,19 @@ from torch import Tensor
 
 from mgdm_audio.diffusion import Prior, bridge
 from mgdm_audio.measurement import GaussianLikelihood, LinearOperator
+from mgdm_audio.ranges import Count
 from mgdm_audio.rng import Generators, randn_like
 from mgdm_audio.samplers.base import Needs, Run, Step, Stepwise
-from mgdm_audio.samplers.options import require_choices, require_least
 
 
 @dataclass(frozen=True)
 class DInG(Stepwise):
     """Needs a LinearOperator and a Gaussian likelihood."""
 
-    num_steps: int = 25  # N
+    num_steps: Count = 25  # N
     noise: Literal["decaying", "bridge"] = "decaying"  # v; the paper's eta_s^2
 
     needs = Needs(operator=LinearOperator, gaussian=True)
-
-    def __post_init__(self) -> None:
-        require_choices(self)
-        require_least(self, num_steps=1)
 
     def algorithm(
         self, prior: Prior, likelihood: GaussianLikelihood, x_T: Tensor, generator: Generators

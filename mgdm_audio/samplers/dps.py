@@ -13,15 +13,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from mgdm_audio.diffusion import Prior, sample_bridge
 from mgdm_audio.measurement import GaussianLikelihood
+from mgdm_audio.ranges import Share, at_least, not_negative
 from mgdm_audio.rng import Generators
 from mgdm_audio.samplers.base import Needs, Run, Step, Stepwise
-from mgdm_audio.samplers.options import require_least
 from mgdm_audio.tensors import inner, per_item
 
 
@@ -29,18 +30,11 @@ from mgdm_audio.tensors import inner, per_item
 class DPS(Stepwise):
     """Diffusion posterior sampling; needs nothing of the operator but a gradient."""
 
-    num_steps: int = 1000  # N, points of the grid
-    step_size: float = 1.0  # zeta'
-    eta: float = 1.0  # DDIM's stochasticity; 1: the paper's ancestral step
+    num_steps: Annotated[int, at_least(3)] = 1000  # N, points of the grid
+    step_size: Annotated[float, not_negative(say="1")] = 1.0  # zeta'
+    eta: Share = 1.0  # DDIM's stochasticity; 1: the paper's ancestral step
 
     needs = Needs(gaussian=True)
-
-    def __post_init__(self) -> None:
-        require_least(self, num_steps=3)
-        if not 0 <= self.step_size < float("inf"):
-            raise ValueError(f"step_size = {self.step_size}: give a number >= 0, say 1")
-        if not 0 <= self.eta <= 1:
-            raise ValueError(f"eta = {self.eta}: give a number in [0, 1]")
 
     def algorithm(
         self, prior: Prior, likelihood: GaussianLikelihood, x_T: Tensor, generator: Generators

@@ -19,33 +19,31 @@ fits y. The first x_t is noise of level t_* alone. All default values are ours t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from torch import Tensor
 
 from mgdm_audio.diffusion import Prior, sample_forward
 from mgdm_audio.measurement import Likelihood
+from mgdm_audio.ranges import within
 from mgdm_audio.rng import Generators
 from mgdm_audio.samplers.adam import Adam
 from mgdm_audio.samplers.base import Run, Step, Stepwise, likelihood_gradient
+from mgdm_audio.samplers.options import Finite
+
+_STEPS = "num_steps is at least 1, guess_steps and fit_steps at least 0"
+_START = within("(0, 1]", "{name} lies in (0, 1]")
 
 
 @dataclass(frozen=True)
 class GuessAndGuide(Stepwise):
     """Needs nothing of the operator but a gradient."""
 
-    num_steps: int = 20  # levels of the guide, from t_* to the lowest
-    guess_steps: int = 10  # visits to t_* before
-    start: float = 0.4  # t_* over the number of levels
-    fit_steps: int = 20  # G
-    learning_rate: float = 0.01  # of Adam
-
-    def __post_init__(self) -> None:
-        if self.num_steps < 1 or self.guess_steps < 0 or self.fit_steps < 0:
-            raise ValueError("num_steps is at least 1, guess_steps and fit_steps at least 0")
-        if not 0 < self.start <= 1:
-            raise ValueError("start lies in (0, 1]")
-        if not 0 < self.learning_rate < 1e6:
-            raise ValueError("learning_rate is positive and finite")
+    num_steps: Annotated[int, within("[1, inf)", _STEPS)] = 20  # levels from t_* to the lowest
+    guess_steps: Annotated[int, within("[0, inf)", _STEPS)] = 10  # visits to t_* before
+    start: Annotated[float, _START] = 0.4  # t_* over the number of levels
+    fit_steps: Annotated[int, within("[0, inf)", _STEPS)] = 20  # G
+    learning_rate: Finite = 0.01  # of Adam
 
     def levels(self, prior: Prior) -> list[int]:
         """Indices of ``prior.schedule``: t_* for the guess, then t_* down to above 0."""

@@ -15,16 +15,21 @@ variational objective is written out but through the denoiser: the same number a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from torch import Tensor
 
 from mgdm_audio.diffusion import Level, Prior, bridge, ddim, sample_bridge, sample_forward
 from mgdm_audio.measurement import Likelihood
+from mgdm_audio.ranges import Count, at_least
 from mgdm_audio.rng import Generators, randint, randn_like
 from mgdm_audio.samplers.adam import Adam
 from mgdm_audio.samplers.base import PerStep, Run, Step, Stepwise, likelihood_score
-from mgdm_audio.samplers.options import require_choices, require_fit, require_least, require_shares
+from mgdm_audio.samplers.options import (
+    FitRate,
+    FitSteps,
+    Shares,
+)
 from mgdm_audio.tensors import per_item
 
 
@@ -37,25 +42,19 @@ class MGDM(Stepwise):
     U[1, t_{i-1} // 5 - 1]; ``fixed``: t_{i-1}. An empty interval is its upper end.
     """
 
-    num_steps: int = 20  # K, points of the grid t_1 < ... < t_K
-    gibbs_steps: int = 6  # R, sweeps at each level
-    denoise_steps: int = 15  # M, points of the DDIM draw of x_0 given x_s
-    vi_steps: PerStep = PerStep(3, last=(5, 20))  # G, gradient steps; rules count t_K .. t_1
-    learning_rate: PerStep = PerStep(0.005)  # of Adam
-    eta: float = 1.0  # DDIM's stochasticity
+    num_steps: Annotated[int, at_least(4)] = 20  # K, points of the grid t_1 < ... < t_K
+    gibbs_steps: Count = 6  # R, sweeps at each level
+    denoise_steps: Count = 15  # M, points of the DDIM draw of x_0 given x_s
+    vi_steps: FitSteps = PerStep(3, last=(5, 20))  # G, gradient steps; rules count t_K .. t_1
+    learning_rate: FitRate = PerStep(0.005)  # of Adam
+    eta: Shares = 1.0  # DDIM's stochasticity
     index_law: Literal["mu*", "mu0", "uniform", "fixed"] = "mu*"  # law of s
-    min_index: int = 10  # smallest s that mu* and uniform draw
-    threshold: float = 0.25  # share of the levels, from below, where mu* is t_{i-1}
+    min_index: Count = 10  # smallest s that mu* and uniform draw
+    threshold: Shares = 0.25  # share of the levels, from below, where mu* is t_{i-1}
     noising: Literal["forward", "bridge"] = "forward"  # (c): q(x_t | x_s) or q(x_t | x_s, x_u)
     outer: Literal["paper", "code"] = "paper"  # K steps from t_K, or K points from below it
 
     _score = staticmethod(likelihood_score)  # grad_{x_s} log g(y | D_s(x_s))
-
-    def __post_init__(self) -> None:
-        require_choices(self)
-        require_least(self, num_steps=4, gibbs_steps=1, denoise_steps=1, min_index=1)
-        require_fit(self.vi_steps, self.learning_rate)
-        require_shares(self, "eta", "threshold")
 
     def algorithm(
         self, prior: Prior, likelihood: Likelihood, x_T: Tensor, generator: Generators

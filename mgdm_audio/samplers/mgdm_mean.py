@@ -18,17 +18,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from torch import Tensor
 
 from mgdm_audio.conditioning import condition, draw_deviation
 from mgdm_audio.diffusion import Prior, predict_posterior, sample_bridge, sample_forward
+from mgdm_audio.ranges import within
 from mgdm_audio.rng import Generators
 from mgdm_audio.samplers.base import Run, Step
 from mgdm_audio.samplers.chain_mean import ChainMean
 from mgdm_audio.samplers.mgdm_covariance import CovarianceMGDM
 
+_ABOVE = within("(0, inf)", "{name} = {value:g}: give a noise level above 0")
 _Level = tuple[int, int, int]  # K - i, t_i and t_{i-1}
 
 
@@ -39,7 +41,7 @@ class MeanMGDM(CovarianceMGDM):
     estimate: Literal["draw", "mean"] = "mean"  # the last x_0, or the mean of the chain
     mean_min: float = 0.1  # sigma_s / alpha_s of the sweeps that are averaged: at least
     mean_max: float = 1.0  # and at most
-    refine_from: float = 0.25  # sigma_t / alpha_t of the first level after a start: at most
+    refine_from: Annotated[float, _ABOVE] = 0.25  # sigma_t / alpha_t, first level after a start
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -51,8 +53,6 @@ class MeanMGDM(CovarianceMGDM):
             )
         if not 0 <= self.mean_min <= self.mean_max:
             raise ValueError("the levels that are averaged: 0 <= mean_min <= mean_max")
-        if not self.refine_from > 0:
-            raise ValueError(f"refine_from = {self.refine_from:g}: give a noise level above 0")
 
     def levels(self, prior: Prior, *, started: bool = False) -> list[_Level]:
         """What is run, after a start if ``started``. ``ValueError`` where that is nothing."""

@@ -22,12 +22,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from mgdm_audio.diffusion import Prior, bridge, sample_bridge
 from mgdm_audio.measurement import Likelihood
+from mgdm_audio.ranges import at_least
 from mgdm_audio.rng import Generators, randn_like
 from mgdm_audio.samplers.adam import Adam
 from mgdm_audio.samplers.base import (
@@ -37,23 +39,18 @@ from mgdm_audio.samplers.base import (
     Stepwise,
     likelihood_score,
 )
-from mgdm_audio.samplers.options import require_fit, require_least, require_shares
+from mgdm_audio.samplers.options import FitRate, FitSteps, Shares
 
 
 @dataclass(frozen=True)
 class MGPS(Stepwise):
     """Needs nothing of the operator but a gradient. The defaults are those published for FFHQ."""
 
-    num_steps: int = 300  # points of the grid
-    midpoint: float = 0.5  # eta: l = floor(eta s)
+    num_steps: Annotated[int, at_least(3)] = 300  # points of the grid
+    midpoint: Shares = 0.5  # eta: l = floor(eta s)
     # Steps of Adam; rules count from the noisiest level down.
-    vi_steps: PerStep = PerStep(2, first=(5, 20), last=(19, 2), every=(10, 20))
-    learning_rate: PerStep = PerStep(0.03)
-
-    def __post_init__(self) -> None:
-        require_least(self, num_steps=3)
-        require_shares(self, "midpoint")
-        require_fit(self.vi_steps, self.learning_rate)
+    vi_steps: FitSteps = PerStep(2, first=(5, 20), last=(19, 2), every=(10, 20))
+    learning_rate: FitRate = PerStep(0.03)
 
     def algorithm(
         self, prior: Prior, likelihood: Likelihood, x_T: Tensor, generator: Generators

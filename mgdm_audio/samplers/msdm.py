@@ -27,15 +27,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from torch import Tensor
 
 from mgdm_audio.diffusion import Prior, karras_levels
 from mgdm_audio.measurement import Likelihood, LinearOperator, MixtureSum
+from mgdm_audio.ranges import within
 from mgdm_audio.rng import Generators, randn_like
 from mgdm_audio.samplers.base import Needs, Run, Step, Stepwise
-from mgdm_audio.samplers.options import require_choices
+
+_STEPS = "num_steps is at least 2 and num_resamples at least 1"
+_LEVELS = "rho and gamma are positive, s_churn is at least 0"
+_Positive = Annotated[float, within("(0, inf)", _LEVELS)]
 
 
 @dataclass(frozen=True)
@@ -43,23 +47,19 @@ class MSDM(Stepwise):
     """Needs a MixtureSum (dirac) or a LinearOperator (gaussian), and no gradient."""
 
     posterior: Literal["dirac", "gaussian"] = "dirac"
-    num_steps: int = 150  # N
-    num_resamples: int = 2  # R, visits to each level
-    s_churn: float = 20.0  # 0: a deterministic ODE
+    num_steps: Annotated[int, within("[2, inf)", _STEPS)] = 150  # N
+    num_resamples: Annotated[int, within("[1, inf)", _STEPS)] = 2  # R, visits to each level
+    s_churn: Annotated[float, within("[0, inf)", _LEVELS)] = 20.0  # 0: a deterministic ODE
     source: int = 0  # j, the source that dirac derives from the others
-    gamma: float = 0.75 * 2**0.5  # gaussian: standard deviation of y over sigma
+    gamma: _Positive = 0.75 * 2**0.5  # gaussian: standard deviation of y over sigma
     sigma_min: float = 1e-4
     sigma_max: float = 1.0
-    rho: float = 7.0  # spacing of the levels
+    rho: _Positive = 7.0  # spacing of the levels
 
     def __post_init__(self) -> None:
-        require_choices(self)
-        if self.num_steps < 2 or self.num_resamples < 1:
-            raise ValueError("num_steps is at least 2 and num_resamples at least 1")
+        super().__post_init__()
         if not 0 < self.sigma_min < self.sigma_max:
             raise ValueError("noise levels: 0 < sigma_min < sigma_max")
-        if not (self.rho > 0 and self.gamma > 0 and self.s_churn >= 0):
-            raise ValueError("rho and gamma are positive, s_churn is at least 0")
 
     @property
     def levels(self) -> list[float]:

@@ -23,30 +23,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from mgdm_audio.diffusion import Prior, sample_bridge
 from mgdm_audio.measurement import GaussianLikelihood, Idempotent, LinearOperator
+from mgdm_audio.ranges import Share, at_least
 from mgdm_audio.rng import Generators
 from mgdm_audio.samplers.base import Needs, Run, Step, Stepwise
-from mgdm_audio.samplers.options import require_least
 
 
 @dataclass(frozen=True)
 class PGDM(Stepwise):
     """Pseudo-inverse guidance; needs a LinearOperator, or an Idempotent one."""
 
-    num_steps: int = 1000  # N, points of the grid
-    eta: float = 1.0  # DDIM's stochasticity
+    num_steps: Annotated[int, at_least(2)] = 1000  # N, points of the grid
+    eta: Share = 1.0  # DDIM's stochasticity
 
     needs = Needs(operator=(LinearOperator, Idempotent), gaussian=True)
-
-    def __post_init__(self) -> None:
-        require_least(self, num_steps=2)
-        if not 0 <= self.eta <= 1:
-            raise ValueError(f"eta = {self.eta}: give a number in [0, 1]")
 
     def algorithm(
         self, prior: Prior, likelihood: GaussianLikelihood, x_T: Tensor, generator: Generators

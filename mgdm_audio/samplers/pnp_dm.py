@@ -21,43 +21,43 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
 from mgdm_audio.diffusion import Prior
 from mgdm_audio.measurement import GaussianLikelihood, LinearOperator
+from mgdm_audio.ranges import Count, Positive, at_least, within
 from mgdm_audio.rng import Generators, randn_like
 from mgdm_audio.samplers.base import Needs, Run, Step, Stepwise
 from mgdm_audio.samplers.langevin import langevin
-from mgdm_audio.samplers.options import require_choices, require_least
+
+_RHO = "give 0 < rho_min <= rho_start, and rho_decay in (0, 1]"
+_DECAY = within("(0, 1]", _RHO)
 
 
 @dataclass(frozen=True)
 class PnPDM(Stepwise):
     """Split Gibbs sampling. ``exact`` needs a LinearOperator, ``langevin`` only a gradient."""
 
-    num_steps: int = 99  # K, iterations
+    num_steps: Count = 99  # K, iterations
     rho_start: float = 10.0  # rho_0
-    rho_decay: float = 0.9  # alpha, rho_k = max(rho_0 alpha^k, rho_min)
+    rho_decay: Annotated[float, _DECAY] = 0.9  # alpha, rho_k = max(rho_0 alpha^k, rho_min)
     rho_min: float = 1e-3
     likelihood_step: Literal["exact", "langevin"] = "exact"
-    langevin_steps: int = 100  # J
-    step_size: float = 1e-9  # gamma, Langevin's
-    denoise_steps: int = 99  # points of the reverse SDE's grid, log-spaced
+    langevin_steps: Count = 100  # J
+    step_size: Positive = 1e-9  # gamma, Langevin's
+    denoise_steps: Annotated[int, at_least(2)] = 99  # points of the reverse SDE's grid, log-spaced
     sigma_max: float = 100.0  # its highest level, or the prior's where that is lower
     sigma_min: float = 5e-4  # its lowest, or the prior's where that is higher
 
     def __post_init__(self) -> None:
-        require_choices(self)
-        require_least(self, num_steps=1, langevin_steps=1, denoise_steps=2)
-        if not 0 < self.rho_min <= self.rho_start < float("inf") or not 0 < self.rho_decay <= 1:
-            raise ValueError("give 0 < rho_min <= rho_start, and rho_decay in (0, 1]")
+        super().__post_init__()
+        if not 0 < self.rho_min <= self.rho_start < float("inf"):
+            raise ValueError(_RHO)
         if not 0 < self.sigma_min < min(self.rho_min, self.sigma_max):
             raise ValueError("sigma_min: give a level below rho_min and sigma_max")
-        if not 0 < self.step_size < float("inf"):
-            raise ValueError(f"step_size = {self.step_size}: give a positive number")
 
     @property
     def needs(self) -> Needs:

@@ -20,35 +20,32 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
 from mgdm_audio.diffusion import Codec, Prior, sample_bridge
 from mgdm_audio.measurement import Likelihood, LinearOperator
+from mgdm_audio.ranges import at_least, within
 from mgdm_audio.rng import Generators
 from mgdm_audio.samplers.base import Needs, Run, Step, Stepwise, require_codec
-from mgdm_audio.samplers.options import require_least, require_shares
+from mgdm_audio.samplers.options import Shares
 from mgdm_audio.tensors import inner
+
+_STEP_SIZES = within("[0, 1e6)", "{names} {are} finite and not negative")
 
 
 @dataclass(frozen=True)
 class PSLD(Stepwise):
     """Posterior sampling with latent diffusion; needs a codec and a linear operator."""
 
-    num_steps: int = 1000  # N, points of the grid
-    omega: float = 0.1  # eta_i = omega / (2 |y - A dec(z_0)|)
-    gamma: float = 0.1  # gamma_i = gamma / (2 |z_0 - enc(glued)|)
-    eta: float = 1.0  # DDIM's stochasticity
+    num_steps: Annotated[int, at_least(3)] = 1000  # N, points of the grid
+    omega: Annotated[float, _STEP_SIZES] = 0.1  # eta_i = omega / (2 |y - A dec(z_0)|)
+    gamma: Annotated[float, _STEP_SIZES] = 0.1  # gamma_i = gamma / (2 |z_0 - enc(glued)|)
+    eta: Shares = 1.0  # DDIM's stochasticity
 
     needs = Needs(operator=LinearOperator, codec=True)
-
-    def __post_init__(self) -> None:
-        require_least(self, num_steps=3)
-        if not (0 <= self.omega < 1e6 and 0 <= self.gamma < 1e6):
-            raise ValueError("omega and gamma are finite and not negative")
-        require_shares(self, "eta")
 
     def algorithm(
         self, prior: Prior, likelihood: Likelihood, x_T: Tensor, generator: Generators

@@ -29,13 +29,14 @@ the second term and of the observation's T in the first: its lambda = .25 is .25
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
 from mgdm_audio.diffusion import NoiseSchedule, Prior
 from mgdm_audio.measurement import GaussianLikelihood, LinearOperator
+from mgdm_audio.ranges import Positive, at_least, not_negative, within
 from mgdm_audio.rng import Generators, randn_like
 from mgdm_audio.samplers.adam import Adam
 from mgdm_audio.samplers.base import (
@@ -45,7 +46,9 @@ from mgdm_audio.samplers.base import (
     Stepwise,
     likelihood_gradient,
 )
-from mgdm_audio.samplers.options import require_choices, require_least
+
+_STRENGTH = not_negative(say="0.25")
+_BETAS = within("[0, 1)", "{name} = {value}: give two numbers in [0, 1)")
 
 
 @dataclass(frozen=True)
@@ -55,23 +58,13 @@ class REDDiff(Stepwise):
     mu starts at ``damped_pinv(y, sigma_y^2)`` where the operator is linear, else at noise.
     """
 
-    num_steps: int = 1000  # T, points of the grid
-    learning_rate: float = 0.1  # of Adam
-    betas: tuple[float, float] = (0.9, 0.99)  # of Adam
-    strength: float = 0.0625  # lambda, of the prior against the data
+    num_steps: Annotated[int, at_least(2)] = 1000  # T, points of the grid
+    learning_rate: Positive = 0.1  # of Adam
+    betas: Annotated[tuple[float, float], _BETAS] = (0.9, 0.99)  # of Adam
+    strength: Annotated[float, _STRENGTH] = 0.0625  # lambda, of the prior against the data
     levels: Literal["prior", "ddpm"] = "prior"  # whose alpha_t and sigma_t
 
     needs = Needs(gaussian=True)
-
-    def __post_init__(self) -> None:
-        require_choices(self)
-        require_least(self, num_steps=2)
-        if not 0 < self.learning_rate < float("inf"):
-            raise ValueError(f"learning_rate = {self.learning_rate}: give a positive number")
-        if any(not 0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"betas = {self.betas}: give two numbers in [0, 1)")
-        if not 0 <= self.strength < float("inf"):
-            raise ValueError(f"strength = {self.strength}: give a number >= 0, say 0.25")
 
     def algorithm(
         self, prior: Prior, likelihood: GaussianLikelihood, x_T: Tensor, generator: Generators

@@ -25,12 +25,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from mgdm_audio.diffusion import Prior, bridge, ddim, sample_bridge
 from mgdm_audio.measurement import GaussianLikelihood
+from mgdm_audio.ranges import Count, at_least, within
 from mgdm_audio.rng import Generators, randn_like
 from mgdm_audio.samplers.adam import Adam
 from mgdm_audio.samplers.base import (
@@ -41,33 +43,28 @@ from mgdm_audio.samplers.base import (
     on_latents,
     require_codec,
 )
-from mgdm_audio.samplers.options import require_least
+from mgdm_audio.samplers.options import Finite
 from mgdm_audio.tensors import inner, per_item
+
+_RANGES = "guidance is finite and not negative, eta lies in [0, 1]"
+_GUIDANCE, _ETA = within("[0, 1e6)", _RANGES), within("[0, 1]", _RANGES)
 
 
 @dataclass(frozen=True)
 class ReSample(Stepwise):
     """Hard data consistency and resampling; needs a codec, of the operator only a gradient."""
 
-    num_steps: int = 500  # N, points of the grid
-    every: int = 10  # C holds the grid indices that it divides, up to 2 N / 3
-    gamma: float = 40.0  # sigma_t^2 over the variance of the DDIM step
-    lookahead: int = 5  # DDIM steps before a fit
-    fit_steps: int = 200  # of Adam, at most
-    event_learning_rate: float = 0.01  # fits in event space
-    latent_learning_rate: float = 0.005  # fits in latent space
-    guidance: float = 0.5  # weight of the gradient step, times alpha_t^2
-    eta: float = 1.0  # DDIM's stochasticity
+    num_steps: Annotated[int, at_least(3)] = 500  # N, points of the grid
+    every: Count = 10  # C holds the grid indices that it divides, up to 2 N / 3
+    gamma: Finite = 40.0  # sigma_t^2 over the variance of the DDIM step
+    lookahead: Annotated[int, at_least(0)] = 5  # DDIM steps before a fit
+    fit_steps: Annotated[int, at_least(0)] = 200  # of Adam, at most
+    event_learning_rate: Finite = 0.01  # fits in event space
+    latent_learning_rate: Finite = 0.005  # fits in latent space
+    guidance: Annotated[float, _GUIDANCE] = 0.5  # weight of the gradient step, times alpha_t^2
+    eta: Annotated[float, _ETA] = 1.0  # DDIM's stochasticity
 
     needs = Needs(gaussian=True, codec=True)
-
-    def __post_init__(self) -> None:
-        require_least(self, num_steps=3, every=1, lookahead=0, fit_steps=0)
-        for name in ("gamma", "event_learning_rate", "latent_learning_rate"):
-            if not 0 < getattr(self, name) < 1e6:
-                raise ValueError(f"{name} is positive and finite")
-        if not 0 <= self.guidance < 1e6 or not 0 <= self.eta <= 1:
-            raise ValueError("guidance is finite and not negative, eta lies in [0, 1]")
 
     def algorithm(
         self, prior: Prior, likelihood: GaussianLikelihood, x_T: Tensor, generator: Generators

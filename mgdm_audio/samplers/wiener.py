@@ -16,7 +16,7 @@ full at each level, so an early mistake is forgotten as far as the level allows.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from torch import Tensor
 
@@ -25,9 +25,9 @@ from mgdm_audio.diffusion import Prior, karras_levels
 from mgdm_audio.diffusion.posterior import Covariance, MixtureDenoiser, posterior_of
 from mgdm_audio.errors import PairingError
 from mgdm_audio.measurement import GaussianLikelihood, LinearOperator, MixtureSum
+from mgdm_audio.ranges import within
 from mgdm_audio.rng import Generators, randn_like
 from mgdm_audio.samplers.base import Needs, Run, Step, Stepwise, require
-from mgdm_audio.samplers.options import require_choices
 from mgdm_audio.tensors import per_item
 
 
@@ -40,7 +40,7 @@ class WienerGuidance(Stepwise):
     p(x_0 | x_t, y), and (*) only removes what is left of the residual and brings in what is known.
     """
 
-    num_steps: int = 10
+    num_steps: Annotated[int, within("[1, inf)", "{name} = {value}: at least 1")] = 10
     noise_max: float = 3.0  # sigma / alpha of the first level
     noise_min: float = 2e-3  # and of the last
     rho: float = 4.0  # spacing of the levels between them (Karras et al. 2022, eq. 5)
@@ -50,9 +50,7 @@ class WienerGuidance(Stepwise):
     needs = Needs(operator=LinearOperator, gaussian=True)
 
     def __post_init__(self) -> None:
-        require_choices(self)
-        if self.num_steps < 1:
-            raise ValueError(f"num_steps = {self.num_steps}: at least 1")
+        super().__post_init__()
         if not 0 < self.noise_min <= self.noise_max:
             raise ValueError("noise levels: 0 < noise_min <= noise_max")
 

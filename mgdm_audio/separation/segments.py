@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from mgdm_audio.errors import UserError
+from mgdm_audio.ranges import Checked, Rule
 from mgdm_audio.separation.runner import StemRunner
-from mgdm_audio.separation.speeds import require_speeds, speeds_of
+from mgdm_audio.separation.speeds import Speeds, speeds_of
 
 
 def starts(time: int, segment: int, overlap: int) -> list[int]:
@@ -168,17 +169,22 @@ JOINS: tuple[Join, ...] = get_args(Join)
 LEVELS = ("rms", "none")  # see ``Segmentation.level``
 
 
+def _choice(words: Sequence[str]) -> Rule:
+    return Rule(words.__contains__, "{name} {value!r}: choose one of " + ", ".join(words))
+
+
 @dataclass(frozen=True)
-class Segmentation:
+class Segmentation(Checked):
     """Of a mixture, for one prior. Lengths in samples at the prior's rate."""
 
     segment: int
     overlap: int  # of neighbouring segments
     multiple: int  # of which every segment is one, see ``StemRunner.multiple``
     mixture_rms: float  # the level of the mixtures that the prior was trained on, linear
-    join: Join = "crossfade"  # see ``drawing``
-    level: str = "rms"  # "rms" brings a mixture to the prior's level, "none" leaves it as it is
-    speeds: tuple[float, ...] = (0.0,)  # semitones; the draws take turns, see ``speeds``
+    join: Annotated[Join, _choice(JOINS)] = "crossfade"  # see ``drawing``
+    # "rms" brings a mixture to the prior's level, "none" leaves it as it is.
+    level: Annotated[str, _choice(LEVELS)] = "rms"
+    speeds: Speeds = (0.0,)  # semitones; the draws take turns, see ``speeds``
 
     @classmethod
     def of(
@@ -195,17 +201,9 @@ class Segmentation:
         With ``join="condition"`` there is one speed: a sample decided at one lies between samples
         at another. Raises UserError for settings that cannot be.
         """
-        if level not in LEVELS:
-            raise UserError(f"level {level!r}: choose one of {', '.join(LEVELS)}")
         if not 0 <= overlap < segment / 2:
             raise UserError(f"overlap {overlap} s: choose at least 0 and under half of {segment} s")
-        if join not in JOINS:
-            raise UserError(f"join {join!r}: choose one of {', '.join(JOINS)}")
         speeds = speeds_of(runner.preset) if speeds is None else tuple(speeds)
-        try:
-            require_speeds(speeds)
-        except ValueError as error:
-            raise UserError(str(error)) from None
         speeds = (0.0,) if join == "condition" else speeds
         loaded, multiple = runner.loaded, runner.multiple
         samples = max(1, round(segment * loaded.sample_rate) // multiple) * multiple

@@ -6,34 +6,35 @@ the mean over as many draws at one, and their spread says more of the error.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Annotated
 
 from torch import Tensor
 
 from mgdm_audio.audio.resampling import resample, resample_back
 from mgdm_audio.config import from_mapping
+from mgdm_audio.ranges import Checked, Rule
 from mgdm_audio.samplers.presets import Preset
 
 LARGEST = 12.0  # semitones
 _STEPS = 64  # speeds are multiples of 1 / 64, at most 14 cents off: short polyphase filters
 
 
+Speeds = Annotated[
+    tuple[float, ...],
+    Rule(
+        lambda speeds: speeds[:1] == (0,) and all(abs(s) <= LARGEST for s in speeds),
+        "speeds = {values}: semitones, 0 first, up to 12 or -12",
+    ),
+]
+
+
 @dataclass(frozen=True)
-class SeparationOptions:
+class SeparationOptions(Checked):
     """The table [separation] of a preset."""
 
-    speeds: tuple[float, ...] = (0.0,)  # semitones; the draws take turns
-
-    def __post_init__(self) -> None:
-        require_speeds(self.speeds)
-
-
-def require_speeds(speeds: Sequence[float]) -> None:
-    """ValueError for speeds that make no sense."""
-    if not speeds or speeds[0] != 0 or not all(abs(s) <= LARGEST for s in speeds):
-        raise ValueError(f"speeds = {list(speeds)}: semitones, 0 first, up to 12 or -12")
+    speeds: Speeds = (0.0,)  # semitones; the draws take turns
 
 
 def speeds_of(preset: Preset) -> tuple[float, ...]:

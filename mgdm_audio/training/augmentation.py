@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from mgdm_audio.audio.resampling import resample
+from mgdm_audio.ranges import Checked, within
 
 NORMAL = 64  # speeds are integers over this: steps of 27 cents at most, short polyphase filters
 _MARGIN = 5 * NORMAL  # samples on either side that the filter's ends may spoil
 
+_PITCH = within("[0, 12]", "{name} = {value}: give 0 to 12 semitones")
+_REST = within("[0, 1)", "{name} = {value}: give a share from 0 to below 1")
+_ACTIVE = within("[0, inf)", "{name} = {value}: give a number of stems, 0 for any")
+
 
 @dataclass(frozen=True)
-class Augmentation:
+class Augmentation(Checked):
     """What is done to segments in training. Gains and equaliser bands in dB."""
 
     remix: float = 0.5  # share of the examples whose stems come from different songs
@@ -25,17 +31,10 @@ class Augmentation:
     equalise: float = 0.5  # share of the stems that pass a random smooth equaliser
     equalise_gain: float = 6.0  # its bands, uniform in +- this
     loudness: float = 3.0  # the whole example, uniform in +- this
-    pitch: float = 0.0  # semitones: each song's speed, and pitch and tempo with it, within +- this
-    rest: float = 0.0  # share of the stems that are silenced, never all of an example
-    active: int = 0  # examples in which fewer stems sound are drawn again
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.pitch <= 12:
-            raise ValueError(f"pitch = {self.pitch}: give 0 to 12 semitones")
-        if not 0 <= self.rest < 1:
-            raise ValueError(f"rest = {self.rest}: give a share from 0 to below 1")
-        if self.active < 0:
-            raise ValueError(f"active = {self.active}: give a number of stems, 0 for any")
+    # Semitones: each song's speed, and pitch and tempo with it, within +- this.
+    pitch: Annotated[float, _PITCH] = 0.0
+    rest: Annotated[float, _REST] = 0.0  # share of the stems silenced, never all of an example
+    active: Annotated[int, _ACTIVE] = 0  # examples in which fewer stems sound are drawn again
 
 
 def equalisers(count: int, frequencies: Tensor, gain: float, generator: torch.Generator) -> Tensor:
@@ -113,8 +112,11 @@ EQUALISER = 12.0  # dB, of the leak's random spectrum
 KNOT = 0.5  # seconds between the knots of its random envelope
 
 
+_SHARE = within("[0, 1]", "{name} = {value}: give a share from 0 to 1")
+
+
 @dataclass(frozen=True)
-class Leakage:
+class Leakage(Checked):
     """How much of one stem is moved to others, in a share of the training examples.
 
     The content of a stem, of the same example or of another, passes a random smooth equaliser and a
@@ -122,14 +124,13 @@ class Leakage:
     Its level is drawn relative to the noise, and bounded relative to the content.
     """
 
-    share: float = 0.0  # of the examples
+    share: Annotated[float, _SHARE] = 0.0  # of the examples
     least: float = 0.3  # rms of the leak over sigma: log-uniform from this
     most: float = 10.0  # to this
     gain: float = 12.0  # dB: the leak's rms is at most this much above the content's
 
     def __post_init__(self) -> None:
-        if not 0 <= self.share <= 1:
-            raise ValueError(f"share = {self.share}: give a share from 0 to 1")
+        super().__post_init__()
         if not 0 < self.least <= self.most:
             raise ValueError(f"least = {self.least}, most = {self.most}: give 0 < least <= most")
 

@@ -13,16 +13,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor, nn
 
 from mgdm_audio.errors import UserError
+from mgdm_audio.ranges import Checked, one_of, within
 from mgdm_audio.rng import generator_for, randn
 from mgdm_audio.training.state import STATE, State
 
 LOG, BOARD = "log.jsonl", "tensorboard"
+Kind = Literal["cosine", "stable"]
+Precision = Literal["bf16", "no"]
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class NoiseLevels:
 
 
 @dataclass(frozen=True)
-class Schedule:
+class Schedule(Checked):
     """Learning rate over ``steps``: linear warm-up, then "cosine", or "stable" until the last
     ``decay`` steps, which fall linearly to zero (a stable run may be extended at any time).
 
@@ -64,13 +67,9 @@ class Schedule:
     steps: int = 10_000
     learning_rate: float = 2e-3
     warmup: int = 100
-    kind: str = "cosine"
+    kind: Annotated[Kind, one_of(*get_args(Kind))] = "cosine"
     decay: int = 1_000
     seconds: float = 0.0  # training ends after these if ``steps`` are not done, 0: never
-
-    def __post_init__(self) -> None:
-        if self.kind not in ("cosine", "stable"):
-            raise UserError(f"schedule.kind = {self.kind!r}: use 'cosine' or 'stable'")
 
     def at(self, step: int, elapsed: float = 0.0) -> float:
         """The rate of a step after ``elapsed`` seconds of training, interruptions not counted."""
@@ -87,27 +86,28 @@ class Schedule:
         return step >= self.steps or 0 < self.seconds <= elapsed
 
 
+_Count = Annotated[
+    int,
+    within("[1, inf)", "batch, save_every, validate_every and look_every are at least 1"),
+]
+
+
 @dataclass(frozen=True)
-class Training:
+class Training(Checked):
     """Everything but the network and the data."""
 
     seed: int = 0
-    batch: int = 6  # segments a step and process
+    batch: _Count = 6  # segments a step and process
     ema: float = 0.999
     weight_decay: float = 0.01
     gradient_clip: float = 1.0  # norm, of each of gradient_groups by itself
-    precision: str = "bf16"  # or "no"; bf16 doubles the speed where the processor has it
+    # bf16 doubles the speed where the processor has it.
+    precision: Annotated[Precision, one_of(*get_args(Precision))] = "bf16"
     compile: bool = False  # the trunk by torch.compile: for accelerators
-    look_every: int = 1  # steps between looks at the loss: each waits for the device
-    save_every: int = 200  # steps
-    validate_every: int = 1_000
+    look_every: _Count = 1  # steps between looks at the loss: each waits for the device
+    save_every: _Count = 200  # steps
+    validate_every: _Count = 1_000
     validation_sigmas: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0)
-
-    def __post_init__(self) -> None:
-        if self.precision not in ("bf16", "no"):
-            raise ValueError(f"precision = {self.precision!r}: use 'bf16' or 'no'")
-        if min(self.batch, self.save_every, self.validate_every, self.look_every) < 1:
-            raise ValueError("batch, save_every, validate_every and look_every are at least 1")
 
 
 class Denoising(Protocol):

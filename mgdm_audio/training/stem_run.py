@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from mgdm_audio.diffusion.schedule import NoiseSchedule
 from mgdm_audio.errors import UserError
 from mgdm_audio.networks.tf_unet import TFUNet, TFUNetConfig
 from mgdm_audio.priors.folder import load_prior, read_config, save_prior
+from mgdm_audio.ranges import Checked, filled, within
 from mgdm_audio.rng import generator_for
 from mgdm_audio.training.augmentation import Augmentation, Leakage
 from mgdm_audio.training.loop import NoiseLevels, Schedule, Training
@@ -27,9 +28,12 @@ from mgdm_audio.training.stems import StemFolder
 FIXED = ("model.", "data.stems", "data.sample_rate")  # settings that a run keeps
 FREE = ("model.bin_weight", "model.pivot")  # of these, what a start may differ in: no shape changes
 
+_LEAST = "stems, sample_rate, segment and validation_segments: at least 1"
+_Count = Annotated[int, within("[1, inf)", _LEAST)]
+
 
 @dataclass(frozen=True)
-class DataConfig:
+class DataConfig(Checked):
     """Section [data]: folders of ``<track>/<stem>.wav``, or the folder or manifest of prepared
     data, of which the splits are taken; and how segments are cut from them."""
 
@@ -37,17 +41,13 @@ class DataConfig:
     validation: str = ""
     train_split: str = "train"
     validation_split: str = "validation"
-    stems: tuple[str, ...] = ("bass", "drums", "guitar", "piano")
-    sample_rate: int = 22050  # Hz
-    segment: int = 2**16  # samples
-    validation_segments: int = 24
+    stems: Annotated[tuple[str, ...], filled(_LEAST)] = ("bass", "drums", "guitar", "piano")
+    sample_rate: _Count = 22050  # Hz
+    segment: _Count = 2**16  # samples
+    validation_segments: _Count = 24
     augment: dict[str, Any] = field(default_factory=dict)
     resident: bool = False  # all songs in the device's memory: for accelerators
     refresh: int = 0  # steps between looks for new songs, 0: none; for resident songs
-
-    def __post_init__(self) -> None:
-        if not self.stems or min(self.sample_rate, self.segment, self.validation_segments) < 1:
-            raise ValueError("stems, sample_rate, segment and validation_segments: at least 1")
 
 
 @dataclass(frozen=True)

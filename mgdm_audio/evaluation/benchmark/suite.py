@@ -6,28 +6,37 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 from mgdm_audio.config import from_mapping, load_toml, nearest
 from mgdm_audio.errors import UserError
 from mgdm_audio.evaluation.benchmark.baselines import NAMES
 from mgdm_audio.priors.folder import DEFAULT_PRIOR
+from mgdm_audio.ranges import Checked, Count, Rule, filled, within
+
+_NAME = Rule(
+    lambda name: re.fullmatch(r"\w[\w .+-]*", name) is not None,
+    "name {value!r}: use letters, digits and . + - _, as it names a folder",
+)
+_SECONDS = within("(0, inf)", "set {of.name!r}: seconds = {value}: give more than 0")
+_TRACKS = within("[1, inf)", "set {of.name!r}: tracks = {value}: give at least 1")
+_DRAWS = within("[1, inf)", "system {of.name!r}: draws = {value}: give at least 1")
+_FILLED = filled("{name} are missing; give at least one [[{name}]]")
 
 
 @dataclass(frozen=True)
-class TrackSet:
+class TrackSet(Checked):
     """``[[sets]]``: tracks with their true stems."""
 
-    name: str
+    name: Annotated[str, _NAME]
     reference: str = ""  # folder of <track>/<stem>.wav|flac; empty: given when the suite is run
-    seconds: float | None = None  # of each track, instead of all of it
+    seconds: Annotated[float | None, _SECONDS] = None  # of each track, instead of all of it
     start: float | None = None  # of these, in seconds; by default they are the track's middle
     per_track: int = 1  # so many excerpts, evenly spread; each counts as a track
-    tracks: int | None = None  # the first so many
+    tracks: Annotated[int | None, _TRACKS] = None  # the first so many
 
     def __post_init__(self) -> None:
-        _check_name(self.name)
-        if self.seconds is not None and not 0 < self.seconds < float("inf"):
-            raise ValueError(f"set {self.name!r}: seconds = {self.seconds}: give more than 0")
+        super().__post_init__()
         if self.start is not None and (self.seconds is None or not 0 <= self.start < float("inf")):
             raise ValueError(f"set {self.name!r}: start is >= 0 and goes with seconds")
         if self.per_track != 1 and (
@@ -36,8 +45,6 @@ class TrackSet:
             raise ValueError(
                 f"set {self.name!r}: per_track is >= 1 and goes with seconds, without start"
             )
-        if self.tracks is not None and self.tracks < 1:
-            raise ValueError(f"set {self.name!r}: tracks = {self.tracks}: give at least 1")
 
     @property
     def positions(self) -> list[float]:
@@ -46,22 +53,20 @@ class TrackSet:
 
 
 @dataclass(frozen=True)
-class System:
+class System(Checked):
     """``[[systems]]``: a preset (a name or a .toml file) with changes, or a reference system.
 
     ``preset`` is by default the name. The reference systems are mixture, wiener-split and
     oracle-mask, see ``mgdm_audio.evaluation.benchmark.baselines``.
     """
 
-    name: str
+    name: Annotated[str, _NAME]
     preset: str = ""
     overrides: tuple[str, ...] = ()
-    draws: int | None = None
+    draws: Annotated[int | None, _DRAWS] = None
 
     def __post_init__(self) -> None:
-        _check_name(self.name)
-        if self.draws is not None and self.draws < 1:
-            raise ValueError(f"system {self.name!r}: draws = {self.draws}: give at least 1")
+        super().__post_init__()
         if self.is_reference and (self.overrides or self.draws):
             raise ValueError(f"system {self.name!r}: {self.source} has no options; remove them")
 
@@ -75,32 +80,24 @@ class System:
 
 
 @dataclass(frozen=True)
-class Suite:
+class Suite(Checked):
     """A suite's TOML file."""
 
-    sets: tuple[TrackSet, ...]
-    systems: tuple[System, ...]
+    sets: Annotated[tuple[TrackSet, ...], _FILLED]
+    systems: Annotated[tuple[System, ...], _FILLED]
     prior: str = DEFAULT_PRIOR
     seed: int = 0  # added to the number in a track's name
     device: str = "auto"
     level: str = "rms"  # to which mixtures are brought, or "none"
     precision: str = "auto"
-    batch_size: int | None = None  # draws in one network call on a GPU; by default 8
+    batch_size: Count | None = None  # draws in one network call on a GPU; by default 8
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for what in ("sets", "systems"):
             names = [item.name for item in getattr(self, what)]
-            if not names:
-                raise ValueError(f"{what} are missing; give at least one [[{what}]]")
             if twice := [name for name in names if names.count(name) > 1]:
                 raise ValueError(f"two {what} are named {twice[0]!r}; rename one")
-        if self.batch_size is not None and self.batch_size < 1:
-            raise ValueError(f"batch_size = {self.batch_size}: give at least 1")
-
-
-def _check_name(name: str) -> None:
-    if not re.fullmatch(r"\w[\w .+-]*", name):
-        raise ValueError(f"name {name!r}: use letters, digits and . + - _, as it names a folder")
 
 
 def load_suite(path: Path) -> Suite:

@@ -8,15 +8,15 @@ print it in the column "stands for"; ``STANDS_FOR`` explains that to their reade
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from mgdm_audio.config import ConfigError, apply_overrides, from_mapping, load_toml, nearest
 from mgdm_audio.digest import hash_own_code
 from mgdm_audio.errors import UserError
+from mgdm_audio.ranges import Checked, Rule, within
 from mgdm_audio.samplers import SAMPLERS, Sampler
 
 FOLDER = Path(__file__).parent
@@ -65,26 +65,24 @@ class Preset:
         }
 
 
+_RANGES = "noise_std is positive and finite, draws is at least 1"
+_ROW = Rule(
+    lambda row: row.isprintable() and row.strip() and "|" not in row,
+    f"{{name}} = {{value!r}}: name the row of a table, in one line without |, or write {NO_ROW!r}",
+)
+
+
 @dataclass(frozen=True)
-class _File:
+class _File(Checked):
     """A preset as written."""
 
     sampler: str
-    noise_std: float = 1e-4
-    draws: int = 1
-    published: str = NO_ROW
+    noise_std: Annotated[float, within("(0, inf)", _RANGES)] = 1e-4
+    draws: Annotated[int, within("[1, inf)", _RANGES)] = 1
+    published: Annotated[str, _ROW] = NO_ROW
     start: str = NO_START
     options: dict[str, Any] = field(default_factory=dict)
     separation: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if not 0 < self.noise_std < math.inf or self.draws < 1:
-            raise ValueError("noise_std is positive and finite, draws is at least 1")
-        if not self.published.isprintable() or not self.published.strip() or "|" in self.published:
-            raise ValueError(
-                f"published = {self.published!r}: name the row of a table, in one line without |, "
-                f"or write {NO_ROW!r}"
-            )
 
 
 def list_presets() -> list[str]:
