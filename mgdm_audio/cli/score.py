@@ -55,7 +55,7 @@ def score(
     windows of 4 s every 2 s in which two or more stems sound. Files are wav or flac.
 
     \b
-    --metrics, each in dB and all but bss averaged over tracks:
+    --metrics, in dB but for mr-stft, and all but bss averaged over tracks:
       si-sdri  SI-SDR improvement over the mixture, as above
       activity the same where a stem sounds, and how loud the estimate of one that
                rests is beside the mixture: si-sdri mixes the two
@@ -64,6 +64,8 @@ def score(
       bss      SDR, ISR, SIR, SAR of BSS Eval v4 by museval: medians over frames
                of 1 s, then over tracks; far slower than the others together
       mel      mean distance of log-mel spectrograms; lower is better
+      mr-stft  multi-resolution STFT distance; lower is better. For single draws
+               and other generated stems, whose phase the ratios punish
 
     Scores in the cache are not computed again, so that the same command continues what was stopped;
     a changed file or metric is. The cache may be deleted at any time.

@@ -25,13 +25,13 @@ from mgdm_audio.evaluation.bss_eval import (
 )
 from mgdm_audio.evaluation.metrics import (
     by_activity,
-    log_mel_l1,
     sdr,
     si_sdr,
     si_sdr_improvement,
     why_none,
 )
 from mgdm_audio.evaluation.score_table import mean_over_tracks, median_over_tracks
+from mgdm_audio.evaluation.spectral import log_mel_l1, multi_resolution_stft
 from mgdm_audio.registry import Registry
 
 Entry = dict[str, Any]
@@ -133,6 +133,13 @@ def _mel(estimates: Tensor, references: Tensor, sample_rate: int, stems: list[st
     return {"mel": _row(stems, log_mel_l1(estimates, references, sample_rate).tolist())}
 
 
+def _mr_stft(estimates: Tensor, references: Tensor, sample_rate: int, stems: list[str]) -> Entry:
+    values = multi_resolution_stft(estimates, references).tolist()
+    silent = [stem for stem, value in zip(stems, values, strict=True) if math.isnan(value)]
+    row = _row(stems, [None if math.isnan(value) else value for value in values])
+    return {"mr_stft": row, "unscored": dict.fromkeys(silent, "silent reference")}
+
+
 def _bss_eval(estimates: Tensor, references: Tensor, sample_rate: int, stems: list[str]) -> Entry:
     values, why = bss_eval(estimates, references, sample_rate)
     store = to_museval(values, stems)
@@ -166,5 +173,6 @@ _BUILT_IN = {
         over_tracks="median",
     ),
     "mel": Metric({"mel": "log-mel L1, dB"}, _mel),
+    "mr-stft": Metric({"mr_stft": "multi-resolution STFT"}, _mr_stft),
 }
 METRICS = Registry("metric", "mgdm_audio.metrics", _fault, _BUILT_IN)

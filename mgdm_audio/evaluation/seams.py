@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mgdm_audio.evaluation.metrics import MEL_FLOOR
+from mgdm_audio.evaluation.spectral import MEL_FLOOR
 from mgdm_audio.separation.uncertainty import band_edges, band_power
 
 MEASURES = ("level", "spectrum", "click")

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from mgdm_audio.evaluation.metrics import MEL_FLOOR, log_mel, mel_centres
+from mgdm_audio.evaluation.spectral import MEL_FLOOR, log_mel, mel_centres
 from mgdm_audio.separation.uncertainty import band_power
 
 COLUMNS = 1600  # of a picture, at most

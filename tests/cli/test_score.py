@@ -273,7 +273,7 @@ def test_without_an_output_nothing_is_written(folders: tuple[Path, Path], tmp_pa
         (["--metrics", "si_sdr"], "metric 'si_sdr' is unknown; did you mean si-sdr"),
         (
             ["--metrics", ","],
-            "no metrics are named; known: activity, bss, mel, sdr, si-sdr, si-sdri",
+            "no metrics are named; known: activity, bss, mel, mr-stft, sdr, si-sdr, si-sdri",
         ),
         (["--museval", "frames"], "frames: museval's files hold the metric bss; add it"),
         (["--cache", "/dev/null"], "/dev/null: cannot be written"),

@@ -16,8 +16,9 @@ from mgdm_audio.errors import UserError
 from mgdm_audio.evaluation.bss_eval import bss_eval
 from mgdm_audio.evaluation.folders import score
 from mgdm_audio.evaluation.metric_registry import METRICS
-from mgdm_audio.evaluation.metrics import log_mel_l1, sdr, si_sdr
+from mgdm_audio.evaluation.metrics import sdr, si_sdr
 from mgdm_audio.evaluation.score_table import to_csv, to_markdown, to_text
+from mgdm_audio.evaluation.spectral import log_mel_l1
 
 RATE = 1000
 STEMS = ("bass", "drums", "piano")

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torchaudio.functional import melscale_fbanks
 
-from mgdm_audio.evaluation.metrics import log_mel, log_mel_l1
+from mgdm_audio.evaluation import spectral
+from mgdm_audio.evaluation.spectral import log_mel, log_mel_l1, multi_resolution_stft
 
 RATE = 22050
 
@@ -47,3 +48,39 @@ def test_nothing_below_the_floor_counts() -> None:
 def test_any_rate_and_sounds_shorter_than_a_window(rate: int) -> None:
     x = noise(1, 1, 50)
     assert log_mel_l1(0.5 * x, x, rate).isfinite().all()
+
+
+def test_the_multi_resolution_distance_is_auraloss_own() -> None:
+    generator = torch.Generator().manual_seed(0)
+    references = 0.1 * torch.randn(2, 1, 22050, generator=generator)
+    estimates = references + 0.05 * torch.randn(2, 1, 22050, generator=generator)
+    # auraloss 0.4.0, freq.MultiResolutionSTFTLoss() on each, which computes in float32.
+    expected = torch.tensor([0.73612356, 0.73232394], dtype=torch.float64)
+    found = multi_resolution_stft(estimates, references)
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
+
+
+def test_the_multi_resolution_distance_of_a_gain() -> None:
+    reference = noise(1, 2, 4000)
+    for gain in (0.5, 2.0):
+        found = multi_resolution_stft(gain * reference, reference)
+        # |1 - g| and |ln g| in every bin, but in the few near the floor of 1e-4.
+        assert float(found) == pytest.approx(abs(1 - gain) + abs(math.log(gain)), rel=1e-3)
+    assert float(multi_resolution_stft(reference, reference)) == 0
+    assert math.isnan(float(multi_resolution_stft(reference, 0 * reference)))
+
+
+def test_the_multi_resolution_distance_does_not_depend_on_its_blocks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    estimate, reference = noise(1, 1, 9000), 0.1 * torch.randn(1, 1, 9000)
+    whole = multi_resolution_stft(estimate, reference)
+    monkeypatch.setattr(spectral, "FRAMES", 7)
+    # The same sums of float64 in another order.
+    found = multi_resolution_stft(estimate, reference)
+    torch.testing.assert_close(found, whole, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("time", [1, 100, 1025])
+def test_a_sound_shorter_than_a_frame_has_a_distance(time: int) -> None:
+    assert multi_resolution_stft(noise(1, 1, time), 2 * noise(1, 1, time)).isfinite().all()
