@@ -40,6 +40,12 @@ def test_help_lists_every_command_with_its_line() -> None:
     assert listed == [[name, help_line] for name, (_, help_line) in COMMANDS.items()]
 
 
+def test_the_package_runs_as_a_module() -> None:
+    command = [sys.executable, "-m", "mgdm_audio", "--version"]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert run.stdout.startswith("mgdm-audio, version ")
+
+
 def test_version() -> None:
     assert CliRunner().invoke(main, ["--version"]).output == f"mgdm-audio, version {__version__}\n"
 
