@@ -77,17 +77,8 @@ def bench(
     from mgdm_audio.evaluation.benchmark.table import to_markdown
     from mgdm_audio.sharding import find_shard
 
-    folders = {}
-    for reference in references:
-        name, equals, folder = reference.partition("=")
-        if not equals or not folder:
-            raise UserError(f"--reference {reference!r}: write SET=FOLDER, say test=stems")
-        folders[name] = folder
-    changes = {"prior": prior, "device": device}
-    plan = replace(
-        with_references(load_suite(suite), folders),
-        **{key: value for key, value in changes.items() if value is not None},  # type: ignore[arg-type]
-    )
+    plan = with_references(load_suite(suite), _folders(references))
+    plan = replace(plan, prior=prior or plan.prior, device=device or plan.device)
     runner = Bench(plan, output, find_shard(shard, os.environ))
     click.echo(f"device: {runner.device} ({runner.device_reason})", err=True)
     for name in runner.skipped:
@@ -104,6 +95,19 @@ def bench(
     if failed := sum(line["failed"] for line in lines):
         rows = f"{failed} of {len(runner.rows)} rows"
         raise UserError(f"{output / 'table.md'}: {rows} failed; run again to retry those alone")
+
+
+def _folders(references: tuple[str, ...]) -> dict[str, str]:
+    """Of ``--reference``, by set."""
+    from mgdm_audio.errors import UserError
+
+    folders = {}
+    for reference in references:
+        name, equals, folder = reference.partition("=")
+        if not equals or not folder:
+            raise UserError(f"--reference {reference!r}: write SET=FOLDER, say test=stems")
+        folders[name] = folder
+    return folders
 
 
 def _outcome(record: dict[str, Any]) -> str:

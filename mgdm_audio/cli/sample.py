@@ -83,14 +83,7 @@ def sample(
     from mgdm_audio.priors.folder import DEFAULT_PRIOR
     from mgdm_audio.separation.generation import GENERATION, IMPUTATION, Generator
 
-    files: dict[str, Path] = {}
-    for item in given:
-        stem, equals, path = item.partition("=")
-        if not (stem and equals and path):
-            raise UserError(f"--given {item!r}: write STEM=FILE, say bass=bass.wav")
-        if stem in files:
-            raise UserError(f"--given {stem} is there twice ({files[stem]} and {path}); give one")
-        files[stem] = Path(path)
+    files = _files(given)
     if files and seconds is not None:
         raise UserError("--seconds: the given stems set the length; leave it out")
     generator = Generator.from_pretrained(
@@ -115,3 +108,18 @@ def sample(
             if record["gain"] < 1:
                 click.echo(f"{place}: generated stems lowered, or they would clip", err=True)
             click.echo(f"{place}: {', '.join(made)} ({record['seconds']:.1f} s)")
+
+
+def _files(given: tuple[str, ...]) -> dict[str, Path]:
+    """Of ``--given``, by stem."""
+    from mgdm_audio.errors import UserError
+
+    files: dict[str, Path] = {}
+    for item in given:
+        stem, equals, path = item.partition("=")
+        if not (stem and equals and path):
+            raise UserError(f"--given {item!r}: write STEM=FILE, say bass=bass.wav")
+        if stem in files:
+            raise UserError(f"--given {stem} is there twice ({files[stem]} and {path}); give one")
+        files[stem] = Path(path)
+    return files

@@ -1,0 +1,37 @@
+"""Files and functions stay short enough to be read at once."""
+
+import ast
+from pathlib import Path
+
+import mgdm_audio
+
+PACKAGE = Path(mgdm_audio.__file__).parent
+FILES = {str(path.relative_to(PACKAGE)): path.read_text() for path in PACKAGE.rglob("*.py")}
+LINES_OF_A_FILE, LINES_OF_A_FUNCTION = 320, 60
+LONGER = {"networks/tf_unet.py"}  # one network, and its parts are of no use elsewhere
+
+
+def long_functions(source: str) -> list[str]:
+    """Names of the functions that have too many lines, from ``def`` to the last one."""
+    return [
+        node.name
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.end_lineno is not None
+        and node.end_lineno - node.lineno >= LINES_OF_A_FUNCTION
+    ]
+
+
+def test_no_file_is_longer() -> None:
+    lines = {name: len(source.splitlines()) for name, source in FILES.items()}
+    assert {name for name in lines if lines[name] > LINES_OF_A_FILE} == LONGER
+
+
+def test_no_function_is_longer() -> None:
+    assert {name: long for name, text in FILES.items() if (long := long_functions(text))} == {}
+
+
+def test_a_longer_function_would_be_found() -> None:
+    inner = "def f():\n" + "    def g():\n" + "        pass\n" * (LINES_OF_A_FUNCTION - 1)
+    assert long_functions(inner) == ["f"]
+    assert long_functions(inner + "        pass\n") == ["f", "g"]
