@@ -1,4 +1,4 @@
-"""Files and functions stay short enough to be read at once."""
+"""Files and functions stay short enough to be read at once, and say what options they take."""
 
 import ast
 from pathlib import Path
@@ -8,6 +8,8 @@ import mgdm_audio
 PACKAGE = Path(mgdm_audio.__file__).parent
 FILES = {str(path.relative_to(PACKAGE)): path.read_text() for path in PACKAGE.rglob("*.py")}
 LINES_OF_A_FILE, LINES_OF_A_FUNCTION = 320, 60
+# Stands for the class of any object in a pickle, whose arguments it drops.
+TAKE_ANY = {"priors/inert_pickle.py": ["__init__"]}
 LONGER = {"networks/tf_unet.py"}  # one network, and its parts are of no use elsewhere
 
 
@@ -35,3 +37,29 @@ def test_a_longer_function_would_be_found() -> None:
     inner = "def f():\n" + "    def g():\n" + "        pass\n" * (LINES_OF_A_FUNCTION - 1)
     assert long_functions(inner) == ["f"]
     assert long_functions(inner + "        pass\n") == ["f", "g"]
+
+
+def untyped_options(source: str) -> list[str]:
+    """Names of the public functions, nested ones aside, that take any option as ``**name: Any``."""
+    tree = ast.parse(source)
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    return [
+        node.name
+        for node in (*tree.body, *(member for each in classes for member in each.body))
+        if isinstance(node, ast.FunctionDef)
+        and not (node.name.startswith("_") and node.name != "__init__")
+        and node.args.kwarg is not None
+        and (annotation := node.args.kwarg.annotation) is not None
+        and ast.unparse(annotation) in ("Any", "object")
+    ]
+
+
+def test_no_public_function_takes_any_option() -> None:
+    """``mypy`` could not tell a user of a misspelt one; see tests/typed/user.py."""
+    assert {n: names for n, text in FILES.items() if (names := untyped_options(text))} == TAKE_ANY
+
+
+def test_a_function_that_took_any_would_be_found() -> None:
+    source = "class A:\n    def f(self, **options: Any): ...\n    def _g(self, **o: Any): ..."
+    assert untyped_options(source) == ["f"]
+    assert untyped_options("def f(**options: Unpack[Options]): ...") == []

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -11,6 +11,7 @@ from mgdm_audio.cli.options import IMAGE_PRESET, IMAGE_PRIOR, imports, progress
 if TYPE_CHECKING:
     from mgdm_audio.images.restoration import Restoration
     from mgdm_audio.images.restorer import Restorer
+    from mgdm_audio.images.tasks import TaskOptions
 
 SCORES = {
     "psnr_db": "PSNR {} dB",
@@ -142,7 +143,7 @@ def restore(
     preset = load_image_preset(sampler, task, overrides)
     chosen, reason = choose_device(device)
     opened = load_image_prior(prior, chosen, size=size)
-    options = apply_overrides({}, task_options)
+    options = cast("TaskOptions", apply_overrides({}, task_options))  # checked when used
     restorer = Restorer(opened, preset, task, options, seed=seed, device=device)
     click.echo(f"device: {chosen} ({reason})", err=True)
     lpips = None if observation else lpips_distance()

@@ -138,7 +138,7 @@ def separate(
     keep_samples: bool,
     two_stems: str | None,
     seed: int,
-    level: str,
+    level: Literal["rms", "none"],
     join: Literal["crossfade", "condition"],
     speeds: tuple[float, ...] | None,
     batch_size: int | None,

@@ -166,7 +166,7 @@ class Meeting:
 
 
 JOINS: tuple[Join, ...] = get_args(Join)
-LEVELS = ("rms", "none")  # see ``Segmentation.level``
+Level = Literal["rms", "none"]  # see ``Segmentation.level``
 
 
 def _choice(words: Sequence[str]) -> Rule:
@@ -183,7 +183,7 @@ class Segmentation(Checked):
     mixture_rms: float  # the level of the mixtures that the prior was trained on, linear
     join: Annotated[Join, _choice(JOINS)] = "crossfade"  # see ``drawing``
     # "rms" brings a mixture to the prior's level, "none" leaves it as it is.
-    level: Annotated[str, _choice(LEVELS)] = "rms"
+    level: Annotated[Level, _choice(get_args(Level))] = "rms"
     speeds: Speeds = (0.0,)  # semitones; the draws take turns, see ``speeds``
 
     @classmethod
@@ -193,7 +193,7 @@ class Segmentation(Checked):
         segment: float,
         overlap: float,
         join: Join,
-        level: str,
+        level: Level,
         speeds: Sequence[float] | None,
     ) -> Segmentation:
         """``segment``, ``overlap``: seconds. ``speeds``: by default the preset's.
