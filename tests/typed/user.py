@@ -57,7 +57,7 @@ DPS(eta="1")  # type: ignore[arg-type]
 sampler.sample(loaded.prior, likelihood)  # type: ignore[call-arg]
 
 # Scores, and a training run.
-scores = mgdm_audio.score_folders(Path("true"), Path("stems"), ["si-sdri"], nj=2)
+scores = mgdm_audio.score(Path("true"), Path("stems"), ["si-sdri"], nj=2)
 folder: Path = mgdm_audio.train("run.toml", "run", overrides=["schedule.steps=10"])
 Training(precision="bf16", batch=4)
 Training(precision="fp4")  # type: ignore[arg-type]
