@@ -72,7 +72,8 @@ def bench(
     mgdm-audio bench suite.toml -o OUT --reference test=stems --prior msdm
     """
     from mgdm_audio.errors import UserError
-    from mgdm_audio.evaluation.benchmark.bench import Bench, Record, Row
+    from mgdm_audio.evaluation.benchmark.bench import Bench
+    from mgdm_audio.evaluation.benchmark.measuring import Record, Row
     from mgdm_audio.evaluation.benchmark.suite import load_suite, with_references
     from mgdm_audio.evaluation.benchmark.table import to_markdown
     from mgdm_audio.sharding import find_shard
