@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mgdm_audio.cli.options import PRIOR, imports
+from mgdm_audio.cli.options import OUTPUT, PRIOR, imports
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("suite", type=click.Path(path_type=Path), metavar="SUITE.toml")
-@click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path), help="Output folder."
-)
+@OUTPUT
 @click.option(
     "--reference",
     "references",

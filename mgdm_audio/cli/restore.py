@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from mgdm_audio.cli.options import IMAGE_PRESET, IMAGE_PRIOR, imports, progress
+from mgdm_audio.cli.options import IMAGE_PRESET, IMAGE_PRIOR, OUTPUT, SET, imports, progress
 
 if TYPE_CHECKING:
     from mgdm_audio.images.restoration import Restoration
@@ -66,9 +66,7 @@ mgdm-audio restore small.png --observation --task sr4 --prior ffhq.pt -o out --s
 @click.argument(
     "inputs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE..."
 )
-@click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path), help="Output folder."
-)
+@OUTPUT
 @click.option("--task", required=True, metavar="NAME", help="How images are, or were, degraded.")
 @click.option(
     "--task-option",
@@ -93,13 +91,7 @@ mgdm-audio restore small.png --observation --task sr4 --prior ffhq.pt -o out --s
     type=IMAGE_PRESET,
     help="Sampler preset for images, or a TOML file.",
 )
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Change an option of the sampler.",
-)
+@SET
 @click.option(
     "--samples", type=click.IntRange(1), metavar="N", help="Draw N times (default: the preset's)."
 )

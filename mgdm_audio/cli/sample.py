@@ -4,13 +4,11 @@ from pathlib import Path
 
 import click
 
-from mgdm_audio.cli.options import PRESET, PRIOR, imports, progress
+from mgdm_audio.cli.options import OUTPUT, PRESET, PRIOR, SET, SUBTYPE, imports, progress
 
 
 @click.command()
-@click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path), help="Output folder."
-)
+@OUTPUT
 @click.option("--prior", type=PRIOR, help="Bundled prior or prior folder.")
 @click.option(
     "--given",
@@ -34,22 +32,10 @@ from mgdm_audio.cli.options import PRESET, PRIOR, imports, progress
     type=PRESET,
     help="Sampler preset, bundled or a TOML file (default: ancestral; with --given: impute).",
 )
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Change an option of the sampler.",
-)
+@SET
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
-@click.option(
-    "--subtype",
-    type=click.Choice(["PCM_16", "PCM_24", "FLOAT"]),
-    default="PCM_24",
-    show_default=True,
-    help="Sample format of the files.",
-)
+@SUBTYPE
 @imports
 def sample(
     output: Path,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from mgdm_audio.cli.options import PRESET, PRIOR, imports, progress
+from mgdm_audio.cli.options import OUTPUT, PRESET, PRIOR, SET, SUBTYPE, imports, progress
 
 if TYPE_CHECKING:
     from mgdm_audio.audio.files import Track
@@ -53,18 +53,10 @@ Row = tuple[str, str, str, str]
 @click.argument(
     "inputs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="INPUT..."
 )
-@click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path), help="Output folder."
-)
+@OUTPUT
 @click.option("--prior", type=PRIOR, help="Bundled prior or prior folder.")
 @click.option("--sampler", type=PRESET, help="Sampler preset, bundled or a TOML file.")
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Change an option of the sampler.",
-)
+@SET
 @click.option(
     "--samples",
     type=click.IntRange(1),
@@ -105,13 +97,7 @@ Row = tuple[str, str, str, str]
     "8; a CPU takes one at a time).",
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
-@click.option(
-    "--subtype",
-    type=click.Choice(["PCM_16", "PCM_24", "FLOAT"]),
-    default="PCM_24",
-    show_default=True,
-    help="Sample format of the stems.",
-)
+@SUBTYPE
 @click.option(
     "--filename",
     default="{track}/{stem}",

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,16 +29,9 @@ Export = Callable[[nn.Module, int], None]
 Progress = Callable[[int, int, dict[str, float]], None]
 
 
-class Denoising(Protocol):
-    """What training asks of a network."""
-
-    def loss(
-        self, x_0: Tensor, sigma: Tensor, noise: Tensor, given: Tensor
-    ) -> tuple[Tensor, Tensor]: ...
-
-
 class Objective(nn.Module):
-    """The network's loss as a forward pass, which is what data-parallel wrappers can split."""
+    """``network.loss(x_0, sigma, noise, given)`` as a forward pass, which is what data-parallel
+    wrappers can split."""
 
     def __init__(self, network: nn.Module):
         super().__init__()
