@@ -27,4 +27,5 @@ fi
 cd "$root"
 ruff check
 mypy mgdm_audio
+mypy --strict --config-file= --follow-imports=silent --cache-dir .mypy_cache/strict tests/typed/user.py
 python -m pytest "$@"

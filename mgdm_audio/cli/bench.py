@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mgdm_audio.cli.options import PRIOR, imports
+from mgdm_audio.cli.options import OUTPUT, PRIOR, imports
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("suite", type=click.Path(path_type=Path), metavar="SUITE.toml")
-@click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path), help="Output folder."
-)
+@OUTPUT
 @click.option(
     "--reference",
     "references",
@@ -72,22 +70,14 @@ def bench(
     mgdm-audio bench suite.toml -o OUT --reference test=stems --prior msdm
     """
     from mgdm_audio.errors import UserError
-    from mgdm_audio.evaluation.benchmark.bench import Bench, Record, Row
+    from mgdm_audio.evaluation.benchmark.bench import Bench
+    from mgdm_audio.evaluation.benchmark.measuring import Record, Row
     from mgdm_audio.evaluation.benchmark.suite import load_suite, with_references
     from mgdm_audio.evaluation.benchmark.table import to_markdown
     from mgdm_audio.sharding import find_shard
 
-    folders = {}
-    for reference in references:
-        name, equals, folder = reference.partition("=")
-        if not equals or not folder:
-            raise UserError(f"--reference {reference!r}: write SET=FOLDER, say test=stems")
-        folders[name] = folder
-    changes = {"prior": prior, "device": device}
-    plan = replace(
-        with_references(load_suite(suite), folders),
-        **{key: value for key, value in changes.items() if value is not None},  # type: ignore[arg-type]
-    )
+    plan = with_references(load_suite(suite), _folders(references))
+    plan = replace(plan, prior=prior or plan.prior, device=device or plan.device)
     runner = Bench(plan, output, find_shard(shard, os.environ))
     click.echo(f"device: {runner.device} ({runner.device_reason})", err=True)
     for name in runner.skipped:
@@ -104,6 +94,19 @@ def bench(
     if failed := sum(line["failed"] for line in lines):
         rows = f"{failed} of {len(runner.rows)} rows"
         raise UserError(f"{output / 'table.md'}: {rows} failed; run again to retry those alone")
+
+
+def _folders(references: tuple[str, ...]) -> dict[str, str]:
+    """Of ``--reference``, by set."""
+    from mgdm_audio.errors import UserError
+
+    folders = {}
+    for reference in references:
+        name, equals, folder = reference.partition("=")
+        if not equals or not folder:
+            raise UserError(f"--reference {reference!r}: write SET=FOLDER, say test=stems")
+        folders[name] = folder
+    return folders
 
 
 def _outcome(record: dict[str, Any]) -> str:

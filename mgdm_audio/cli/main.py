@@ -28,11 +28,6 @@ COMMANDS = {
 class LazyGroup(click.Group):
     """A group of stand-ins with name and help, each replaced by the real command when it is run."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        for name, (_, help_line) in COMMANDS.items():
-            self.add_command(click.Command(name, short_help=help_line))
-
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)  # as in the table: what is used most comes first
 
@@ -68,6 +63,9 @@ def main() -> None:
     mgdm-audio separate --help
     """
 
+
+for name, (_, help_line) in COMMANDS.items():
+    main.add_command(click.Command(name, short_help=help_line))
 
 if __name__ == "__main__":
     main()

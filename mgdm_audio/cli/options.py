@@ -64,6 +64,24 @@ PRIOR = Bundled("dir", "pretrained/*/config.json")
 IMAGE_PRIOR = Bundled("file", "pretrained/images/*/config.json")
 ANY_PRIOR = Bundled("dir", *PRIOR.patterns, *IMAGE_PRIOR.patterns)
 
+OUTPUT = click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path), help="Output folder."
+)
+SET = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change an option of the sampler.",
+)
+SUBTYPE = click.option(
+    "--subtype",
+    type=click.Choice(["PCM_16", "PCM_24", "FLOAT"]),
+    default="PCM_24",
+    show_default=True,
+    help="Sample format of the stems.",
+)
+
 
 @contextmanager
 def progress(name: str) -> Iterator[Callable[[int, int], None]]:

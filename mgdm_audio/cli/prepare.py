@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +12,7 @@ from mgdm_audio.cli.options import MAPPING
 
 if TYPE_CHECKING:
     from mgdm_audio.data.plan import Planner, Track
+    from mgdm_audio.data.preparation import Form
 
 FOLDER = click.Path(path_type=Path)
 
@@ -72,7 +73,7 @@ def options(command: Callable[..., None]) -> Callable[..., None]:
 
 @prepare.command()
 @options
-def slakh(source: Path, splits: str, **settings: Any) -> None:
+def slakh(source: Path, splits: str, out: Path, form: "Form", sample_rate: int, nj: int) -> None:
     """Bass, drums, guitar and piano of Slakh2100.
 
     SRC is Slakh2100, slakh2100_flac_redux (its split "omitted" only when named), babyslakh_16k, or
@@ -91,7 +92,7 @@ def slakh(source: Path, splits: str, **settings: Any) -> None:
     tracks = find_tracks(source, _names(splits), slakh.SPLITS, (slakh.OMITTED,))
     if any((track.folder / slakh.METADATA).is_file() for track in tracks):
         slakh.require_yaml()
-    _run(tracks, slakh.plan, **settings)
+    _run(tracks, slakh.plan, out, form, sample_rate, nj)
 
 
 @prepare.command()
@@ -104,7 +105,15 @@ def slakh(source: Path, splits: str, **settings: Any) -> None:
     help="Which files sum to which stem: musdb18 (MUSDB18-HQ, or MUSDB18's .stem.mp4 files, which "
     "need PyAV: pip install 'mgdm_audio[formats]'), moisesdb, or a .toml file.",
 )
-def stems(source: Path, splits: str, name: str, **settings: Any) -> None:
+def stems(
+    source: Path,
+    splits: str,
+    name: str,
+    out: Path,
+    form: "Form",
+    sample_rate: int,
+    nj: int,
+) -> None:
     """Any folders of stems, by a mapping of their files.
 
     What matches no stem is left out, and so is a file that MoisesDB's data.json does not list.
@@ -124,7 +133,7 @@ def stems(source: Path, splits: str, name: str, **settings: Any) -> None:
     from mgdm_audio.data.mapping import load_mapping, planner, tracks
 
     mapping = load_mapping(name)
-    _run(tracks(mapping, source, _names(splits)), planner(mapping), **settings)
+    _run(tracks(mapping, source, _names(splits)), planner(mapping), out, form, sample_rate, nj)
 
 
 def _names(splits: str) -> list[str]:
@@ -132,7 +141,12 @@ def _names(splits: str) -> list[str]:
 
 
 def _run(
-    tracks: "list[Track]", planner: "Planner", out: Path, form: Any, sample_rate: int, nj: int
+    tracks: "list[Track]",
+    planner: "Planner",
+    out: Path,
+    form: "Form",
+    sample_rate: int,
+    nj: int,
 ) -> None:
     from tqdm import tqdm
 

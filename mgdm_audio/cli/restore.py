@@ -2,10 +2,16 @@
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from mgdm_audio.cli.options import IMAGE_PRESET, IMAGE_PRIOR, imports, progress
+from mgdm_audio.cli.options import IMAGE_PRESET, IMAGE_PRIOR, OUTPUT, SET, imports, progress
+
+if TYPE_CHECKING:
+    from mgdm_audio.images.restoration import Restoration
+    from mgdm_audio.images.restorer import Restorer
+    from mgdm_audio.images.tasks import TaskOptions
 
 SCORES = {
     "psnr_db": "PSNR {} dB",
@@ -16,13 +22,51 @@ SCORES = {
 }
 
 
-@click.command()
+HELP = """
+Degrade images in a known way, and restore them by posterior sampling.
+
+Writes OUTPUT/<image name>/ with restored_<i>.png, mean.png, original.png and observation.png,
+std.png (of several samples; where the draws disagree), all of it side by side in sheet.png,
+observation.npy and report.json: settings, hashes, seconds, and PSNR, SSIM and (where its
+weights are at hand) LPIPS of the result.  Aligned PSNR and SSIM are the best over all images
+that the task cannot tell from the original: phase retrieval sees neither where in a black
+frame a picture lies nor whether it is turned by 180 degrees.
+
+Images are cut to the prior's proportions and resized to its size.  The noise added, and
+assumed, is the preset's noise_std; values of images lie in [-1, 1].  The same seed gives the
+same result.
+
+With --observation the IMAGE, or a .npy array, already is the measurement of the task, in the
+task's own shape; random masks and kernels are those of --seed.
+
+\b
+Tasks:
+  inpainting_center  inpainting_middle  random_95  random_99
+  outpainting_half  outpainting_top  outpainting_bottom  outpainting_expand
+  sr4  sr16  colorization  denoising  high_dynamic_range  jpeg  phase_retrieval
+  blur  blur_svd  motion_blur  nonuniform_blur  nonlinear_blur
+
+\b
+Options of tasks, by --task-option:
+  jpeg             quality (1..100), subsampling=4:4:4, baseline=true,
+                   published=true (the operator of the published code)
+  blur, blur_svd   std (pixels); of blur_svd also cutoff
+  motion_blur      kernel_size, intensity (0..1), or kernel=FILE
+                   (.npy or a grey image, correlated with the picture)
+  nonuniform_blur  kernel_size, intensity
+  nonlinear_blur   network=FILE.pt2, which torch.export.save wrote
+
+\b
+mgdm-audio restore face.png --task sr4 --prior ffhq.pt -o out
+mgdm-audio restore small.png --observation --task sr4 --prior ffhq.pt -o out --samples 4
+"""
+
+
+@click.command(help=HELP)
 @click.argument(
     "inputs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE..."
 )
-@click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path), help="Output folder."
-)
+@OUTPUT
 @click.option("--task", required=True, metavar="NAME", help="How images are, or were, degraded.")
 @click.option(
     "--task-option",
@@ -47,13 +91,7 @@ SCORES = {
     type=IMAGE_PRESET,
     help="Sampler preset for images, or a TOML file.",
 )
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Change an option of the sampler.",
-)
+@SET
 @click.option(
     "--samples", type=click.IntRange(1), metavar="N", help="Draw N times (default: the preset's)."
 )
@@ -77,48 +115,11 @@ def restore(
     device: str,
     observation: bool,
 ) -> None:
-    """Degrade images in a known way, and restore them by posterior sampling.
-
-    Writes OUTPUT/<image name>/ with restored_<i>.png, mean.png, original.png and observation.png,
-    std.png (of several samples; where the draws disagree), all of it side by side in sheet.png,
-    observation.npy and report.json: settings, hashes, seconds, and PSNR, SSIM and (where its
-    weights are at hand) LPIPS of the result.  Aligned PSNR and SSIM are the best over all images
-    that the task cannot tell from the original: phase retrieval sees neither where in a black
-    frame a picture lies nor whether it is turned by 180 degrees.
-
-    Images are cut to the prior's proportions and resized to its size.  The noise added, and
-    assumed, is the preset's noise_std; values of images lie in [-1, 1].  The same seed gives the
-    same result.
-
-    With --observation the IMAGE, or a .npy array, already is the measurement of the task, in the
-    task's own shape; random masks and kernels are those of --seed.
-
-    \b
-    Tasks:
-      inpainting_center  inpainting_middle  random_95  random_99
-      outpainting_half  outpainting_top  outpainting_bottom  outpainting_expand
-      sr4  sr16  colorization  denoising  high_dynamic_range  jpeg  phase_retrieval
-      blur  blur_svd  motion_blur  nonuniform_blur  nonlinear_blur
-
-    \b
-    Options of tasks, by --task-option:
-      jpeg             quality (1..100), subsampling=4:4:4, baseline=true,
-                       published=true (the operator of the published code)
-      blur, blur_svd   std (pixels); of blur_svd also cutoff
-      motion_blur      kernel_size, intensity (0..1), or kernel=FILE
-                       (.npy or a grey image, correlated with the picture)
-      nonuniform_blur  kernel_size, intensity
-      nonlinear_blur   network=FILE.pt2, which torch.export.save wrote
-
-    \b
-    mgdm-audio restore face.png --task sr4 --prior ffhq.pt -o out
-    mgdm-audio restore small.png --observation --task sr4 --prior ffhq.pt -o out --samples 4
-    """
+    """Degrade images in a known way, and restore them: see ``HELP``."""
     from mgdm_audio.atomic import require_new
     from mgdm_audio.config import apply_overrides
     from mgdm_audio.engine.device import choose_device
     from mgdm_audio.errors import UserError
-    from mgdm_audio.images.io import read_image, read_observation
     from mgdm_audio.images.metrics import lpips_distance
     from mgdm_audio.images.presets import load_image_preset
     from mgdm_audio.images.restorer import Restorer
@@ -134,35 +135,47 @@ def restore(
     preset = load_image_preset(sampler, task, overrides)
     chosen, reason = choose_device(device)
     opened = load_image_prior(prior, chosen, size=size)
-    options = apply_overrides({}, task_options)
+    options = cast("TaskOptions", apply_overrides({}, task_options))  # checked when used
     restorer = Restorer(opened, preset, task, options, seed=seed, device=device)
     click.echo(f"device: {chosen} ({reason})", err=True)
     lpips = None if observation else lpips_distance()
-    failed = 0
+    failed = False
     for path in inputs:
         try:
-            original = None
-            if observation:
-                y = read_observation(path, restorer.observation_shape)
-            else:
-                original, changes = read_image(path, opened.image_shape)
-                if changes:
-                    click.echo(f"{path}: {changes}", err=True)
-                y = restorer.observe(original, path.stem)
-            with progress(path.name) as move:
-                result = restorer.restore(
-                    y, path.stem, draws=samples, original=original, on_progress=move
-                )
+            result = _restored(restorer, path, observation, samples)
             record = result.save(output / path.stem, lpips)
         except UserError as error:
             click.echo(f"error: {' '.join(str(error).split())}", err=True)
-            failed += 1
+            failed = True
             continue
-        said = f"{record['draws']} restored ({record['seconds']:.1f} s"
-        scores = record["scores"]["mean"] if record["scores"] else {}
-        for name, value in scores.items():
-            same = restorer.operator.symmetries is None and "aligned" in name
-            said += "" if value is None or same else f", {SCORES[name].format(value)}"
-        click.echo(f"{output / path.stem}: {said})")
+        said = _scores(record["scores"], restorer.operator.symmetries is not None)
+        seconds = f"{record['draws']} restored ({record['seconds']:.1f} s"
+        click.echo(f"{output / path.stem}: {seconds}{said})")
     if failed:
         sys.exit(1)
+
+
+def _restored(
+    restorer: "Restorer", path: Path, observation: bool, samples: int | None
+) -> "Restoration":
+    from mgdm_audio.images.io import read_image, read_observation
+
+    original = None
+    if observation:
+        y = read_observation(path, restorer.observation_shape)
+    else:
+        original, changes = read_image(path, restorer.opened.image_shape)
+        if changes:
+            click.echo(f"{path}: {changes}", err=True)
+        y = restorer.observe(original, path.stem)
+    with progress(path.name) as move:
+        return restorer.restore(y, path.stem, draws=samples, original=original, on_progress=move)
+
+
+def _scores(scores: dict[str, Any] | None, aligned: bool) -> str:
+    """Those of the mean, in one line; ``aligned``: those over images that look the same, too."""
+    return "".join(
+        f", {SCORES[name].format(value)}"
+        for name, value in (scores["mean"] if scores else {}).items()
+        if value is not None and (aligned or "aligned" not in name)
+    )

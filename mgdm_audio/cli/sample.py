@@ -4,13 +4,11 @@ from pathlib import Path
 
 import click
 
-from mgdm_audio.cli.options import PRESET, PRIOR, imports, progress
+from mgdm_audio.cli.options import OUTPUT, PRESET, PRIOR, SET, SUBTYPE, imports, progress
 
 
 @click.command()
-@click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path), help="Output folder."
-)
+@OUTPUT
 @click.option("--prior", type=PRIOR, help="Bundled prior or prior folder.")
 @click.option(
     "--given",
@@ -34,22 +32,10 @@ from mgdm_audio.cli.options import PRESET, PRIOR, imports, progress
     type=PRESET,
     help="Sampler preset, bundled or a TOML file (default: ancestral; with --given: impute).",
 )
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Change an option of the sampler.",
-)
+@SET
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
-@click.option(
-    "--subtype",
-    type=click.Choice(["PCM_16", "PCM_24", "FLOAT"]),
-    default="PCM_24",
-    show_default=True,
-    help="Sample format of the files.",
-)
+@SUBTYPE
 @imports
 def sample(
     output: Path,
@@ -83,14 +69,7 @@ def sample(
     from mgdm_audio.priors.folder import DEFAULT_PRIOR
     from mgdm_audio.separation.generation import GENERATION, IMPUTATION, Generator
 
-    files: dict[str, Path] = {}
-    for item in given:
-        stem, equals, path = item.partition("=")
-        if not (stem and equals and path):
-            raise UserError(f"--given {item!r}: write STEM=FILE, say bass=bass.wav")
-        if stem in files:
-            raise UserError(f"--given {stem} is there twice ({files[stem]} and {path}); give one")
-        files[stem] = Path(path)
+    files = _files(given)
     if files and seconds is not None:
         raise UserError("--seconds: the given stems set the length; leave it out")
     generator = Generator.from_pretrained(
@@ -115,3 +94,18 @@ def sample(
             if record["gain"] < 1:
                 click.echo(f"{place}: generated stems lowered, or they would clip", err=True)
             click.echo(f"{place}: {', '.join(made)} ({record['seconds']:.1f} s)")
+
+
+def _files(given: tuple[str, ...]) -> dict[str, Path]:
+    """Of ``--given``, by stem."""
+    from mgdm_audio.errors import UserError
+
+    files: dict[str, Path] = {}
+    for item in given:
+        stem, equals, path = item.partition("=")
+        if not (stem and equals and path):
+            raise UserError(f"--given {item!r}: write STEM=FILE, say bass=bass.wav")
+        if stem in files:
+            raise UserError(f"--given {stem} is there twice ({files[stem]} and {path}); give one")
+        files[stem] = Path(path)
+    return files

@@ -2,12 +2,18 @@
 
 import math
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from mgdm_audio.cli.options import PRESET, PRIOR, imports, progress
+from mgdm_audio.cli.options import OUTPUT, PRESET, PRIOR, SET, SUBTYPE, imports, progress
+
+if TYPE_CHECKING:
+    from mgdm_audio.audio.files import Track
+    from mgdm_audio.output.layout import Layout
+    from mgdm_audio.separation.separator import Separator
 
 
 def _semitones(
@@ -19,22 +25,38 @@ def _semitones(
         raise click.BadParameter(f"{value!r}: give semitones, as 0,-3,3") from None
 
 
-@click.command()
+HELP = """
+Separate sound files, and those in folders, into stems.
+
+Writes OUTPUT/<track>/<stem>.wav, at the input's rate, channels and length, and
+separation.json, which says how they were made.  The stems sum to the input, or to the input
+lowered by a common gain where PCM would clip (a line then says so).  <track> is the file's
+name; for the sound files below a folder, their path in it.  A track that fails stops no other.
+
+uncertainty.json holds, per stem, tenth of a second (more in tracks over an hour) and band of
+frequencies, the standard deviation of the posterior, and per stem a confidence: the SI-SDR in
+dB that the prior itself expects (null with a single draw).
+
+\b
+mgdm-audio separate song.mp3 -o stems
+mgdm-audio separate album/ -o stems --skip-existing
+mgdm-audio separate song.wav -o stems --two-stems drums --filename "{track} ({stem})"
+mgdm-audio separate song.wav -o stems --samples 4 --subtype FLOAT
+mgdm-audio separate song.wav -o stems --sampler mgdm --set gibbs_steps=2
+mgdm-audio separate song.wav -o stems --sampler mine.toml --import mine.py
+"""
+Row = tuple[str, str, str, str]
+"""Of the closing table: a track, seconds, residual in dB, state."""
+
+
+@click.command(help=HELP)
 @click.argument(
     "inputs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="INPUT..."
 )
-@click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path), help="Output folder."
-)
+@OUTPUT
 @click.option("--prior", type=PRIOR, help="Bundled prior or prior folder.")
 @click.option("--sampler", type=PRESET, help="Sampler preset, bundled or a TOML file.")
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Change an option of the sampler.",
-)
+@SET
 @click.option(
     "--samples",
     type=click.IntRange(1),
@@ -75,13 +97,7 @@ def _semitones(
     "8; a CPU takes one at a time).",
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
-@click.option(
-    "--subtype",
-    type=click.Choice(["PCM_16", "PCM_24", "FLOAT"]),
-    default="PCM_24",
-    show_default=True,
-    help="Sample format of the stems.",
-)
+@SUBTYPE
 @click.option(
     "--filename",
     default="{track}/{stem}",
@@ -108,7 +124,7 @@ def separate(
     keep_samples: bool,
     two_stems: str | None,
     seed: int,
-    level: str,
+    level: Literal["rms", "none"],
     join: Literal["crossfade", "condition"],
     speeds: tuple[float, ...] | None,
     batch_size: int | None,
@@ -118,47 +134,23 @@ def separate(
     skip_existing: bool,
     report: bool,
 ) -> None:
-    """Separate sound files, and those in folders, into stems.
-
-    Writes OUTPUT/<track>/<stem>.wav, at the input's rate, channels and length, and
-    separation.json, which says how they were made.  The stems sum to the input, or to the input
-    lowered by a common gain where PCM would clip (a line then says so).  <track> is the file's
-    name; for the sound files below a folder, their path in it.  A track that fails stops no other.
-
-    uncertainty.json holds, per stem, tenth of a second (more in tracks over an hour) and band of
-    frequencies, the standard deviation of the posterior, and per stem a confidence: the SI-SDR in
-    dB that the prior itself expects (null with a single draw).
-
-    \b
-    mgdm-audio separate song.mp3 -o stems
-    mgdm-audio separate album/ -o stems --skip-existing
-    mgdm-audio separate song.wav -o stems --two-stems drums --filename "{track} ({stem})"
-    mgdm-audio separate song.wav -o stems --samples 4 --subtype FLOAT
-    mgdm-audio separate song.wav -o stems --sampler mgdm --set gibbs_steps=2
-    mgdm-audio separate song.wav -o stems --sampler mine.toml --import mine.py
-    """
+    """Separate sound files, and those in folders, into stems: see ``HELP``."""
     from mgdm_audio.audio.files import find_tracks
-    from mgdm_audio.errors import UserError
-    from mgdm_audio.output.layout import Layout, check_distinct, check_template
+    from mgdm_audio.output.layout import Layout, check_template
     from mgdm_audio.output.result_folder import require_writable
-    from mgdm_audio.output.stem_files import is_done
     from mgdm_audio.priors.folder import DEFAULT_PRIOR
-    from mgdm_audio.separation.result import RECORD, check_stem
+    from mgdm_audio.report import write_index
+    from mgdm_audio.separation.result import check_stem
     from mgdm_audio.separation.separator import DEFAULT_SAMPLER, Separator
-
-    if report:
-        from mgdm_audio.report import ensure_page, write_index, write_page
 
     check_template(filename)
     tracks = find_tracks(inputs, output)
     name = Path(sampler).stem if sampler else DEFAULT_SAMPLER
     layouts = [Layout(output, filename, track.name, name, seed) for track in tracks]
-    check_distinct(layouts)
-    if report and any(layout.record.name != RECORD for layout in layouts):
-        raise UserError(f"--report needs a folder a track; leave --filename {filename!r} out")
+    _check(layouts, report)
     separator = Separator.from_pretrained(
         prior or DEFAULT_PRIOR,
-        sampler or DEFAULT_SAMPLER,
+        sampler,
         overrides=overrides,
         device=device,
         level=level,
@@ -166,51 +158,14 @@ def separate(
         speeds=speeds,
         batch_size=batch_size,
     )
-    names = separator.stems
     if two_stems is not None:
-        names = check_stem(two_stems, separator.stems)[1]
+        check_stem(two_stems, separator.stems)
     click.echo(f"device: {separator.device} ({separator.device_reason})", err=True)
     require_writable(output)
     settings = separator.settings(seed=seed, draws=samples, keep_draws=keep_samples)
     settings |= {"two_stems": two_stems, "subtype": subtype, "filename": filename}
-    rows = []
-    for track, layout in zip(tracks, layouts, strict=True):
-        folder = output / layout.record.parent
-        try:
-            if skip_existing and is_done(layout, track.path, settings):
-                click.echo(f"{folder}: there already, unchanged")
-                if report and (missing := ensure_page(folder)) is not None:
-                    click.echo(f"written: {missing}")
-                rows.append((track.name, "", "", "ok, there already"))
-                continue
-            with progress(track.path.name) as move:
-                found = separator.separate(
-                    track.path,
-                    seed=seed,
-                    draws=samples,
-                    keep_draws=keep_samples,
-                    two_stems=two_stems,
-                    folder=output,
-                    on_progress=move,
-                )
-                with found:
-                    record = found.save(layout, subtype)
-            page = write_page(folder) if report else None
-        except UserError as error:
-            line = " ".join(str(error).split())
-            click.echo(f"error: {line}", err=True)
-            rows.append((track.name, "", "", f"error: {line}"))
-            continue
-        if record["gain"] < 1:
-            lowered = -20 * math.log10(record["gain"])
-            click.echo(
-                f"{track.path}: stems lowered by {lowered:.2f} dB, or they would clip", err=True
-            )
-        seconds, residual = f"{record['seconds']:.1f}", f"{record['residual_db']:.0f}"
-        click.echo(f"{folder}: {', '.join(names)} ({seconds} s, residual {residual} dB)")
-        if page is not None:
-            click.echo(f"written: {page}")
-        rows.append((track.name, seconds, residual, "ok"))
+    run = _Run(separator, output, settings, skip_existing, report)
+    rows = [run.row(track, layout) for track, layout in zip(tracks, layouts, strict=True)]
     if len(rows) > 1:
         click.echo(_table(rows))
     if report and any(path.is_dir() for path in inputs):
@@ -219,7 +174,69 @@ def separate(
         sys.exit(1)
 
 
-def _table(rows: list[tuple[str, str, str, str]]) -> str:
+def _check(layouts: "list[Layout]", report: bool) -> None:
+    from mgdm_audio.errors import UserError
+    from mgdm_audio.output.layout import check_distinct
+    from mgdm_audio.separation.result import RECORD
+
+    check_distinct(layouts)
+    if report and any(layout.record.name != RECORD for layout in layouts):
+        template = layouts[0].template
+        raise UserError(f"--report needs a folder a track; leave --filename {template!r} out")
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A separator and what is asked of every track."""
+
+    separator: "Separator"
+    output: Path
+    settings: dict[str, Any]
+    skip_existing: bool
+    report: bool
+
+    def row(self, track: "Track", layout: "Layout") -> Row:
+        """Separates a track and prints so, or its error, which stops no other track."""
+        from mgdm_audio.errors import UserError
+        from mgdm_audio.output.stem_files import is_done
+        from mgdm_audio.report import ensure_page
+
+        folder = self.output / layout.record.parent
+        try:
+            if not (self.skip_existing and is_done(layout, track.path, self.settings)):
+                return self._separated(track, layout, folder)
+            click.echo(f"{folder}: there already, unchanged")
+            if self.report and (missing := ensure_page(folder)) is not None:
+                click.echo(f"written: {missing}")
+            return (track.name, "", "", "ok, there already")
+        except UserError as error:
+            line = " ".join(str(error).split())
+            click.echo(f"error: {line}", err=True)
+            return (track.name, "", "", f"error: {line}")
+
+    def _separated(self, track: "Track", layout: "Layout", folder: Path) -> Row:
+        from mgdm_audio.report import write_page
+
+        asked = {key: self.settings[key] for key in ("seed", "draws", "keep_draws", "two_stems")}
+        with progress(track.path.name) as move:
+            found = self.separator.separate(
+                track.path, folder=self.output, on_progress=move, **asked
+            )
+            with found:
+                names = ", ".join(found.names)
+                record = found.save(layout, self.settings["subtype"])
+        page = write_page(folder) if self.report else None
+        if record["gain"] < 1:
+            lowered = f"{-20 * math.log10(record['gain']):.2f} dB"
+            click.echo(f"{track.path}: stems lowered by {lowered}, or they would clip", err=True)
+        seconds, residual = f"{record['seconds']:.1f}", f"{record['residual_db']:.0f}"
+        click.echo(f"{folder}: {names} ({seconds} s, residual {residual} dB)")
+        if page is not None:
+            click.echo(f"written: {page}")
+        return (track.name, seconds, residual, "ok")
+
+
+def _table(rows: list[Row]) -> str:
     """One line a track, in columns."""
     rows = [("track", "seconds", "residual dB", "state"), *rows]
     first, second, third = (max(len(row[i]) for row in rows) for i in range(3))

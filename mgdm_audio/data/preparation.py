@@ -26,13 +26,14 @@ from mgdm_audio.engine.processes import run_jobs
 from mgdm_audio.errors import UserError
 
 _VERSION = 2  # of what is made of sources; in a record, another one makes the track again
+Form = Literal["flac", "wav"]
 
 
 @dataclass(frozen=True)
 class Options:
     """How stems are written. With ``flac``, a stem beyond full scale is a WAV of floats."""
 
-    format: Literal["flac", "wav"] = "flac"
+    format: Form = "flac"
     sample_rate: int = 22050  # Hz
 
 

@@ -14,7 +14,8 @@ from mgdm_audio.engine.allocator import keep_freed_memory
 from mgdm_audio.engine.device import at_precision, choose_device
 from mgdm_audio.errors import UserError
 from mgdm_audio.measurement import Likelihood
-from mgdm_audio.samplers import Step
+from mgdm_audio.rng import Generators
+from mgdm_audio.samplers import OnStep, Step
 from mgdm_audio.samplers.presets import Preset
 from mgdm_audio.version import __version__
 
@@ -61,21 +62,28 @@ class Runner:
         prior: Prior,
         likelihood: Likelihood | None,
         *,
+        generator: Generators,
+        x_T: Tensor | None = None,
+        on_step: OnStep | None = None,
+        start: Tensor | None = None,
         decode: Callable[[Tensor], Tensor] | None = None,
-        **options: Any,
     ) -> Tensor:
         """The sampler's draws, decoded. UserError for options that do not fit and if it diverges.
 
-        ``options``: what the sampler takes beside prior and likelihood; ``start`` where the preset
-        has one.
+        ``generator``, ``x_T``, ``on_step``: see ``Sampler.sample``; ``start`` where the preset has
+        one: see ``Stepwise.sample``.
         """
-        if self.preset.start is not None and options.get("start") is None:
+        if self.preset.start is not None and start is None:
             raise UserError(
                 f"sampler {self.preset.name} starts from the stems of {self.preset.start.name}, "
                 "which are made for mixtures alone; set start=none to begin at noise"
             )
+        sampler: Any = self.preset.sampler
+        begin = {} if start is None else {"start": start}  # which a sampler need not know
         try:
-            x: Tensor = self.preset.sampler.sample(prior, likelihood, **options)
+            x: Tensor = sampler.sample(
+                prior, likelihood, generator=generator, x_T=x_T, on_step=on_step, **begin
+            )
         except ValueError as error:
             raise UserError(f"sampler {self.preset.name}: {error}") from error
         x = x if decode is None else decode(x)

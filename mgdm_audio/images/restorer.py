@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 from mgdm_audio.engine.runner import UNITS, Progress, Runner
 from mgdm_audio.errors import UserError
 from mgdm_audio.images.restoration import Restoration
-from mgdm_audio.images.tasks import build_operator, option_hashes
+from mgdm_audio.images.tasks import TaskOptions, build_operator, option_hashes
 from mgdm_audio.measurement import GaussianLikelihood
 from mgdm_audio.priors.images import ImagePrior
 from mgdm_audio.rng import generator_for, randn_like
@@ -38,7 +38,7 @@ class Restorer(Runner):
         opened: ImagePrior,
         preset: Preset,
         task: str,
-        options: Mapping[str, Any] | None = None,
+        options: TaskOptions | None = None,
         *,
         seed: int = 0,
         device: torch.device | str = "cpu",
@@ -54,7 +54,7 @@ class Restorer(Runner):
         super().__init__(opened.prior, preset, device=device, precision=precision)
         self.batch_size = batch_size or (1 if self.device.type == "cpu" else 4)
         self.opened, self.seed = opened, seed
-        self.task, self.options = task, dict(options or {})
+        self.task, self.options = task, options or TaskOptions()
         try:
             self.operator = build_operator(
                 task, opened.image_shape, generator=generator_for(seed, "operator"), **self.options

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 
 import torch
 from torch import Tensor
@@ -53,8 +53,29 @@ NOISE_STD = 0.05  # sigma_y of every task, for images in [-1, 1]
 FILE_OPTIONS = ("kernel", "network")  # options of tasks that may name a file
 
 
+class TaskOptions(TypedDict, total=False):
+    """Options of the tasks, each of those that name it."""
+
+    missing: float
+    factor: int
+    quality: int
+    subsampling: Literal["4:2:0", "4:4:4"]
+    baseline: bool
+    published: bool
+    std: float
+    cutoff: float
+    kernel_size: int
+    intensity: float
+    kernel: str | os.PathLike[str] | None
+    network: str | os.PathLike[str] | Callable[[Tensor, Tensor], Tensor]
+
+
 def build_operator(
-    name: str, event_shape: Sequence[int], *, generator: torch.Generator, **options: Any
+    name: str,
+    event_shape: Sequence[int],
+    *,
+    generator: torch.Generator,
+    **options: Unpack[TaskOptions],
 ) -> Operator:
     """The operator of a task for images ``(channels, height, width)``.
 
@@ -77,12 +98,12 @@ def build_operator(
         if default is inspect.Parameter.empty and option not in options:
             raise UserError(f"{who}: give its option {option!r}")
     hints = typing.get_type_hints(task.func if isinstance(task, partial) else task)
-    options = {
+    values = {
         k: convert(hints[k], os.fspath(v) if isinstance(v, os.PathLike) else v, f"{who}: {k}")
         for k, v in options.items()
     }
     try:
-        return task(shape, generator, **options)
+        return task(shape, generator, **values)
     except (ValueError, UserError) as error:
         raise UserError(f"{who}: {error}") from error
 

@@ -227,9 +227,21 @@ class TFUNet(nn.Module):
         features = features.reshape(batch, -1, frames, (2 * k + 4) * p)
         h = self.trunk(features, self.embed(sigma, given))
 
+        deviations, log_ratio = self._corrections(h, sigma, normal, innovation)
+        correction = variance.sqrt() * deviations
+        # With the mixture given, only corrections that sum to zero over the sources are left.
+        mean = mean + correction - share * correction.sum(1, keepdim=True)
+        return mean, variance.log() + log_ratio, gaussian
+
+    def _corrections(
+        self, h: Tensor, sigma: Tensor, normal: Tensor, innovation: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """What the trunk's output adds to the mean, in standard deviations, and to log-variance."""
+        k, (batch, _, frames, _) = self.config.sources, normal.shape
+
         def grid(out: Tensor, channels: int) -> Tensor:
-            out = out.float().view(batch, -1, frames, channels, p).permute(0, 3, 2, 1, 4)
-            return out.reshape(batch, channels, frames, config.bins)
+            out = out.float().view(batch, -1, frames, channels, self.config.patch)
+            return out.permute(0, 3, 2, 1, 4).reshape(batch, channels, frames, self.config.bins)
 
         # Masks on what came in: a network finds a sign-carrying product far harder than a gain.
         additive, on_source, on_mixture = grid(self.leave(h), 3 * k).chunk(3, 1)
@@ -237,12 +249,8 @@ class TFUNet(nn.Module):
         on_source = torch.minimum(on_source, sigma.view(-1, 1, 1, 1) / self.scale[:, None])
         masked = on_source * normal.clamp(-MASK_REACH, MASK_REACH)
         masked = masked + on_mixture * innovation.clamp(-MASK_REACH, MASK_REACH)
-        correction = variance.sqrt() * (additive + masked)
-        # With the mixture given, only corrections that sum to zero over the sources are left.
-        mean = mean + correction - share * correction.sum(1, keepdim=True)
         # The variance is fitted on features that it cannot change: the mean trains as without it.
-        log_ratio = grid(self.log_variance(h.detach()), k).clamp(-8, 4)
-        return mean, variance.log() + log_ratio, gaussian
+        return additive + masked, grid(self.log_variance(h.detach()), k).clamp(-8, 4)
 
     @property
     def hop(self) -> int:

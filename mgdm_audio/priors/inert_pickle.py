@@ -98,6 +98,6 @@ class Unpickler(pickle.Unpickler):
         return type("Inert", (Inert,), {"name": f"{module}.{name}"}) if known is None else known
 
 
-def load(file: IO[bytes], **options: Any) -> Any:
-    """The next object in ``file``, as ``pickle.load``."""
-    return Unpickler(file, **options).load()
+def load(file: IO[bytes], *, encoding: str = "ASCII") -> Any:
+    """The next object in ``file``, as ``pickle.load``; ``encoding``: of Python 2's strings."""
+    return Unpickler(file, encoding=encoding).load()

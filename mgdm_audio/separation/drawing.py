@@ -19,7 +19,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -237,24 +236,16 @@ class Drawing:
         given = likelihood
         if neighbours and self.meeting.held:
             told = [self._told(item, neighbours, time) for item in items]
-            known, mask = (
-                torch.stack([F.pad(x, p) for x, p in zip(parts, padding, strict=True)])
-                for parts in zip(*told, strict=True)
-            )
-            operator = Stacked([MixtureSum(sources), Mask(mask)], [1, sources])
-            observed = torch.cat([mixture, known], 1)
-            given = GaussianLikelihood(operator, observed, self.runner.preset.noise_std)
+            given = self._also_known(mixture, told, padding)
         prior = self.runner.prior.with_event_shape((sources, mixture.shape[-1]))
         stream = () if self.start_at is None else ("started",)  # the start has drawn from the other
         generators = [
             generator_for(self.seed, *stream, "segment", i.segment, "draw", i.draw) for i in items
         ]
         watch = None if self.on_progress is None and self.spread is None else step
-        options: dict[str, Any] = {"generator": generators, "on_step": watch}
-        if self.start_at is not None:
-            options["start"] = self._start(items, speed, padding)
+        start = self._start(items, speed, padding)
         try:
-            x = self.runner.sample(prior, given, **options)
+            x = self.runner.sample(prior, given, generator=generators, on_step=watch, start=start)
         except PairingError as error:
             if given is likelihood:
                 raise
@@ -275,11 +266,28 @@ class Drawing:
             for i, span in enumerate(spans)
         ]
 
+    def _also_known(
+        self,
+        mixture: Tensor,
+        told: Sequence[tuple[Tensor, Tensor]],
+        padding: Sequence[tuple[int, int]],
+    ) -> GaussianLikelihood:
+        """Of the mixture [item, 1, time] and of the samples that each item was told."""
+        sources = len(self.runner.stems)
+        known, mask = (
+            torch.stack([F.pad(x, p) for x, p in zip(parts, padding, strict=True)])
+            for parts in zip(*told, strict=True)
+        )
+        operator = Stacked([MixtureSum(sources), Mask(mask)], [1, sources])
+        observed = torch.cat([mixture, known], 1)
+        return GaussianLikelihood(operator, observed, self.runner.preset.noise_std)
+
     def _start(
         self, items: Sequence[_Item], speed: Fraction, padding: Sequence[tuple[int, int]]
-    ) -> Tensor:
+    ) -> Tensor | None:
         """What the sampler starts from, as the items are played: [item, sources, any]."""
-        assert self.start_at is not None
+        if self.start_at is None:
+            return None
         parts = {i: self.start_at(i) for i in {item.segment for item in items}}
         if speed != 1:
             parts = {i: play(part, speed) for i, part in parts.items()}

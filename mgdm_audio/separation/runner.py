@@ -5,12 +5,20 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypedDict, Unpack
 
 from mgdm_audio.digest import hash_json, hash_own_code
 from mgdm_audio.engine import Runner, choose_device
 from mgdm_audio.priors.folder import DEFAULT_PRIOR, LoadedPrior, load_prior
 from mgdm_audio.samplers.presets import Preset, load_preset
+
+
+class RunnerOptions(TypedDict, total=False):
+    """Options of a :class:`StemRunner`."""
+
+    device: str
+    batch_size: int | None
+    precision: str
 
 
 class StemRunner(Runner):
@@ -52,17 +60,25 @@ class StemRunner(Runner):
         sampler: str | Path | None = None,
         *,
         overrides: Sequence[str] = (),
-        device: str = "auto",
-        **options: Any,
+        **options: Unpack[RunnerOptions],
     ) -> Self:
         """A bundled prior (or a prior directory) with a named preset (or a TOML file).
 
-        ``sampler``: by default ``PRESET``. ``overrides``: ``["num_steps=20", "draws=4"]``. Raises
-        UserError on unknown names.
+        ``sampler``: by default ``PRESET``. ``overrides``: ``["num_steps=20", "draws=4"]``.
+        ``options``: see the class. Raises UserError on unknown names.
         """
+        return cls(*cls._open(prior, sampler, overrides, options), **options)
+
+    @classmethod
+    def _open(
+        cls,
+        prior: str | Path,
+        sampler: str | Path | None,
+        overrides: Sequence[str],
+        options: RunnerOptions,
+    ) -> tuple[LoadedPrior, Preset]:
         preset = load_preset(sampler or cls.PRESET, overrides)
-        loaded = load_prior(prior, choose_device(device)[0])
-        return cls(loaded, preset, device=device, **options)
+        return load_prior(prior, choose_device(options.get("device", "auto"))[0]), preset
 
     def with_preset(self, preset: Preset) -> Self:
         """The same prior on the same device, its calls counted together, with another preset."""

@@ -41,24 +41,11 @@ def fade_in(overlap: int, like: Tensor) -> Tensor:
     return torch.sin(math.pi / 2 * (i + 0.5) / max(1, overlap)).square().to(like.dtype)
 
 
-def stitch(segments: Iterable[Tensor], time: int, overlap: int) -> Tensor:
-    """Join consecutive segments [..., segment] to [..., time]; the inverse of ``cut``.
-
-    Segments are taken one at a time, so that memory holds the result and two of them. Raises
-    ValueError where the segments are too few or too many.
-    """
-    out, end = None, 0
-    for piece in stitched(segments, time, overlap):
-        if out is None:
-            out = piece.new_empty(*piece.shape[:-1], time)
-        out[..., end : end + piece.shape[-1]] = piece
-        end += piece.shape[-1]
-    assert out is not None
-    return out
-
-
 def stitched(segments: Iterable[Tensor], time: int, overlap: int) -> Iterator[Tensor]:
-    """``stitch`` piece by piece, each as soon as no later segment changes it.
+    """Consecutive segments [..., segment] joined to [..., time], the inverse of ``cut``.
+
+    They are taken one at a time, and each piece is given as soon as no later segment changes it.
+    Raises ValueError where there are too few or too many.
 
     Where two overlap the result is before + w (after - before): the weights 1 - w and w sum to one
     by construction, and where the two agree their difference is 0, so that an identity separator
@@ -166,7 +153,7 @@ class Meeting:
 
 
 JOINS: tuple[Join, ...] = get_args(Join)
-LEVELS = ("rms", "none")  # see ``Segmentation.level``
+Level = Literal["rms", "none"]  # see ``Segmentation.level``
 
 
 def _choice(words: Sequence[str]) -> Rule:
@@ -183,7 +170,7 @@ class Segmentation(Checked):
     mixture_rms: float  # the level of the mixtures that the prior was trained on, linear
     join: Annotated[Join, _choice(JOINS)] = "crossfade"  # see ``drawing``
     # "rms" brings a mixture to the prior's level, "none" leaves it as it is.
-    level: Annotated[str, _choice(LEVELS)] = "rms"
+    level: Annotated[Level, _choice(get_args(Level))] = "rms"
     speeds: Speeds = (0.0,)  # semitones; the draws take turns, see ``speeds``
 
     @classmethod
@@ -193,7 +180,7 @@ class Segmentation(Checked):
         segment: float,
         overlap: float,
         join: Join,
-        level: str,
+        level: Level,
         speeds: Sequence[float] | None,
     ) -> Segmentation:
         """``segment``, ``overlap``: seconds. ``speeds``: by default the preset's.

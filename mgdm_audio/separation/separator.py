@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, Unpack
 
 import torch
 from torch import Tensor
@@ -20,17 +19,27 @@ from mgdm_audio.digest import hash_file
 from mgdm_audio.engine.runner import Progress
 from mgdm_audio.errors import UserError
 from mgdm_audio.output.result_folder import unwritable
-from mgdm_audio.priors.folder import LoadedPrior
+from mgdm_audio.priors.folder import DEFAULT_PRIOR, LoadedPrior
 from mgdm_audio.samplers.presets import Preset
 from mgdm_audio.separation.drawing import Drawing
 from mgdm_audio.separation.pipeline import separate_blocks
 from mgdm_audio.separation.result import Separation, check_stem
-from mgdm_audio.separation.runner import StemRunner
-from mgdm_audio.separation.segments import Join, Segmentation, active_level, cut
+from mgdm_audio.separation.runner import RunnerOptions, StemRunner
+from mgdm_audio.separation.segments import Join, Level, Segmentation, active_level, cut
 from mgdm_audio.separation.source import as_samples, require_finite
 from mgdm_audio.separation.starting import prepare_start
 
 DEFAULT_SAMPLER = "default"
+
+
+class SeparatorOptions(RunnerOptions, total=False):
+    """Options of a :class:`Separator`."""
+
+    segment: float
+    overlap: float
+    join: Join
+    level: Level
+    speeds: Sequence[float] | None
 
 
 class Separator(StemRunner):
@@ -52,7 +61,7 @@ class Separator(StemRunner):
         segment: float = 12.0,
         overlap: float = 1.0,
         join: Join = "crossfade",
-        level: str = "rms",
+        level: Level = "rms",
         speeds: Sequence[float] | None = None,
         batch_size: int | None = None,
         precision: str = "auto",
@@ -70,6 +79,18 @@ class Separator(StemRunner):
         super().__init__(loaded, preset, device=device, batch_size=batch_size, precision=precision)
         self.segmentation = Segmentation.of(self, segment, overlap, join, level, speeds)
         self.segment = self.segmentation.segment
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        prior: str | Path = DEFAULT_PRIOR,
+        sampler: str | Path | None = None,
+        *,
+        overrides: Sequence[str] = (),
+        **options: Unpack[SeparatorOptions],
+    ) -> Self:
+        """See ``StemRunner.from_pretrained``."""
+        return cls(*cls._open(prior, sampler, overrides, options), **options)
 
     def separate(
         self,
@@ -174,56 +195,6 @@ class Separator(StemRunner):
         mean = torch.cat([piece[0] for piece in drawing.pieces()], -1) / gain
         return {stem: mean[:, k] for k, stem in enumerate(self.stems)}
 
-    def separate_audio(
-        self,
-        samples: Tensor,
-        sample_rate: int,
-        *,
-        seed: int = 0,
-        draws: int | None = None,
-        on_progress: Progress | None = None,
-    ) -> dict[str, Tensor]:
-        """Former name of ``separate(samples, sample_rate, ...).stems``."""
-        _warn("separate_audio(samples, rate)", "separate(samples, rate).stems")
-        found = self.separate(samples, sample_rate, seed=seed, draws=draws, on_progress=on_progress)
-        return dict(found.stems)
-
-    def posterior(
-        self,
-        samples: Tensor,
-        sample_rate: int,
-        *,
-        seed: int = 0,
-        draws: int | None = None,
-        keep_draws: bool = False,
-        on_progress: Progress | None = None,
-    ) -> Separation:
-        """Former name of ``separate(samples, sample_rate, ...)``."""
-        _warn("posterior(samples, rate)", "separate(samples, rate)")
-        return self.separate(
-            samples,
-            sample_rate,
-            seed=seed,
-            draws=draws,
-            keep_draws=keep_draws,
-            on_progress=on_progress,
-        )
-
-    def separate_file(
-        self,
-        path: str | Path,
-        *,
-        seed: int = 0,
-        draws: int | None = None,
-        keep_draws: bool = False,
-        on_progress: Progress | None = None,
-    ) -> Separation:
-        """Former name of ``separate(path, ...)``."""
-        _warn("separate_file(path)", "separate(path)")
-        return self.separate(
-            path, seed=seed, draws=draws, keep_draws=keep_draws, on_progress=on_progress
-        )
-
     def settings(
         self, *, seed: int = 0, draws: int | None = None, keep_draws: bool = False
     ) -> dict[str, Any]:
@@ -271,9 +242,3 @@ def _opened(
                 on_progress(0, 1)  # nothing to show, but it may want to stop
 
     return samples(), first.sample_rate, path
-
-
-def _warn(old: str, new: str) -> None:
-    warnings.warn(
-        f"Separator.{old} goes in the next version; write {new}", DeprecationWarning, stacklevel=3
-    )

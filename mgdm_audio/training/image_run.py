@@ -21,11 +21,8 @@ from mgdm_audio.networks.unet_2d import UNet2d, UNet2dConfig
 from mgdm_audio.priors.folder import CONFIG
 from mgdm_audio.priors.trained_images import load_autoencoder, save_autoencoder, save_trained
 from mgdm_audio.rng import generator_for
-from mgdm_audio.training.loop import NoiseLevels, Schedule, Training, train
-
-Batches = Callable[[int, torch.Generator], Tensor]
-"""``batches(size, generator)``: ``[size, channels, height, width]``."""
-Progress = Callable[[int, int, dict[str, float]], None]
+from mgdm_audio.training.loop import Batches, Progress, train
+from mgdm_audio.training.settings import NoiseLevels, Schedule, Training
 
 
 @dataclass(frozen=True)

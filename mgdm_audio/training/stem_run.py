@@ -19,9 +19,10 @@ from mgdm_audio.priors.folder import load_prior, read_config, save_prior
 from mgdm_audio.ranges import Checked, filled, within
 from mgdm_audio.rng import generator_for
 from mgdm_audio.training.augmentation import Augmentation, Leakage
-from mgdm_audio.training.loop import NoiseLevels, Schedule, Training
+from mgdm_audio.training.loop import Progress
 from mgdm_audio.training.loop import train as run
 from mgdm_audio.training.resident import ResidentStems
+from mgdm_audio.training.settings import NoiseLevels, Schedule, Training
 from mgdm_audio.training.state import STATE, differences, read_settings
 from mgdm_audio.training.stems import StemFolder
 
@@ -209,7 +210,7 @@ def run_stems(
     output: Path,
     where: str,
     init: str | Path | None,
-    on_progress: Callable[[int, int, dict[str, float]], None] | None,
+    on_progress: Progress | None,
     on_note: Callable[[str], None],
 ) -> Path:
     """See ``run.train``."""

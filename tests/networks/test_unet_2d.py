@@ -9,7 +9,8 @@ from torch import Tensor
 
 from mgdm_audio.networks.autoencoder_2d import Autoencoder2d, Autoencoder2dConfig
 from mgdm_audio.networks.unet_2d import UNet2d, UNet2dConfig
-from mgdm_audio.training.loop import NoiseLevels, Schedule, Training, train
+from mgdm_audio.training.loop import train
+from mgdm_audio.training.settings import NoiseLevels, Schedule, Training
 from tests.images.toys import tiny_autoencoder, tiny_unet
 
 

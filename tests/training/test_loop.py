@@ -17,17 +17,10 @@ from torch import Tensor, nn
 
 from mgdm_audio.errors import UserError
 from mgdm_audio.networks.tf_unet import TFUNet
-from mgdm_audio.training.loop import (
-    BOARD,
-    LOG,
-    NoiseLevels,
-    Schedule,
-    Training,
-    gradient_groups,
-    train,
-    validate,
-)
+from mgdm_audio.training.loop import BOARD, LOG, gradient_groups, train
+from mgdm_audio.training.settings import NoiseLevels, Schedule, Training
 from mgdm_audio.training.state import STATE, State, differences, read_settings
+from mgdm_audio.training.validation import validate
 from tests.toys import TINY, tiny_network
 
 pytest.importorskip("accelerate")

@@ -31,7 +31,7 @@ from mgdm_audio.audio.files import find_stems
 from mgdm_audio.conditioning import condition
 from mgdm_audio.diffusion import MixtureDenoiser, NoiseSchedule, Posterior, Prior
 from mgdm_audio.errors import UserError
-from mgdm_audio.evaluation.benchmark.bench import load_stems
+from mgdm_audio.evaluation.benchmark.measuring import load_stems
 from mgdm_audio.evaluation.metrics import si_sdr_improvement, why_none
 from mgdm_audio.measurement import GaussianLikelihood, MixtureSum
 from mgdm_audio.rng import Generators, generator_for, randn_like

@@ -30,7 +30,7 @@ from mgdm_audio.audio.files import find_stems
 from mgdm_audio.conditioning import condition
 from mgdm_audio.config import from_mapping, load_toml
 from mgdm_audio.diffusion import Posterior, Prior, counted
-from mgdm_audio.evaluation.benchmark.bench import load_stems
+from mgdm_audio.evaluation.benchmark.measuring import load_stems
 from mgdm_audio.evaluation.metrics import si_sdr
 from mgdm_audio.measurement import GaussianLikelihood, MixtureSum
 from mgdm_audio.priors.folder import LoadedPrior, load_prior

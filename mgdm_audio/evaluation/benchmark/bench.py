@@ -2,72 +2,36 @@
 
 A row is one system on one track. Its record, ``OUT/rows/<set>/<system>/<track>.json``, is written
 whole or not at all and carries a key, the hash of all that the result depends on: a row whose
-record has that key is not computed again, after a change it is. What was measured:
-
-``seconds``           wall time from the mixture's samples to the stems', resampling included, files
-                      and scoring not; a network's first call of a process is made beforehand
-``calls``             of the denoiser, a batch of draws counting once: without gradient (forward),
-                      with (gradient), and backward passes, of which one call may see several
-``denoiser_seconds``  of ``seconds``, what the network itself took, forward and backward
-                      (``CallCounter``); the rest is the sampler's, autograd's around the network,
-                      and the separator's. On a GPU both are read with the queue run dry
-``peak_memory_bytes`` see ``PeakMemory``; null where it is unknown
+record has that key is not computed again, after a change it is. ``measuring`` says what it holds.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from mgdm_audio import atomic
-from mgdm_audio.audio.io import read
 from mgdm_audio.config import ConfigError
 from mgdm_audio.digest import hash_file, hash_json, hash_own_code
 from mgdm_audio.engine.device import choose_device
 from mgdm_audio.errors import UserError
-from mgdm_audio.evaluation.benchmark.baselines import baselines
-from mgdm_audio.evaluation.benchmark.peak_memory import PeakMemory
+from mgdm_audio.evaluation.benchmark.measuring import Measuring, Progress, Record, Row
 from mgdm_audio.evaluation.benchmark.plot import cost_plot, require_matplotlib
 from mgdm_audio.evaluation.benchmark.suite import Suite, System, TrackSet
 from mgdm_audio.evaluation.benchmark.table import Line, lines_of, panels_of, to_csv, to_markdown
 from mgdm_audio.evaluation.folders import Tracks, find_tracks, track_number
-from mgdm_audio.evaluation.metrics import si_sdr_improvement, why_none
 from mgdm_audio.output.result_folder import require_writable
 from mgdm_audio.priors.folder import LoadedPrior, load_prior
 from mgdm_audio.samplers.presets import Preset, load_preset
-from mgdm_audio.separation.segments import starts
-from mgdm_audio.separation.separator import DEFAULT_SAMPLER, Separator
+from mgdm_audio.separation.separator import DEFAULT_SAMPLER
 from mgdm_audio.separation.speeds import speeds_of
 from mgdm_audio.sharding import Shard
 from mgdm_audio.version import __version__
-
-Record = dict[str, Any]
-Progress = Callable[[float], None]
-"""Called with the share of a row that is done."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One system on one track."""
-
-    set: TrackSet
-    system: System
-    track: str
-    files: dict[str, Path]  # stem -> file
-    position: float  # of an excerpt: 0 is the track's beginning, 1 ends with it
-
-    @property
-    def name(self) -> str:
-        return f"{self.set.name}/{self.system.name}/{self.track}"
 
 
 class Bench:
@@ -95,7 +59,8 @@ class Bench:
         self.mine = [row for row in self.rows if row.name in mine]
         self.device, self.device_reason = choose_device(suite.device)
         self.loaded: LoadedPrior = load_prior(suite.prior, self.device)
-        separator = self._separator(load_preset(DEFAULT_SAMPLER))  # the settings that all share
+        self.measuring = Measuring(suite, self.loaded, self.presets, self.device)
+        separator = self.measuring.separator(load_preset(DEFAULT_SAMPLER))  # as all
         self._settings_of_all = {
             "version": __version__,
             "prior_sha256": self.loaded.sha256,
@@ -115,7 +80,6 @@ class Bench:
         except UserError as error:
             self.why_no_plot = str(error)
         self._inputs: dict[tuple[Path, ...], str] = {}  # files -> hash
-        self._warm: set[tuple[int, int]] = set()  # (draws, length) that the network has seen
 
     def finished(self) -> dict[str, Record]:
         """Of the rows that need no computing, by name."""
@@ -208,7 +172,7 @@ class Bench:
         try:
             settings = self.settings(row)
             record |= {"key": hash_json(settings), "settings": settings}
-            record |= self._measure(row, progress)
+            record |= self.measuring.measure(row, progress)
         except UserError as error:
             record["reason"] = " ".join(str(error).split())
         except Exception as error:  # a bug in one sampler is no reason to lose the others' rows
@@ -238,134 +202,6 @@ class Bench:
             "speeds": list(speeds_of(preset)),
             "draws": preset.draws,
         }
-
-    def _measure(self, row: Row, progress: Progress) -> Record:
-        """What is new in the row's record. Raises UserError for what cannot be separated."""
-        truth, rate = load_stems(row.files, row.set.seconds, row.set.start, row.position)
-        mixture = truth.double().sum(0).float()
-        if unknown := sorted(row.files.keys() - set(self.loaded.stems)):
-            known = ", ".join(self.loaded.stems)
-            raise UserError(f"{row.files[unknown[0]]}: the prior's stems are {known}")
-        if len(row.files) < 2:
-            path = next(iter(row.files.values()))
-            raise UserError(f"{path.parent}: holds one stem; separation needs two or more")
-        if row.system.is_reference:
-            estimates, costs = self._refer(row, mixture, truth, rate)
-        else:
-            estimates, costs = self._separate(row, mixture, rate, progress)
-        if not estimates.isfinite().all():
-            raise UserError(f"system {row.system.name}: its stems are not finite")
-        gains = si_sdr_improvement(estimates, truth, rate)
-        record = costs | {"audio_seconds": truth.shape[-1] / rate, "windows": len(gains)}
-        if not len(gains):
-            return record | {"status": "skipped", "reason": why_none(truth.shape[-1], rate)}
-        means = dict(zip(row.files, gains.mean(0).tolist(), strict=True))
-        return record | {"status": "scored", "si_sdri": means | {"all": fmean(means.values())}}
-
-    def _refer(self, row: Row, mixture: Tensor, truth: Tensor, rate: int) -> tuple[Tensor, Record]:
-        """[stem, channel, time] of a reference system, which calls no denoiser."""
-        found = baselines(self.loaded)
-        if row.system.source not in found:
-            raise UserError(f"{row.system.source}: the prior {self.loaded.name} knows no bands")
-        if row.system.source == "wiener-split" and rate != self.loaded.sample_rate:
-            path = next(iter(row.files.values()))
-            wanted = self.loaded.sample_rate
-            raise UserError(f"{path}: wiener-split needs the prior's {wanted} Hz, not {rate} Hz")
-        peak = PeakMemory(self.device)
-        with torch.no_grad():
-            begun = time.perf_counter()
-            estimates = found[row.system.source](mixture, truth, list(row.files))
-            seconds = time.perf_counter() - begun
-        return estimates, {"seconds": seconds, "peak_memory_bytes": peak.read()}
-
-    def _separate(
-        self, row: Row, mixture: Tensor, rate: int, progress: Progress
-    ) -> tuple[Tensor, Record]:
-        """[stem, channel, time] of a sampler, as ``mgdm-audio separate`` makes them."""
-        separator = self._separator(self.presets[row.system.name])
-        self._warm_up(separator, mixture.shape[-1], rate)
-        separator.calls.timed = True
-        peak = PeakMemory(self.device)
-        begun = time.perf_counter()
-        stems = separator.separate(
-            mixture,
-            rate,
-            seed=self.suite.seed + track_number(row.track),
-            on_progress=lambda done, total: progress(done / total),
-        )
-        seconds = time.perf_counter() - begun
-        calls = separator.calls
-        return torch.stack([stems[name] for name in row.files]), {
-            "seconds": seconds,
-            "denoiser_seconds": calls.seconds,
-            "calls": {
-                "forward": calls.forward,
-                "gradient": calls.gradient,
-                "backward": calls.backward,
-            },
-            "segments": self._segments(separator, mixture.shape[-1], rate),
-            "peak_memory_bytes": peak.read(),
-            "threads": torch.get_num_threads(),
-        }
-
-    def _separator(self, preset: Preset) -> Separator:
-        suite = self.suite
-        return Separator(
-            self.loaded,
-            preset,
-            device=suite.device,
-            level=suite.level,
-            batch_size=suite.batch_size,
-            precision=suite.precision,
-        )
-
-    def _segments(self, separator: Separator, samples: int, rate: int) -> int:
-        time_ = -(-samples * self.loaded.sample_rate // rate)
-        return len(starts(time_, separator.segmentation.segment, separator.segmentation.overlap))
-
-    def _warm_up(self, separator: Separator, samples: int, rate: int) -> None:
-        """One call of the network per shape, uncounted: the first sets up kernels and caches."""
-        time_ = min(-(-samples * self.loaded.sample_rate // rate), separator.segment)
-        time_ = -(-time_ // separator.multiple) * separator.multiple
-        batch = min(separator.preset.draws, separator.batch_size)
-        if (batch, time_) in self._warm:
-            return
-        x = torch.zeros(batch, len(self.loaded.stems), time_, device=self.device)
-        uncounted = self._separator(separator.preset)
-        with torch.no_grad():
-            uncounted.prior.denoiser(x, torch.ones((), device=self.device))
-        self._warm.add((batch, time_))
-
-
-def load_stems(
-    files: dict[str, Path],
-    seconds: float | None = None,
-    start: float | None = None,
-    position: float = 0.5,
-) -> tuple[Tensor, int]:
-    """([stem, channel, time], rate) of a track, or of ``seconds`` of it.
-
-    These begin ``start`` seconds into the track, or lie at ``position``, see ``Row``.
-
-    Raises UserError where the stems differ in length, rate or channels, or end before ``start``.
-    """
-    parts = {path: read(path) for path in files.values()}
-    first, audio = next(iter(parts.items()))
-    for path, part in parts.items():
-        if (part.samples.shape, part.sample_rate) != (audio.samples.shape, audio.sample_rate):
-            raise UserError(
-                f"{path}: differs from {first} in length, channels or rate; make them equal"
-            )
-    stems = torch.stack([part.samples for part in parts.values()])
-    if seconds is not None:
-        time_, rate = stems.shape[-1], audio.sample_rate
-        length = max(1, round(seconds * rate))
-        room = max(0, time_ - length)
-        begin = round(position * room) if start is None else round(start * rate)
-        if begin >= time_:
-            raise UserError(f"{first}: ends at {time_ / rate:g} s, before start = {start:g}")
-        stems = stems[..., begin : begin + length]
-    return stems, audio.sample_rate
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -13,6 +13,7 @@ from mgdm_audio.errors import UserError
 from mgdm_audio.evaluation.benchmark.baselines import NAMES
 from mgdm_audio.priors.folder import DEFAULT_PRIOR
 from mgdm_audio.ranges import Checked, Count, Rule, filled, within
+from mgdm_audio.separation.segments import Level
 
 _NAME = Rule(
     lambda name: re.fullmatch(r"\w[\w .+-]*", name) is not None,
@@ -88,7 +89,7 @@ class Suite(Checked):
     prior: str = DEFAULT_PRIOR
     seed: int = 0  # added to the number in a track's name
     device: str = "auto"
-    level: str = "rms"  # to which mixtures are brought, or "none"
+    level: Level = "rms"  # to which mixtures are brought, or "none"
     precision: str = "auto"
     batch_size: Count | None = None  # draws in one network call on a GPU; by default 8
 

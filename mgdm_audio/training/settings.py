@@ -1,0 +1,95 @@
+"""What a training run is told: how noise is drawn, how the rate falls, and everything else."""
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from mgdm_audio.ranges import Checked, one_of, within
+
+Kind = Literal["cosine", "stable"]
+Precision = Literal["bf16", "no"]
+
+
+@dataclass(frozen=True)
+class NoiseLevels:
+    """How noise levels are drawn: log sigma normal around log(center), clamped to its bounds.
+
+    A share ``given`` of the examples also shows the network the mixture. Those lean to larger
+    sigma: the mixture already fixes much of x_0, so the open questions are decided earlier.
+    """
+
+    center: float = 0.067
+    spread: float = 1.5
+    given: float = 0.5
+    given_center: float = 0.3
+    given_spread: float = 2.0
+    minimum: float = 5e-4
+    maximum: float = 20.0
+
+    def draw(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """(sigma, given), each [batch]. Stratified over the batch: less gradient noise."""
+        given = (torch.rand(batch, generator=generator) < self.given).float()
+        u = (
+            torch.randperm(batch, generator=generator) + torch.rand(batch, generator=generator)
+        ) / batch
+        normal = math.sqrt(2) * torch.erfinv((2 * u - 1).clamp(-0.99999, 0.99999))
+        center = math.log(self.center) + given * math.log(self.given_center / self.center)
+        spread = self.spread + given * (self.given_spread - self.spread)
+        return (center + spread * normal).exp().clamp(self.minimum, self.maximum), given
+
+
+@dataclass(frozen=True)
+class Schedule(Checked):
+    """Learning rate over ``steps``: linear warm-up, then "cosine", or "stable" until the last
+    ``decay`` steps, which fall linearly to zero (a stable run may be extended at any time).
+
+    With ``seconds`` the rate falls by whichever of steps and time is further on. The time is the
+    main process's, taken where the loss is looked at; a resumed run goes on with what is left."""
+
+    steps: int = 10_000
+    learning_rate: float = 2e-3
+    warmup: int = 100
+    kind: Annotated[Kind, one_of(*get_args(Kind))] = "cosine"
+    decay: int = 1_000
+    seconds: float = 0.0  # training ends after these if ``steps`` are not done, 0: never
+
+    def at(self, step: int, elapsed: float = 0.0) -> float:
+        """The rate of a step after ``elapsed`` seconds of training, interruptions not counted."""
+        left: float = self.steps - step
+        if self.seconds:
+            left = min(left, self.steps * (1 - elapsed / self.seconds))
+        left = max(0.0, left)
+        rate = self.learning_rate * min(1.0, (step + 1) / max(self.warmup, 1))
+        if self.kind == "cosine":
+            return rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (1 - left / self.steps))))
+        return rate * min(1.0, left / max(self.decay, 1))
+
+    def over(self, step: int, elapsed: float) -> bool:
+        return step >= self.steps or 0 < self.seconds <= elapsed
+
+
+_Count = Annotated[
+    int,
+    within("[1, inf)", "batch, save_every, validate_every and look_every are at least 1"),
+]
+
+
+@dataclass(frozen=True)
+class Training(Checked):
+    """Everything but the network and the data."""
+
+    seed: int = 0
+    batch: _Count = 6  # segments a step and process
+    ema: float = 0.999
+    weight_decay: float = 0.01
+    gradient_clip: float = 1.0  # norm, of each of gradient_groups by itself
+    # bf16 doubles the speed where the processor has it.
+    precision: Annotated[Precision, one_of(*get_args(Precision))] = "bf16"
+    compile: bool = False  # the trunk by torch.compile: for accelerators
+    look_every: _Count = 1  # steps between looks at the loss: each waits for the device
+    save_every: _Count = 200  # steps
+    validate_every: _Count = 1_000
+    validation_sigmas: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0)
