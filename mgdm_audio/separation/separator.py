@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -195,6 +196,56 @@ class Separator(StemRunner):
         mean = torch.cat([piece[0] for piece in drawing.pieces()], -1) / gain
         return {stem: mean[:, k] for k, stem in enumerate(self.stems)}
 
+    def separate_audio(
+        self,
+        samples: Tensor,
+        sample_rate: int,
+        *,
+        seed: int = 0,
+        draws: int | None = None,
+        on_progress: Progress | None = None,
+    ) -> dict[str, Tensor]:
+        """Former name of ``separate(samples, sample_rate, ...).stems``."""
+        _warn("separate_audio(samples, rate)", "separate(samples, rate).stems")
+        found = self.separate(samples, sample_rate, seed=seed, draws=draws, on_progress=on_progress)
+        return dict(found.stems)
+
+    def posterior(
+        self,
+        samples: Tensor,
+        sample_rate: int,
+        *,
+        seed: int = 0,
+        draws: int | None = None,
+        keep_draws: bool = False,
+        on_progress: Progress | None = None,
+    ) -> Separation:
+        """Former name of ``separate(samples, sample_rate, ...)``."""
+        _warn("posterior(samples, rate)", "separate(samples, rate)")
+        return self.separate(
+            samples,
+            sample_rate,
+            seed=seed,
+            draws=draws,
+            keep_draws=keep_draws,
+            on_progress=on_progress,
+        )
+
+    def separate_file(
+        self,
+        path: str | Path,
+        *,
+        seed: int = 0,
+        draws: int | None = None,
+        keep_draws: bool = False,
+        on_progress: Progress | None = None,
+    ) -> Separation:
+        """Former name of ``separate(path, ...)``."""
+        _warn("separate_file(path)", "separate(path)")
+        return self.separate(
+            path, seed=seed, draws=draws, keep_draws=keep_draws, on_progress=on_progress
+        )
+
     def settings(
         self, *, seed: int = 0, draws: int | None = None, keep_draws: bool = False
     ) -> dict[str, Any]:
@@ -242,3 +293,9 @@ def _opened(
                 on_progress(0, 1)  # nothing to show, but it may want to stop
 
     return samples(), first.sample_rate, path
+
+
+def _warn(old: str, new: str) -> None:
+    warnings.warn(
+        f"Separator.{old} goes in the next version; write {new}", DeprecationWarning, stacklevel=3
+    )

@@ -503,6 +503,18 @@ def test_samples_need_their_rate_and_a_file_has_its_own(make: Make, tmp_path: Pa
         assert torch.equal(stacked(same), stacked(want))
 
 
+def test_former_names_warn_and_give_the_same(make: Make, tmp_path: Path) -> None:
+    x = song(1, 1, 3000, RATE)
+    soundfile.write(tmp_path / "a.wav", x[0].numpy(), RATE, "FLOAT")
+    want = stacked(make().separate(x, RATE))
+    with pytest.warns(DeprecationWarning, match=r"write separate\(samples, rate\).stems"):
+        assert torch.equal(stacked(make().separate_audio(x, RATE)), want)
+    with pytest.warns(DeprecationWarning, match=r"write separate\(samples, rate\)"):
+        assert torch.equal(stacked(make().posterior(x, RATE)), want)
+    with pytest.warns(DeprecationWarning, match=r"write separate\(path\)"):
+        assert torch.equal(stacked(make().separate_file(tmp_path / "a.wav")), want)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_samples_that_are_not_finite_are_refused(make: Make, value: float) -> None:
     samples = song(1, 1, 6000, RATE)
