@@ -64,8 +64,7 @@ def score(
       bss      SDR, ISR, SIR, SAR of BSS Eval v4 by museval: medians over frames
                of 1 s, then over tracks; far slower than the others together
       mel      mean distance of log-mel spectrograms; lower is better
-      mr-stft  multi-resolution STFT distance; lower is better. For single draws
-               and other generated stems, whose phase the ratios punish
+      mr-stft  multi-resolution STFT distance, for generated stems; lower is better
 
     Scores in the cache are not computed again, so that the same command continues what was stopped;
     a changed file or metric is. The cache may be deleted at any time.
