@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from pathlib import Path
+from threading import Lock
 from typing import Protocol
 
 import torch
@@ -59,6 +60,7 @@ class Spool:
     def __init__(self, shape: tuple[int, ...], folder: Path) -> None:
         self.shape, self.time = shape, 0
         self._width = 4 * math.prod(shape)  # bytes of a moment
+        self._lock = Lock()  # of the place in the file, for several readers
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  (closed by ``close``)
 
     def append(self, x: Tensor) -> None:
@@ -73,9 +75,11 @@ class Spool:
         if not 0 <= start <= stop <= self.time:
             raise ValueError(f"samples {start} to {stop} of {self.time}")
         data = torch.empty(stop - start, *self.shape)
-        self._file.seek(start * self._width)
         view = _bytes(data)
-        if self._file.readinto(view) != len(view):  # type: ignore[attr-defined]
+        with self._lock:
+            self._file.seek(start * self._width)
+            count = self._file.readinto(view)  # type: ignore[attr-defined]
+        if count != len(view):
             raise OSError(5, "a temporary file was cut short")
         return data.movedim(0, -1)
 

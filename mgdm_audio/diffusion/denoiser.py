@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
+from threading import Lock
 from typing import Any, Protocol
 
 import torch
@@ -124,6 +125,7 @@ class CallCounter:
         self.timed = False
         self.seconds = 0.0
         self.backward = 0
+        self._lock = Lock()  # of the numbers: there may be several callers at a time
 
     def __call__(self, x: Tensor, sigma: Tensor, *rest: Any) -> Tensor:
         result: Tensor = self._call(self.denoiser, x, sigma, *rest)
@@ -141,10 +143,18 @@ class CallCounter:
 
     def _call(self, function: Callable[..., Any], x: Tensor, *rest: Any) -> Any:
         if torch.is_grad_enabled() and x.requires_grad:
-            self.gradient += 1
+            self._count("gradient")
             return self._both_ways(function, x, *rest)
-        self.forward += 1
+        self._count("forward")
         return self._forth(function, x, *rest)
+
+    def _count(self, way: str) -> None:
+        with self._lock:
+            setattr(self, way, getattr(self, way) + 1)
+
+    def _add(self, seconds: float) -> None:
+        with self._lock:
+            self.seconds += seconds
 
     def _now(self, x: Tensor) -> float:
         return _clock(x) if self.timed else 0.0
@@ -152,7 +162,7 @@ class CallCounter:
     def _forth(self, function: Callable[..., Any], x: Tensor, *rest: Any) -> Any:
         begun = self._now(x)
         result = function(x, *rest)
-        self.seconds += self._now(x) - begun
+        self._add(self._now(x) - begun)
         return result
 
     def _both_ways(self, function: Callable[..., Any], x: Tensor, *rest: Any) -> Any:
@@ -164,8 +174,8 @@ class CallCounter:
 
         def leave(gradient: Tensor) -> None:
             if begun:  # else no network was between: x came back as it went in
-                self.seconds += self._now(gradient) - begun.pop()
-                self.backward += 1
+                self._add(self._now(gradient) - begun.pop())
+                self._count("backward")
 
         # A tensor of our own: the gradient of x itself may have other terms, and be complete late.
         x = x.view_as(x)

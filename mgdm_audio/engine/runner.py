@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, wait
+from threading import Lock
 from typing import Any, TypeVar
 
 import torch
@@ -12,6 +15,7 @@ from mgdm_audio.diffusion import Prior
 from mgdm_audio.digest import hash_own_code
 from mgdm_audio.engine.allocator import keep_freed_memory
 from mgdm_audio.engine.device import at_precision, choose_device
+from mgdm_audio.engine.workers import Workers
 from mgdm_audio.errors import UserError
 from mgdm_audio.measurement import Likelihood
 from mgdm_audio.rng import Generators
@@ -32,7 +36,8 @@ class Runner:
     """A preset on a prior, on a device and in a precision.
 
     ``prior``: the given one at the precision asked for; ``calls``: how often its denoiser was
-    called; ``device_reason``: why ``device`` was chosen.
+    called; ``device_reason``: why ``device`` was chosen; ``workers``: batches drawn side by side,
+    on a CPU as many as torch has threads, else one.
     """
 
     def __init__(
@@ -54,6 +59,7 @@ class Runner:
         if self.device.type == "cpu":
             keep_freed_memory()
         self.batch_size = batch_size
+        self.workers = torch.get_num_threads() if self.device.type == "cpu" else 1
         self.own_code_sha256 = hash_own_code(type(preset.sampler))  # of the user's, if any
         self.prior, self.calls, self.precision = at_precision(prior, self.device, precision)
 
@@ -99,55 +105,75 @@ class Runner:
         alike: Callable[[Item], object] = lambda item: None,
         on_share: Callable[[float], None] = lambda share: None,
         too_large: str | None = None,
+        side_by_side: bool = False,
     ) -> Iterator[tuple[Item, Result]]:
         """Every item with its result, in order, batch by batch.
 
-        A batch holds items that follow one another and of which ``alike`` gives the same. Where its
-        memory runs out ``batch_size`` is halved, for the batches to come as well; where one item is
-        too large, UserError says ``too_large``, by default that memory ran out on the device.
-        ``on_share`` is called with the share of the items that is done, steps counted.
+        A batch holds items that follow one another and of which ``alike`` gives the same.
+        ``side_by_side``: ``workers`` batches are drawn at a time, ``draw`` and ``on_share`` being
+        called from several threads. Where memory runs out they are drawn one at a time, then
+        ``batch_size`` is halved, for the batches to come as well; where one item is too large,
+        UserError says ``too_large``, by default that memory ran out on the device. ``on_share`` is
+        called with the share of the items that is done, steps counted.
         """
-        first = 0
-        while first < len(items):
-            chunk = items[first : first + self.batch_size]
-            kind = alike(chunk[0])
-            same = [alike(item) == kind for item in chunk]
-            chunk = chunk[: same.index(False)] if False in same else chunk
+        shares = _Shares(len(items), on_share)
 
-            def step(record: Step, before: int = first, size: int = len(chunk)) -> None:
-                on_share((before + size * (record.index + 1) / record.total) / len(items))
+        def tried(chunk: Sequence[Item], first: int) -> Sequence[Result] | None:
+            return self._tried(draw, chunk, lambda step: shares.step(first, len(chunk), step))
 
-            results = self._tried(draw, chunk, step, too_large)
-            if results is None:
-                self.batch_size = len(chunk) // 2
-                continue
-            yield from zip(chunk, results, strict=True)
-            first += len(chunk)
+        first, begun = 0, deque[tuple[Sequence[Item], int, Future[Sequence[Result] | None]]]()
+        count = min(self.workers, -(-len(items) // self.batch_size)) if side_by_side else 1
+        with Workers(count) as workers, shares:
+            while first < len(items) or begun:
+                while first < len(items) and len(begun) < workers.count:
+                    chunk = self._chunk(items, first, alike)
+                    begun.append((chunk, first, workers.submit(tried, chunk, first)))
+                    first += len(chunk)
+                chunk, at, future = begun.popleft()
+                results = future.result()
+                if results is not None:
+                    yield from zip(chunk, results, strict=True)
+                    continue
+                wait([future for _, _, future in begun])
+                begun.clear()
+                first = at  # those that were begun are drawn again: their seeds are their own
+                self._make_room(len(chunk), workers, too_large)
+
+    def _chunk(
+        self, items: Sequence[Item], first: int, alike: Callable[[Item], object]
+    ) -> Sequence[Item]:
+        """The batch that begins with item ``first``."""
+        chunk = items[first : first + self.batch_size]
+        kind = alike(chunk[0])
+        same = [alike(item) == kind for item in chunk]
+        return chunk[: same.index(False)] if False in same else chunk
 
     def _tried(
-        self,
-        draw: Draw[Item, Result],
-        chunk: Sequence[Item],
-        step: Callable[[Step], None],
-        too_large: str | None,
+        self, draw: Draw[Item, Result], chunk: Sequence[Item], step: Callable[[Step], None]
     ) -> Sequence[Result] | None:
-        """The results; None where memory ran out, of more items than one."""
+        """The results; None where memory ran out."""
         try:
             return draw(chunk, step)
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
-        # The error is gone, and with it what it kept alive.
+            return None
+
+    def _make_room(self, size: int, workers: Workers, too_large: str | None) -> None:
+        """Less at a time, where a batch of ``size`` items ran out of memory."""
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         elif self.device.type == "mps":
             torch.mps.empty_cache()
-        if len(chunk) == 1:
+        if workers.count > 1:
+            workers.count = self.workers = 1
+        elif size > 1:
+            self.batch_size = size // 2
+        else:
             where = (
                 f"out of memory on {self.device}; free some, or choose another device or sampler"
             )
             raise UserError(f"sampler {self.preset.name}: {too_large or where}")
-        return None
 
     def provenance(self) -> dict[str, Any]:
         """What a record says of the program, the sampler and the machine."""
@@ -162,6 +188,30 @@ class Runner:
             "device_reason": self.device_reason,
             "precision": self.precision,
         }
+
+
+class _Shares:
+    """How much of some items is done, from the steps of several batches at a time."""
+
+    def __init__(self, count: int, on_share: Callable[[float], None]) -> None:
+        self.count, self.on_share = count, on_share
+        self.done: dict[int, float] = {}  # by the first item of a batch
+        self.lock, self.stopped = Lock(), False
+
+    def step(self, first: int, size: int, step: Step) -> None:
+        if self.stopped:
+            raise InterruptedError("the other batches were stopped")
+        with self.lock:
+            self.done[first] = size * (step.index + 1) / step.total
+            share = min(1.0, sum(self.done.values()) / self.count)
+        self.on_share(share)
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        """Batches that are still under way, because one failed, end with their next step."""
+        self.stopped = True
 
 
 def out_of_memory(error: BaseException) -> bool:

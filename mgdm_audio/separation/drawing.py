@@ -16,6 +16,7 @@ Joined by a cross-fade, the draws take turns at several speeds of the track, see
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -123,9 +124,11 @@ class Drawing:
             index = group[-1] + 2
 
     def _together(self) -> int:
-        """Segments whose draws at one speed fill a batch."""
+        """Segments whose draws at one speed fill a batch, and whose draws share the workers."""
         draws = -(-self.draws // len(self.speeds))
-        return max(1, self.runner.batch_size // (draws * self.batch))
+        full = max(1, self.runner.batch_size // (draws * self.batch))
+        workers = self.runner.workers
+        return max(full, workers // math.gcd(workers, self.draws * self.batch))
 
     def _draw(self, indices: Sequence[int], neighbours: dict[int, _Segment]) -> list[_Segment]:
         """The segments ``indices``, given the ``neighbours`` that there are.
@@ -160,7 +163,9 @@ class Drawing:
         def draw(chunk: Sequence[_Item], on_step: Callable[[Step], None]) -> list[_Drawn]:
             return self._sample(chunk, y, neighbours, on_step)
 
-        drawn_items = self.runner.run(items, draw, alike=self._turn, on_share=share)
+        drawn_items = self.runner.run(
+            items, draw, alike=self._turn, on_share=share, side_by_side=True
+        )
         for item, (x, deviation) in drawn_items:
             self._add(found[item.segment], x, y[item.segment][item.channel], item)
             if deviation is not None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Barrier, Event, current_thread, main_thread
 from typing import Any
 
 import pytest
@@ -93,6 +94,71 @@ def test_a_batch_is_halved_where_memory_runs_out(error: Exception) -> None:
 
     with pytest.raises(RuntimeError, match="shapes differ"):
         list(this.run([1], broken))
+
+
+def test_batches_are_drawn_side_by_side_and_come_in_order() -> None:
+    this, meeting, threads = runner(1), Barrier(2, timeout=60), []
+    this.workers = 2
+
+    def draw(items: Sequence[int], on_step: Callable[[Any], None]) -> list[int]:
+        meeting.wait()  # passes only where two are under way at a time
+        threads.append(torch.get_num_threads())
+        on_step(Step(0, 1))
+        return [10 * item for item in items]
+
+    shares: list[float] = []
+    found = list(this.run(range(4), draw, on_share=shares.append, side_by_side=True))
+    assert found == [(item, 10 * item) for item in range(4)]
+    assert max(shares) == 1
+    assert threads == [max(1, torch.get_num_threads() // 2)] * 4
+
+
+def test_where_memory_runs_out_side_by_side_draws_are_one_at_a_time() -> None:
+    this, calls = runner(1), []
+    this.workers = 3
+
+    def draw(items: Sequence[int], on_step: object) -> Sequence[int]:
+        calls.append(current_thread() is main_thread())
+        if this.workers > 1 and items[0] == 1:
+            raise MemoryError
+        return items
+
+    assert [result for _, result in this.run(range(6), draw, side_by_side=True)] == list(range(6))
+    assert this.workers == 1
+    assert calls[-5:] == [True] * 5  # from item 1 on, by the caller
+
+
+def test_an_error_side_by_side_stops_the_others_at_their_next_step() -> None:
+    this, begun, stopped = runner(1), Event(), []
+    this.workers = 2
+
+    def draw(items: Sequence[int], on_step: Callable[[Any], None]) -> Sequence[int]:
+        if items[0] == 0:
+            begun.wait(60)
+            raise ValueError("broken")
+        begun.set()
+        try:
+            while True:
+                on_step(Step(0, 2))
+        except InterruptedError:
+            stopped.append(items[0])
+            raise
+
+    with pytest.raises(ValueError, match="broken"):
+        list(this.run(range(4), draw, side_by_side=True))
+    assert stopped == [1]
+
+
+def test_stems_do_not_depend_on_the_workers(tiny_prior: Path) -> None:
+    mixture = 0.1 * torch.randn(2, 3 * 22050, generator=torch.Generator().manual_seed(0))
+
+    def stems(workers: int) -> dict[str, Tensor]:
+        made = Separator.from_pretrained(tiny_prior, device="cpu", segment=1, overlap=0.1)
+        made.workers = workers
+        return dict(made.separate(mixture, 22050).stems)
+
+    one, three = stems(1), stems(3)
+    assert all(torch.equal(one[stem], three[stem]) for stem in one)
 
 
 class Full:

@@ -113,6 +113,7 @@ class Measuring:
         separator = self.separator(self.presets[row.system.name])
         self._warm_up(separator, mixture.shape[-1], rate)
         separator.calls.timed = True
+        separator.workers = 1  # the seconds inside the network are those of one call after another
         peak = PeakMemory(self.device)
         begun = time.perf_counter()
         stems = separator.separate(
