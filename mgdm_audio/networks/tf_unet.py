@@ -49,7 +49,7 @@ LEVEL_FLOOR = 0.01  # added to normalised powers under the logarithm
 
 @dataclass(frozen=True)
 class TFUNetConfig:
-    """The shape of a :class:`TFUNet`; ValueError where its levels do not divide evenly."""
+    """The shape of a ``TFUNet``; ValueError where its levels do not divide evenly."""
 
     sources: int = 4
     bins: int = 1024  # MDCT bins; a frame spans 2 * bins samples
@@ -262,7 +262,7 @@ class TFUNet(nn.Module):
         return self.mdct(F.pad(x, (0, -x.shape[-1] % self.config.bins)))[0]
 
     def synthesis(self, coefficients: Tensor, time: int) -> Tensor:
-        """The inverse of :meth:`analysis` for a waveform of ``time`` samples."""
+        """The inverse of ``analysis`` for a waveform of ``time`` samples."""
         return self.mdct.inverse(coefficients)[..., :time]
 
     def band_variance(self, sigma: Tensor) -> Tensor:

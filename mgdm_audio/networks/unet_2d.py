@@ -25,7 +25,7 @@ Widths = Annotated[tuple[int, ...], filled(_WIDTHS), within("[8, inf)", _WIDTHS,
 
 @dataclass(frozen=True)
 class UNet2dConfig(Checked):
-    """The shape of a :class:`UNet2d`; ValueError where it makes no network.
+    """The shape of a ``UNet2d``; ValueError where it makes no network.
 
     The defaults have 1.3 million parameters: enough for digits and other small pictures.
     """
