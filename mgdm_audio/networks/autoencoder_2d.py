@@ -24,7 +24,7 @@ class Autoencoder2dConfig(Checked):
     """The shape of an ``Autoencoder2d``; ValueError where it makes no network."""
 
     channels: Size = 1  # of a picture
-    latent_channels: Size = 4
+    latent_channels: Size = 4  # of a latent
     widths: Widths = (32, 64)  # per level; each level halves the rows and columns
 
     @property

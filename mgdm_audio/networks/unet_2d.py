@@ -35,7 +35,7 @@ class UNet2dConfig(Checked):
     blocks: Size = 2  # residual blocks a level, on each side
     patch: Size = 1  # edge of the squares of pixels that the first level takes as one position
     attention: bool = True  # over all positions, once at the bottom
-    embedding: Size = 128
+    embedding: Size = 128  # width of the embedding of the noise level
     sigma_data: Positive = 0.5  # standard deviation of the data
 
 
