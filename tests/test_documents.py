@@ -31,6 +31,14 @@ def test_the_paper_is_cited_alike_everywhere() -> None:
     assert bibtex == " and ".join(names)
 
 
+def test_the_results_of_the_readme_are_those_of_the_pages() -> None:
+    rows = re.findall(r"^\| (?:static|`).*", (ROOT / "README.md").read_text(), re.M)
+    figures = re.findall(r"-?\d+\.\d\d(?: ± \d\.\d\d)?", "".join(rows))
+    pages = "".join(page.read_text().replace("**", "") for page in RESULTS)
+    assert len(figures) == 16
+    assert [f for f in figures if f"| {f} " not in pages] == []
+
+
 RESULTS = sorted(ROOT.glob("egs/**/RESULTS.md"))
 FOREIGN = ("The published figures", "Beside the published code")  # what others measured
 
