@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from mgdm_audio.audio.io import write
+from mgdm_audio.evaluation.metric_registry import METRICS
 from mgdm_audio.samplers.presets import list_presets
 from tests import test_readme
 from tests.cli.test_help import loaded
@@ -192,6 +193,11 @@ def test_every_block_is_an_example_and_tried() -> None:
     sources = [Path(module).read_text() for module in (__file__, test_readme.__file__)]
     tried = {n for s in sources for n in re.findall(r'(?:run|type_in|EXAMPLES)[(\[]"([^"]+)"', s)}
     assert EXAMPLES.keys() == tried | set(test_readme.OWN.values())
+
+
+def test_the_guide_has_every_metric() -> None:
+    page = (ROOT / "egs/mini_slakh/bench/README.md").read_text()
+    assert set(re.findall(r"^\| `([\w-]+)` \|", page, re.M)) == METRICS.keys()
 
 
 def test_the_guide_has_every_preset() -> None:
