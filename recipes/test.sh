@@ -24,6 +24,12 @@ if ! python -c 'import sys, importlib.util as u; sys.exit(not (u.find_spec("deep
         echo "deepinv and scikit-image cannot be had: the comparisons with them are skipped"
 fi
 
+# The documentation is built from these; without them, the test of that is skipped.
+if ! python -c 'import sys, importlib.util as u; sys.exit(not (u.find_spec("material") and u.find_spec("mkdocstrings")))'; then
+    python -m pip install --quiet --retries 1 'mkdocs<2' mkdocs-material 'mkdocstrings[python]' ||
+        echo "mkdocs cannot be had: the documentation is not built"
+fi
+
 cd "$root"
 ruff check
 mypy mgdm_audio

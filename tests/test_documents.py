@@ -31,6 +31,34 @@ def test_the_paper_is_cited_alike_everywhere() -> None:
     assert bibtex == " and ".join(names)
 
 
+def test_the_results_of_the_readme_are_those_of_the_pages() -> None:
+    rows = re.findall(r"^\| (?:static|`).*", (ROOT / "README.md").read_text(), re.M)
+    figures = re.findall(r"-?\d+\.\d\d(?: ± \d\.\d\d)?", "".join(rows))
+    pages = "".join(page.read_text().replace("**", "") for page in RESULTS)
+    assert len(figures) == 16
+    assert [f for f in figures if f"| {f} " not in pages] == []
+
+
+RESULTS = sorted(ROOT.glob("egs/**/RESULTS.md"))
+FOREIGN = ("The published figures", "Beside the published code")  # what others measured
+
+
+@pytest.mark.parametrize("page", RESULTS, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_page_of_results_is_short_and_says_whence(page: Path) -> None:
+    """At most ten lines of conclusions, the list on top; each section names command and commit."""
+    text = page.read_text()
+    conclusions = re.search(r"\A# .+\n\n((?:- .+\n(?:  .+\n)*)*)", text)
+    assert conclusions is not None
+    lines = conclusions[1].splitlines()
+    assert len(lines) <= 10
+    assert max(map(len, lines), default=0) <= 120
+    for section in re.split(r"^## ", text, flags=re.M):
+        if "\n|" in section and not section.startswith(FOREIGN):
+            title = section.partition("\n")[0]
+            assert re.search(r"^    (bash|python|mgdm-audio) ", section, re.M), title
+            assert re.search(r"\b[Cc]ommits?\b", section), title
+
+
 @pytest.mark.parametrize("name", ["CONTRIBUTING.md", "CHANGELOG.md"])
 def test_what_they_name_is_there(name: str) -> None:
     text = (ROOT / name).read_text()

@@ -1,24 +1,15 @@
-"""README.md does what it says: its examples run, its commands parse, its files are there."""
+"""The examples of README.md and of the guides on extending the package do what they say."""
 
 import json
-import re
-import shlex
 import sys
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
-import click
 import pytest
-import soundfile
 import torch
-from click.testing import CliRunner
 
-from mgdm_audio import registry as importing
 from mgdm_audio.audio.io import read, write
-from mgdm_audio.cli.main import main
 from mgdm_audio.diffusion import GaussianDenoiser, NoiseSchedule, Prior
 from mgdm_audio.evaluation.metric_registry import METRICS
 from mgdm_audio.measurement import GaussianLikelihood, MixtureSum
@@ -26,54 +17,13 @@ from mgdm_audio.priors.architectures import ARCHITECTURES
 from mgdm_audio.priors.folder import load_prior
 from mgdm_audio.rng import generator_for, randn
 from mgdm_audio.samplers import SAMPLERS
-from tests.cli.test_help import loaded
+from tests.guides import EXAMPLES, RATE, forget, run, type_in
 from tests.measurement import test_operators
 from tests.plugin import install
 from tests.priors.public import hyper_parameters, make, owned
 from tests.priors.public import write as write_checkpoint
 from tests.samplers import test_samplers
 from tests.toys import STEMS, song
-
-ROOT = Path(__file__).parents[1]
-TEXT = (ROOT / "README.md").read_text()
-EXAMPLES = dict(re.findall(r"<!-- example: (\S+) -->\n```\w+\n(.*?)```", TEXT, re.DOTALL))
-RATE = 22050
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder with song.mp3, in which the example runs; what it registers is forgotten after."""
-    soundfile.write(tmp_path / "song.mp3", song(1, 2, RATE, RATE).T.numpy(), RATE, format="MP3")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr(importing, "_imported", [])
-    yield tmp_path
-    forget()
-
-
-def forget() -> None:
-    """Remove what the examples register, and their modules."""
-    for table, name in ((SAMPLERS, "replacement"), (ARCHITECTURES, "coloured"), (METRICS, "peak")):
-        table.pop(name, None)
-        for module in [m for m in sys.modules if m.partition("_")[0] == name]:
-            del sys.modules[module]
-
-
-def run(name: str) -> dict[str, Any]:
-    """The variables that a Python example leaves."""
-    namespace: dict[str, Any] = {"__name__": "__main__"}
-    exec(compile(EXAMPLES[name], f"README.md: {name}", "exec", dont_inherit=True), namespace)
-    return namespace
-
-
-def type_in(name: str, without: str = "", /, **options: list[str]) -> None:
-    """The lines of a shell example, each with more options by its verb, to be quick."""
-    text = re.sub(without, "", EXAMPLES[name]) if without else EXAMPLES[name]
-    for line in text.splitlines():
-        _, *words = shlex.split(line, comments=True)
-        result = CliRunner().invoke(main, [*words, *options.get(words[0], [])])
-        assert result.exit_code == 0, f"{line}: {result.output}"
 
 
 def test_python_in_three_lines(here: Path) -> None:
@@ -202,40 +152,3 @@ def test_one_s_own_from_an_installed_package(here: Path) -> None:
     files = {file: EXAMPLES[example] for file, example in OWN.items()}
     sys.path.append(str(install(here / "site", "mine", tables, **files)))
     on_the_command_line(here, r" --import \S+")
-
-
-COMMANDS = sorted({line.strip() for line in TEXT.splitlines() if re.match(r" *mgdm-audio ", line)})
-COMMANDS += sorted(set(re.findall(r"`(mgdm-audio [^`]+)`", TEXT)))
-
-
-@pytest.mark.parametrize("line", COMMANDS)
-def test_a_command_parses(line: str) -> None:
-    _, *words = shlex.split(line.replace("|", "_"), comments=True)
-    command, rest, depth = loaded(()), words, 0
-    while isinstance(command, click.Group):
-        depth += 1
-        command, rest = loaded(tuple(words[:depth])), words[depth:]
-    try:
-        command.make_context("example", rest)
-    except click.MissingParameter:
-        assert line.count(" ") <= 2  # a mention of a verb, not a command
-
-
-def test_every_file_it_names_is_there() -> None:
-    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", TEXT)
-    named = re.findall(r"\b((?:egs|recipes|tests|mgdm_audio)/[\w/.-]+\w)", TEXT)
-    assert links
-    for path in {*links, *named} - NEW:
-        assert (ROOT / path).exists(), path
-
-
-NEW = {"mgdm_audio/samplers/replacement.py", "mgdm_audio/samplers/NAME.py"} | {
-    "mgdm_audio/measurement/echo.py",
-    "mgdm_audio/networks/coloured.py",
-}
-
-
-def test_every_example_is_tried() -> None:
-    tried = {"python", "tensors", "msdm", "conf.toml", "train", "sampler", "operator", "prior"}
-    tried |= {"metric", "own-sampler", "own-prior", "own-metric", "pyproject.toml"}
-    assert EXAMPLES.keys() == tried

@@ -151,7 +151,7 @@ def _assign(
 
 
 def _listed(path: Path) -> set[str]:
-    """Names of the files in MoisesDB's ``data.json``: <stemName>/<id of a track>."""
+    """Names of the files in MoisesDB's ``data.json``: ``<stemName>/<id of a track>``."""
     data = read_description(path)
     try:
         return {

@@ -104,7 +104,7 @@ GaussianPosterior = Posterior | JacobianPosterior
 
 
 class MixtureNetwork(Protocol):
-    """What :class:`MixtureDenoiser` asks of a network: see ``networks/tf_unet.py``."""
+    """What ``MixtureDenoiser`` asks of a network: see ``networks/tf_unet.py``."""
 
     def __call__(self, x: Tensor, sigma: Tensor, mixture: Tensor | None = None) -> Tensor: ...
     def posterior(
@@ -150,7 +150,7 @@ class MixtureDenoiser:
         return Posterior(mean, variance, self.network)
 
     def reference(self, sigma: Tensor) -> Tensor:
-        """``[batch or 1, sources, 1, 1]``: what :class:`Calibration` compares variances to."""
+        """``[batch or 1, sources, 1, 1]``: what ``Calibration`` compares variances to."""
         return self.network.band_variance(sigma).mean((2, 3), keepdim=True)
 
 
@@ -233,7 +233,7 @@ class Calibration:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Calibration:
-        """What :meth:`to_config` gave; KeyError where it lacks a part."""
+        """What ``to_config`` gave; KeyError where it lacks a part."""
         factors, exponents = (
             torch.tensor([config[key][mode] for mode in MODES]) for key in ("factors", "exponents")
         )

@@ -27,7 +27,7 @@ class Residuals:
     ``standardised``, the mean of error^2 / variance; ``error`` and ``variance``, the means of
     error^2 and of variance. Each ``[2, levels, sources, OCTAVES * 2 * PER_OCTAVE]``, float64, by
     how large the variance is, variance and error^2 taken over the reference of
-    :class:`Calibration`: ``count``, ``total`` and ``log_u``, how many, the sum of their error^2 and
+    ``Calibration``: ``count``, ``total`` and ``log_u``, how many, the sum of their error^2 and
     the mean of their variances' logarithms (0 where there is none).
     """
 

@@ -16,7 +16,7 @@ WINDOW, HOP = 4.0, 2.0  # seconds
 def si_sdr(estimate: Tensor, reference: Tensor) -> Tensor:
     """SI-SDR in dB over the last axis, in float64: [..., time] twice -> [...].
 
-    10 log10((||a s||^2 + eps) / (||a s - e||^2 + eps)) with a = (<e, s> + eps) / (||s||^2 + eps),
+    ``10 log10((|a s|^2 + eps) / (|a s - e|^2 + eps))``, ``a = (<e, s> + eps) / (|s|^2 + eps)``,
     eps = 1e-8 and no mean removal (Mariani et al. 2023, arXiv:2302.02257, evaluation code). Finite
     for silence too: the eps decide there, so that values for a silent reference are no ratio of
     two sounds but a measure of how silent the estimate is.

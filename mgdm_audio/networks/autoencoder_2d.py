@@ -21,10 +21,10 @@ POWER = 0.01  # weight of (power of a latent - 1)^2
 
 @dataclass(frozen=True)
 class Autoencoder2dConfig(Checked):
-    """The shape of an :class:`Autoencoder2d`; ValueError where it makes no network."""
+    """The shape of an ``Autoencoder2d``; ValueError where it makes no network."""
 
     channels: Size = 1  # of a picture
-    latent_channels: Size = 4
+    latent_channels: Size = 4  # of a latent
     widths: Widths = (32, 64)  # per level; each level halves the rows and columns
 
     @property

@@ -18,7 +18,7 @@ from mgdm_audio.ranges import Checked, filled
 
 @dataclass(frozen=True)
 class JointUNet1dConfig(Checked):
-    """One :class:`UNet1dConfig` a network, in the order of the sources; ValueError for none."""
+    """One ``UNet1dConfig`` a network, in the order of the sources; ValueError for none."""
 
     networks: Annotated[tuple[UNet1dConfig, ...], filled("{name}: give at least one")]
 
@@ -40,7 +40,7 @@ class JointUNet1d(nn.Module):
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """x: [batch, sources, time], t = c_noise: [batch] -> [batch, sources, time].
 
-        ValueError as of :class:`UNet1d`.
+        ValueError as of ``UNet1d``.
         """
         if x.shape[1] != self.config.sources:
             raise ValueError(f"{self.config.sources} sources are joined here, got {x.shape[1]}")

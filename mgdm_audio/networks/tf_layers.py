@@ -153,7 +153,7 @@ def merge(x: Tensor) -> Tensor:
 
 
 def split(x: Tensor) -> Tensor:
-    """The inverse of :func:`merge`."""
+    """The inverse of ``merge``."""
     batch, positions, frames, channels = x.shape
     x = x.view(batch, positions, frames, 4, channels // 4).permute(0, 1, 3, 2, 4)
     return x.reshape(batch, 4 * positions, frames, channels // 4)

@@ -49,16 +49,16 @@ LEVEL_FLOOR = 0.01  # added to normalised powers under the logarithm
 
 @dataclass(frozen=True)
 class TFUNetConfig:
-    """The shape of a :class:`TFUNet`; ValueError where its levels do not divide evenly."""
+    """The shape of a ``TFUNet``; ValueError where its levels do not divide evenly."""
 
-    sources: int = 4
+    sources: int = 4  # of a training run, the number of its stems
     bins: int = 1024  # MDCT bins; a frame spans 2 * bins samples
     patch: int = 4  # adjacent bins that share a position of the grid
     channels: tuple[int, ...] = (48, 96, 192)  # per level; each level has 1/4 of the positions
     blocks: tuple[int, ...] = (2, 3, 6)  # per level (the last: at the bottom, else on each side)
-    embedding: int = 96
+    embedding: int = 96  # width of the embedding of the noise level
     mixing: int = 32  # channels of the full-band mixing at the bottom
-    mixing_hidden: int = 256
+    mixing_hidden: int = 256  # width of the mixing's hidden layer
     mixings: int = 1  # times that the bottom's blocks are followed by the full-band mixing
     group_width: int = 16  # channels of a group of the convolutions, see Block
     attention: int = 0  # heads of the attention over time that follows each mixing; 0: none
@@ -262,7 +262,7 @@ class TFUNet(nn.Module):
         return self.mdct(F.pad(x, (0, -x.shape[-1] % self.config.bins)))[0]
 
     def synthesis(self, coefficients: Tensor, time: int) -> Tensor:
-        """The inverse of :meth:`analysis` for a waveform of ``time`` samples."""
+        """The inverse of ``analysis`` for a waveform of ``time`` samples."""
         return self.mdct.inverse(coefficients)[..., :time]
 
     def band_variance(self, sigma: Tensor) -> Tensor:

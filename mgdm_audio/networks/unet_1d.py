@@ -2,7 +2,7 @@
 
 MSDM: Mariani et al., "Multi-Source Diffusion Models for Simultaneous Music Generation and
 Separation", arXiv 2302.02257; the architecture is the 1-D U-Net of Moûsai (Schneider et al., arXiv
-2301.11757). The defaults of :class:`UNet1dConfig` are MSDM's published model, 405.5 M parameters.
+2301.11757). The defaults of ``UNet1dConfig`` are MSDM's published model, 405.5 M parameters.
 
     patches     16 adjacent samples of a source share one position, so the U-Net runs at 1/16 rate
     down, up    per stage: a strided convolution, residual blocks and, in deep stages, a transformer
@@ -31,7 +31,7 @@ _EVEN = within("[2, inf)", "{name} must be even, got {value}", step=2)
 
 @dataclass(frozen=True)
 class UNet1dConfig(Checked):
-    """The shape of a :class:`UNet1d`; ValueError if the stages disagree or a factor is odd.
+    """The shape of a ``UNet1d``; ValueError if the stages disagree or a factor is odd.
 
     Stage i goes from channels * multipliers[i] to channels * multipliers[i + 1] at 1/factors[i]
     the rate; ``blocks`` and ``attentions`` (a transformer follows the blocks) are per stage.
@@ -69,7 +69,7 @@ def to_patches(x: Tensor, patch: int) -> Tensor:
 
 
 def from_patches(x: Tensor, patch: int) -> Tensor:
-    """The inverse of :func:`to_patches`."""
+    """The inverse of ``to_patches``."""
     batch, channels, length = x.shape
     x = x.reshape(batch, channels // patch, patch, length).transpose(2, 3)
     return x.reshape(batch, channels // patch, length * patch)
@@ -191,7 +191,7 @@ class Down(nn.Module):
 
 
 class Up(nn.Module):
-    """The mirror of :class:`Down`: a block for each of its outputs, then to the higher rate."""
+    """The mirror of ``Down``: a block for each of its outputs, then to the higher rate."""
 
     def __init__(self, config: UNet1dConfig, stage: int, embedding: int):
         super().__init__()
@@ -296,7 +296,7 @@ RENAMES = (
 
 
 def convert_public_weights(public: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict of audio-diffusion-pytorch 0.0.43 -> one of :class:`UNet1d`.
+    """A state dict of audio-diffusion-pytorch 0.0.43 -> one of ``UNet1d``.
 
     public: of its UNet1d or AudioDiffusionModel, or the "state_dict" of an MSDM checkpoint. The
     latter two hold each of the 434 tensors twice, as ``unet.*`` and ``diffusion.net.*`` (868): the

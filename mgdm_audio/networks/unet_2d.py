@@ -25,7 +25,7 @@ Widths = Annotated[tuple[int, ...], filled(_WIDTHS), within("[8, inf)", _WIDTHS,
 
 @dataclass(frozen=True)
 class UNet2dConfig(Checked):
-    """The shape of a :class:`UNet2d`; ValueError where it makes no network.
+    """The shape of a ``UNet2d``; ValueError where it makes no network.
 
     The defaults have 1.3 million parameters: enough for digits and other small pictures.
     """
@@ -35,7 +35,7 @@ class UNet2dConfig(Checked):
     blocks: Size = 2  # residual blocks a level, on each side
     patch: Size = 1  # edge of the squares of pixels that the first level takes as one position
     attention: bool = True  # over all positions, once at the bottom
-    embedding: Size = 128
+    embedding: Size = 128  # width of the embedding of the noise level
     sigma_data: Positive = 0.5  # standard deviation of the data
 
 

@@ -20,8 +20,8 @@ class Layout:
     """Names of one track's files, relative to ``root``.
 
     ``template`` is given {track}, {stem}, {sampler}, {sample} and {seed}, and gets a suffix.
-    {sample} is the number of a draw, or "mean"; without it draws go to samples/<number>/ beside the
-    stem. The record and the uncertainty take the name of a stem "separation" and "uncertainty".
+    {sample} is the number of a draw, or "mean"; without it draws go to ``samples/<number>/`` beside
+    the stem. The record and the uncertainty take the name of a stem "separation" and "uncertainty".
     """
 
     root: Path

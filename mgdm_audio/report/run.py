@@ -45,7 +45,7 @@ class Run:
 
 
 def read_run(folder: Path) -> Run:
-    """Read OUT/<track>. The mixture is ``mixture.wav|flac`` there, else the sum of the stems.
+    """Read ``OUT/<track>``. The mixture is ``mixture.wav|flac`` there, else the sum of the stems.
 
     Raises UserError for a folder without separation.json, for stems that it lists and that are
     not there, and for sounds of another shape than it says.

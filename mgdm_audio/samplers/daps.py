@@ -47,7 +47,7 @@ class DAPS(Stepwise):
     sigma_min: float = 1e-3  # the last
     rho: Positive = 7.0  # spacing of these and of the ODE's (Karras et al. 2022, eq. 5)
     ode_steps: Count = 5  # N_ODE, Euler steps, the last from ode_sigma_min to 0
-    ode_sigma_min: float = 1e-4
+    ode_sigma_min: float = 1e-4  # the ODE's last level before 0
     langevin_steps: Count = 50  # N
     learning_rate: Positive = 1e-5  # eta_0, Langevin's step at the first level
     learning_rate_ratio: Annotated[float, _RATIO] = 1e-3  # delta, the share of it that it falls to

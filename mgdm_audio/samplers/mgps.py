@@ -50,7 +50,7 @@ class MGPS(Stepwise):
     midpoint: Shares = 0.5  # eta: l = floor(eta s)
     # Steps of Adam; rules count from the noisiest level down.
     vi_steps: FitSteps = PerStep(2, first=(5, 20), last=(19, 2), every=(10, 20))
-    learning_rate: FitRate = PerStep(0.03)
+    learning_rate: FitRate = PerStep(0.03)  # of Adam
 
     def algorithm(
         self, prior: Prior, likelihood: Likelihood, x_T: Tensor, generator: Generators

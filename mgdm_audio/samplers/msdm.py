@@ -46,14 +46,14 @@ _Positive = Annotated[float, within("(0, inf)", _LEVELS)]
 class MSDM(Stepwise):
     """Needs a MixtureSum (dirac) or a LinearOperator (gaussian), and no gradient."""
 
-    posterior: Literal["dirac", "gaussian"] = "dirac"
+    posterior: Literal["dirac", "gaussian"] = "dirac"  # how the noisy posterior is approximated
     num_steps: Annotated[int, within("[2, inf)", _STEPS)] = 150  # N
     num_resamples: Annotated[int, within("[1, inf)", _STEPS)] = 2  # R, visits to each level
     s_churn: Annotated[float, within("[0, inf)", _LEVELS)] = 20.0  # 0: a deterministic ODE
     source: int = 0  # j, the source that dirac derives from the others
     gamma: _Positive = 0.75 * 2**0.5  # gaussian: standard deviation of y over sigma
-    sigma_min: float = 1e-4
-    sigma_max: float = 1.0
+    sigma_min: float = 1e-4  # lowest noise level before 0
+    sigma_max: float = 1.0  # highest noise level
     rho: _Positive = 7.0  # spacing of the levels
 
     def __post_init__(self) -> None:

@@ -44,8 +44,8 @@ class PnPDM(Stepwise):
     num_steps: Count = 99  # K, iterations
     rho_start: float = 10.0  # rho_0
     rho_decay: Annotated[float, _DECAY] = 0.9  # alpha, rho_k = max(rho_0 alpha^k, rho_min)
-    rho_min: float = 1e-3
-    likelihood_step: Literal["exact", "langevin"] = "exact"
+    rho_min: float = 1e-3  # the least coupling
+    likelihood_step: Literal["exact", "langevin"] = "exact"  # how z is drawn
     langevin_steps: Count = 100  # J
     step_size: Positive = 1e-9  # gamma, Langevin's
     denoise_steps: Annotated[int, at_least(2)] = 99  # points of the reverse SDE's grid, log-spaced

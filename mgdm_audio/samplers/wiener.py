@@ -40,12 +40,13 @@ class WienerGuidance(Stepwise):
     p(x_0 | x_t, y), and (*) only removes what is left of the residual and brings in what is known.
     """
 
+    # Levels, and denoiser calls of a draw.
     num_steps: Annotated[int, within("[1, inf)", "{name} = {value}: at least 1")] = 10
     noise_max: float = 3.0  # sigma / alpha of the first level
     noise_min: float = 2e-3  # and of the last
     rho: float = 4.0  # spacing of the levels between them (Karras et al. 2022, eq. 5)
     covariance: Covariance = "isotropic"  # of C_t; the others need a prior that knows them
-    amortised: bool = False
+    amortised: bool = False  # show the network the mixture as well
 
     needs = Needs(operator=LinearOperator, gaussian=True)
 

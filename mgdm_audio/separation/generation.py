@@ -51,7 +51,7 @@ class Sample:
         return torch.stack(list(self.stems.values())).double().sum(0).float()
 
     def save(self, folder: str | Path, subtype: str = "PCM_24") -> dict[str, Any]:
-        """Write <stem>.wav, mixture.wav and sample.json; returns what the last one holds.
+        """Write ``<stem>.wav``, mixture.wav and sample.json; returns what the last one holds.
 
         ``subtype``: PCM_16, PCM_24 or FLOAT. Given stems are never scaled. In PCM, generated ones
         are lowered by one gain where any of them would clip (``gain`` of the record), and so is

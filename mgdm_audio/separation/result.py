@@ -100,7 +100,7 @@ class Separation(Mapping[str, Tensor]):
         return self._confidence_db(self._measured()[1])
 
     def two_stems(self, stem: str) -> Separation:
-        """Only ``stem``, and "no_<stem>": the mixture less it, in the mean and in every draw.
+        """Only ``stem``, and ``no_<stem>``: the mixture less it, in the mean and in every draw.
 
         The two deviate alike from draw to draw, for their sum is given: one ``spread`` is both's.
         Raises UserError for an unknown stem.
@@ -118,10 +118,10 @@ class Separation(Mapping[str, Tensor]):
         )
 
     def save(self, place: str | Path | Layout, subtype: str = "PCM_24") -> dict[str, Any]:
-        """Write <stem>.wav, uncertainty.json and separation.json; returns what the last one holds.
+        """Write ``<stem>.wav``, uncertainty.json and separation.json; returns what is in the last.
 
         ``place``: a folder, or a ``Layout`` of names. Draws that were kept go to
-        samples/<draw>/<stem>.wav. ``subtype``: PCM_16, PCM_24 or FLOAT; PCM files sum to the
+        ``samples/<draw>/<stem>.wav``. ``subtype``: PCM_16, PCM_24 or FLOAT; PCM files sum to the
         mixture as exactly as the float32 stems do (within a step of 24 bits), lowered by one common
         gain (in the record) where any of them would clip. The folder is written whole or not at
         all; in one that is there already files of the same names are replaced, and those that

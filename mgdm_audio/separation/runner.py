@@ -14,7 +14,7 @@ from mgdm_audio.samplers.presets import Preset, load_preset
 
 
 class RunnerOptions(TypedDict, total=False):
-    """Options of a :class:`StemRunner`."""
+    """Options of a ``StemRunner``."""
 
     device: str
     batch_size: int | None

@@ -34,7 +34,7 @@ DEFAULT_SAMPLER = "default"
 
 
 class SeparatorOptions(RunnerOptions, total=False):
-    """Options of a :class:`Separator`."""
+    """Options of a ``Separator``."""
 
     segment: float
     overlap: float

@@ -31,8 +31,8 @@ class Augmentation:
 
     share: float = 0.0  # of the pictures
     rotation: float = 0.0  # degrees, at most, either way
-    scale: float = 0.0
-    shear: float = 0.0
+    scale: float = 0.0  # share of the size, at most, either way
+    shear: float = 0.0  # tangent of the angle, at most, either way
 
     def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """``[batch, channels, height, width]`` of the same."""
@@ -55,14 +55,14 @@ class Config:
 
     shape: tuple[int, int, int]  # channels, height and width of the pictures
     images: str = ""  # folder with train/*.png and validation/*.png, all of that shape
-    model: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)  # the network, a section of its own
     autoencoder: Autoencoder2dConfig | None = None  # with it, the prior is latent
-    autoencoder_training: Schedule = field(default_factory=Schedule)
-    augment: Augmentation = field(default_factory=Augmentation)
-    noise: NoiseLevels = field(default_factory=NoiseLevels)
-    schedule: Schedule = field(default_factory=Schedule)
-    training: Training = field(default_factory=Training)
-    prior_schedule: dict[str, Any] = field(default_factory=lambda: {"kind": "karras"})
+    autoencoder_training: Schedule = field(default_factory=Schedule)  # as [schedule]
+    augment: Augmentation = field(default_factory=Augmentation)  # a section of its own
+    noise: NoiseLevels = field(default_factory=NoiseLevels)  # as over stems
+    schedule: Schedule = field(default_factory=Schedule)  # as over stems
+    training: Training = field(default_factory=Training)  # as over stems
+    prior_schedule: dict[str, Any] = field(default_factory=lambda: {"kind": "karras"})  # as there
 
 
 def pictures(folder: Path, shape: tuple[int, int, int]) -> Tensor:

@@ -14,7 +14,7 @@ _GROWTH = 1.5  # of the memory, when songs no longer fit
 
 
 class ResidentStems:
-    """All songs of a :class:`StemFolder` as 16-bit samples [stems, time] on ``device``.
+    """All songs of a ``StemFolder`` as 16-bit samples [stems, time] on ``device``.
 
     22,050 Hz x 4 stems take 0.64 GB an hour. ``batch`` draws as a folder does, but every place by
     itself: segments of remixed examples start anywhere. Songs that appear in the folder are added

@@ -21,13 +21,13 @@ class NoiseLevels:
     sigma: the mixture already fixes much of x_0, so the open questions are decided earlier.
     """
 
-    center: float = 0.067
-    spread: float = 1.5
-    given: float = 0.5
-    given_center: float = 0.3
-    given_spread: float = 2.0
-    minimum: float = 5e-4
-    maximum: float = 20.0
+    center: float = 0.067  # median of sigma where the mixture is not shown
+    spread: float = 1.5  # standard deviation of log sigma there
+    given: float = 0.5  # share of the examples that also show the mixture
+    given_center: float = 0.3  # median of sigma in these
+    given_spread: float = 2.0  # standard deviation of log sigma in these
+    minimum: float = 5e-4  # least sigma
+    maximum: float = 20.0  # largest sigma
 
     def draw(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """(sigma, given), each [batch]. Stratified over the batch: less gradient noise."""
@@ -49,11 +49,12 @@ class Schedule(Checked):
     With ``seconds`` the rate falls by whichever of steps and time is further on. The time is the
     main process's, taken where the loss is looked at; a resumed run goes on with what is left."""
 
-    steps: int = 10_000
-    learning_rate: float = 2e-3
-    warmup: int = 100
+    steps: int = 10_000  # of the optimiser
+    learning_rate: float = 2e-3  # its largest value
+    warmup: int = 100  # steps
+    # How the learning rate falls.
     kind: Annotated[Kind, one_of(*get_args(Kind))] = "cosine"
-    decay: int = 1_000
+    decay: int = 1_000  # steps of the fall of a stable run
     seconds: float = 0.0  # training ends after these if ``steps`` are not done, 0: never
 
     def at(self, step: int, elapsed: float = 0.0) -> float:
@@ -81,15 +82,15 @@ _Count = Annotated[
 class Training(Checked):
     """Everything but the network and the data."""
 
-    seed: int = 0
+    seed: int = 0  # of the initial weights and of every draw
     batch: _Count = 6  # segments a step and process
-    ema: float = 0.999
-    weight_decay: float = 0.01
+    ema: float = 0.999  # decay of the average over the weights
+    weight_decay: float = 0.01  # of AdamW
     gradient_clip: float = 1.0  # norm, of each of gradient_groups by itself
     # bf16 doubles the speed where the processor has it.
     precision: Annotated[Precision, one_of(*get_args(Precision))] = "bf16"
     compile: bool = False  # the trunk by torch.compile: for accelerators
     look_every: _Count = 1  # steps between looks at the loss: each waits for the device
     save_every: _Count = 200  # steps
-    validate_every: _Count = 1_000
-    validation_sigmas: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0)
+    validate_every: _Count = 1_000  # steps
+    validation_sigmas: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0)  # noise levels

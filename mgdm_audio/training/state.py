@@ -67,7 +67,7 @@ class State:
     """Parameters, their moving average, AdamW's moments and the step, in one safetensors file.
 
     ``elapsed``: seconds of training so far where the schedule counts them, else 0. ``settings``:
-    JSON values that are kept in the file, see :func:`read_settings`."""
+    JSON values that are kept in the file, see ``read_settings``."""
 
     def __init__(
         self,

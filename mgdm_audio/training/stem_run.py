@@ -38,15 +38,16 @@ class DataConfig(Checked):
     """Section [data]: folders of ``<track>/<stem>.wav``, or the folder or manifest of prepared
     data, of which the splits are taken; and how segments are cut from them."""
 
-    train: str
-    validation: str = ""
-    train_split: str = "train"
-    validation_split: str = "validation"
+    train: str  # songs to train on
+    validation: str = ""  # songs to validate on; empty: none
+    train_split: str = "train"  # of prepared data
+    validation_split: str = "validation"  # of prepared data
+    # Their names, in the order of the network's sources.
     stems: Annotated[tuple[str, ...], filled(_LEAST)] = ("bass", "drums", "guitar", "piano")
     sample_rate: _Count = 22050  # Hz
     segment: _Count = 2**16  # samples
-    validation_segments: _Count = 24
-    augment: dict[str, Any] = field(default_factory=dict)
+    validation_segments: _Count = 24  # of all validation songs together
+    augment: dict[str, Any] = field(default_factory=dict)  # a section of its own
     resident: bool = False  # all songs in the device's memory: for accelerators
     refresh: int = 0  # steps between looks for new songs, 0: none; for resident songs
 

@@ -12,8 +12,8 @@ SCRIPTS = sorted([*ROOT.glob("recipes/*.sh"), *ROOT.glob("egs/*/*/run*.sh"), ROO
 CHOICES = sorted(p for p in ROOT.glob("egs/*/*/run.sh") if p.parent.name not in ("data", "restore"))
 RECIPES = [
     ROOT / "recipes" / f"{name}.sh"
-    for name in ("quickstart", "test", "score", "separate", "train_prior", "bench", "restore",
-                 "restore_bench")
+    for name in ("quickstart", "test", "docs", "score", "separate", "train_prior", "bench",
+                 "restore", "restore_bench")
 ]  # fmt: skip
 
 SCRIPT = r"""#!/usr/bin/env bash
