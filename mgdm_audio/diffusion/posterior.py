@@ -1,7 +1,7 @@
-"""What a denoiser knows of x_0: a Gaussian approximation of p(x_0 | x_t), mean and covariance.
+"""What a denoiser tells of x_0: a Gaussian approximation of p(x_0 | x_t), mean and covariance.
 
 Guidance needs the covariance: of a mixture's residual y - sum_k mean_k, each source must take the
-share that its own uncertainty v_k bears to the total, and a denoiser's mean alone does not tell.
+share that its own variance v_k has of the total, which a denoiser's mean alone does not give.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class MixtureNetwork(Protocol):
 
 
 class MixtureDenoiser:
-    """A network that is a prior alone, and an amortised posterior when it is shown the mixture.
+    """A network that is a prior alone, and an amortised posterior when it is given the mixture.
 
     ``D(x, sigma) = E[x_0 | x]``, the unconditional prior; ``.given(y)(x, sigma) = E[x_0 | x, y]``
     from the same weights, trained with the mixture hidden in a share of the examples.

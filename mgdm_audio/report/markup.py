@@ -121,7 +121,7 @@ def _cells(key: str, value: Any) -> str:
 
 
 COLOURS = 8  # of the stylesheet, the first for the mixture
-DOUBT_COLOUR = (255, 60, 150)  # which the spectrograms' colours do not come near
+OVERLAY_COLOUR = (255, 60, 150)  # which the spectrograms' colours do not come near
 
 
 def player_row(
@@ -132,14 +132,14 @@ def player_row(
     top_db: float,
     std: Tensor | None,
     windows: float,
-    doubts: Tensor | None,
+    overlay: Tensor | None,
     measures: Sequence[str],
 ) -> str:
     """Row ``index`` of the page; that of the mixture, 0, starts muted.
 
     samples: [channel, time]; level: of its mel spectrogram in dB, [band, column], of which the
-    colours end at ``top_db``; std: [window] in the samples' unit, the first of ``windows``; doubts:
-    a picture to lay over the spectrogram, its last column the last part of a window.
+    colours end at ``top_db``; std: [window] in the samples' unit, the first of ``windows``;
+    overlay: a picture to lay over the spectrogram, its last column the last part of a window.
     """
     peak = float(samples.abs().max())
     facts = [f"peak {decibels(20 * math.log10(peak))} dB" if peak else "silent", *measures]
@@ -164,7 +164,7 @@ aria-label="Mute {label}">Mute</button>
 </div>
 <div class="pictures" role="img" aria-label="Waveform and mel spectrogram of {label}">
 <div class="wave">{paths}</div>
-<div class="mel"><img alt="" src="data:image/png;base64,{png}">{_overlay(doubts, windows)}</div>
+<div class="mel"><img alt="" src="data:image/png;base64,{png}">{_overlay(overlay, windows)}</div>
 <div class="playhead"></div>
 </div>
 </article>"""
@@ -174,14 +174,14 @@ def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-def _overlay(doubts: Tensor | None, windows: float) -> str:
-    if doubts is None:
+def _overlay(overlay: Tensor | None, windows: float) -> str:
+    if overlay is None:
         return ""
-    height, width = doubts.shape
-    png = _base64(to_png(doubts, [(*DOUBT_COLOUR, 4 * i // 5) for i in range(256)]))
+    height, width = overlay.shape
+    png = _base64(to_png(overlay, [(*OVERLAY_COLOUR, 4 * i // 5) for i in range(256)]))
     whole = math.ceil(windows)  # of which the last may be a part
     return (
-        f'<svg class="doubt" viewBox="0 0 {width * windows / whole:g} {height}" '
+        f'<svg class="overlay" viewBox="0 0 {width * windows / whole:g} {height}" '
         f'preserveAspectRatio="none" aria-hidden="true"><image width="{width}" height="{height}" '
         f'preserveAspectRatio="none" href="data:image/png;base64,{png}"/></svg>'
     )

@@ -15,7 +15,7 @@ from mgdm_audio.report.markup import (
     score_table,
     text_of,
 )
-from mgdm_audio.report.pictures import DOUBT_DB, FLOOR_DB, doubt, mel_levels
+from mgdm_audio.report.pictures import FLOOR_DB, OVERLAY_DB, draw_overlay, mel_levels
 from mgdm_audio.report.run import Run
 from mgdm_audio.report.sound import playable, to_mp3
 
@@ -44,11 +44,11 @@ def to_html(run: Run, scores: Scores | None) -> str:
     for index, (name, (x, _)) in enumerate(shown.items()):
         measures = _measures(run, scores, name)
         std = stds.get(name)
-        doubts = None
+        overlay = None
         if name in run.std_db:
             wave, spread = run.stems[name], run.std_db[name][: math.ceil(windows)]
-            doubts = doubt(wave, run.sample_rate, spread, run.hop_seconds, run.bands_hz)
-        rows.append(player_row(index, name, x, levels[name], top, std, windows, doubts, measures))
+            overlay = draw_overlay(wave, run.sample_rate, spread, run.hop_seconds, run.bands_hz)
+        rows.append(player_row(index, name, x, levels[name], top, std, windows, overlay, measures))
         text = base64.b64encode(to_mp3(x, rate)).decode()
         data.append(f'<script type="text/plain" id="sound-{index}">{text}</script>')
     style, script = resource("page.css"), resource("page.js")
@@ -57,8 +57,8 @@ def to_html(run: Run, scores: Scores | None) -> str:
     hop = f"{1000 * run.hop_seconds:.0f} ms"
     band = f" The band around zero is the standard deviation of the posterior, every {hop}."
     if run.std_db:
-        band += f" Pink lies over a spectrogram where that is less than {DOUBT_DB} dB below the "
-        band += f"stem, and hides it where it is {DOUBT_DB} dB above."
+        band += f" Pink lies over a spectrogram where that is less than {OVERLAY_DB} dB below the "
+        band += f"stem, and hides it where it is {OVERLAY_DB} dB above."
     return Template(resource("page.html")).substitute(
         policy=content_security_policy(style, script),
         name=text_of(run.name),
@@ -71,7 +71,7 @@ def to_html(run: Run, scores: Scores | None) -> str:
         nyquist=f"{rate / 2000:g} kHz",
         range=f"{max(top - FLOOR_DB, 0):.0f}",
         band=band if stds else "",
-        doubt=resource("doubt.html") if run.std_db else "",
+        overlay=resource("overlay.html") if run.std_db else "",
         scores=score_table(run, scores),
         record=record_rows(run.record),
         sounds="\n".join(data),

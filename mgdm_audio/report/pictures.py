@@ -18,7 +18,7 @@ from mgdm_audio.separation.uncertainty import band_power
 COLUMNS = 1600  # of a picture, at most
 FLOOR_DB = 10 * math.log10(MEL_FLOOR)
 HALF = 100  # half a waveform's height: full scale
-DOUBT_DB = 6
+OVERLAY_DB = 6
 
 
 def waveform(samples: Tensor) -> str:
@@ -54,19 +54,19 @@ def mel_levels(samples: Tensor, sample_rate: int) -> Tensor:
     return 10 * power.clamp(min=MEL_FLOOR).log10()
 
 
-def doubt(
+def draw_overlay(
     samples: Tensor, sample_rate: int, std_db: Tensor, hop: float, edges: Sequence[float]
 ) -> Tensor:
     """How uncertain [channel, time] is over time and the bands of ``mel_levels``.
 
     std_db: [window, band], of windows of ``hop`` seconds and bands that ``edges`` (Hz) bound -> 0
-    where it lies ``DOUBT_DB`` or more below the stem, or at the pictures' floor, to 255 where it
+    where it lies ``OVERLAY_DB`` or more below the stem, or at the pictures' floor, to 255 where it
     lies as far above; uint8 [band, column], high bands at the top, 0 above the last edge.
     """
     length = round(hop * sample_rate)
     power = band_power(samples, length, edges, sample_rate).mean(0)[: len(std_db)] / length
     ratio = std_db[: len(power)] - 10 * power.clamp(min=1e-12).log10()
-    share = ((1 + ratio / DOUBT_DB) / 2).clamp(0, 1) * (std_db[: len(power)] > FLOOR_DB)
+    share = ((1 + ratio / OVERLAY_DB) / 2).clamp(0, 1) * (std_db[: len(power)] > FLOOR_DB)
     centres = mel_centres(sample_rate)
     band = torch.bucketize(centres, torch.tensor(edges[1:-1], dtype=torch.float64), right=True)
     rows = share.T[band] * (centres < edges[-1])[:, None]

@@ -35,7 +35,7 @@ from mgdm_audio.separation.segments import Join, Meeting, stitched
 from mgdm_audio.separation.speeds import at_own_speed, play, play_back, ratio
 from mgdm_audio.separation.uncertainty import SpreadMap
 
-SILENCE = 1e-4  # of the prior's level: a quieter segment is shared equally, no network is asked
+SILENCE = 1e-4  # of the prior's level: a quieter segment is shared equally, without a network call
 
 
 @dataclass
@@ -45,7 +45,7 @@ class _Segment:
     rows: Tensor  # [1 + kept, batch, sources, segment]
     head: Tensor  # [draws, batch, sources, held], which the segment before is to meet
     tail: Tensor  # and the one after
-    as_is: Tensor  # [batch, sources, segment], a draw at the track's own speed
+    own_speed: Tensor  # [batch, sources, segment], a draw at the track's own speed
     drawn: list[int]  # draws so far, by channel
 
 
@@ -144,9 +144,9 @@ class Drawing:
             equal = (part / sources).expand(-1, sources, -1)
             rows = equal.expand(1 + self.draws * self.keep, -1, -1, -1).clone()
             ends = equal.expand(self.draws, -1, -1, -1)
-            head, tail, as_is = self.meeting.head(ends), self.meeting.tail(ends), rows[0]
+            head, tail, equal_share = self.meeting.head(ends), self.meeting.tail(ends), rows[0]
             drawn = [0] * len(part)
-            found[index] = _Segment(rows, head.clone(), tail.clone(), as_is.clone(), drawn)
+            found[index] = _Segment(rows, head.clone(), tail.clone(), equal_share.clone(), drawn)
             loud = part.square().mean((1, 2)).sqrt() > SILENCE * self.runner.loaded.mixture_rms
             rows[0, loud] = 0
             items += [
@@ -188,9 +188,9 @@ class Drawing:
         """A draw [sources, time] of the mixture y [1, time], as it was played, to the sums."""
         speed = self._speed(item)
         if speed == 1:
-            segment.as_is[item.channel] = x
+            segment.own_speed[item.channel] = x
         else:
-            x = at_own_speed(segment.as_is[item.channel], x, speed)
+            x = at_own_speed(segment.own_speed[item.channel], x, speed)
             # The sum of the sources is the mixture's again, but for rounding: share what is left.
             x = x + (y - x.sum(0)) / len(x)
         mean, before = segment.rows[0, item.channel], segment.drawn[item.channel]
@@ -229,19 +229,19 @@ class Drawing:
         sources, spread = len(self.runner.stems), self.runner.hop if self.draws > 1 else 0
         speed = self._speed(items[0])
         own = y[items[0].segment].shape[-1]  # samples, at the track's own speed
-        heard = {i: play(part, speed) for i, part in y.items()} if speed != 1 else y
-        time = heard[items[0].segment].shape[-1]
+        played = {i: play(part, speed) for i, part in y.items()} if speed != 1 else y
+        time = played[items[0].segment].shape[-1]
         offsets = [spread * item.draw // self.draws for item in items]
         fill = -time % self.runner.multiple  # 0 at the track's own speed
         padding = [(n, spread - n + fill) for n in offsets]
         mixture = torch.stack(
-            [F.pad(heard[i.segment][i.channel], p) for i, p in zip(items, padding, strict=True)]
+            [F.pad(played[i.segment][i.channel], p) for i, p in zip(items, padding, strict=True)]
         )
         likelihood = GaussianLikelihood(MixtureSum(sources), mixture, self.runner.preset.noise_std)
         given = likelihood
         if neighbours and self.meeting.held:
-            told = [self._told(item, neighbours, time) for item in items]
-            given = self._also_known(mixture, told, padding)
+            known = [self._known(item, neighbours, time) for item in items]
+            given = self._also_known(mixture, known, padding)
         prior = self.runner.prior.with_event_shape((sources, mixture.shape[-1]))
         stream = () if self.start_at is None else ("started",)  # the start has drawn from the other
         generators = [
@@ -274,17 +274,17 @@ class Drawing:
     def _also_known(
         self,
         mixture: Tensor,
-        told: Sequence[tuple[Tensor, Tensor]],
+        known: Sequence[tuple[Tensor, Tensor]],
         padding: Sequence[tuple[int, int]],
     ) -> GaussianLikelihood:
-        """Of the mixture [item, 1, time] and of the samples that each item was told."""
+        """Of the mixture [item, 1, time] and of the samples that neighbours decided."""
         sources = len(self.runner.stems)
-        known, mask = (
+        values, mask = (
             torch.stack([F.pad(x, p) for x, p in zip(parts, padding, strict=True)])
-            for parts in zip(*told, strict=True)
+            for parts in zip(*known, strict=True)
         )
         operator = Stacked([MixtureSum(sources), Mask(mask)], [1, sources])
-        observed = torch.cat([mixture, known], 1)
+        observed = torch.cat([mixture, values], 1)
         return GaussianLikelihood(operator, observed, self.runner.preset.noise_std)
 
     def _start(
@@ -299,7 +299,7 @@ class Drawing:
         starts = [parts[item.segment][item.channel] for item in items]
         return torch.stack([F.pad(x, p) for x, p in zip(starts, padding, strict=True)])
 
-    def _told(
+    def _known(
         self, item: _Item, neighbours: dict[int, _Segment], time: int
     ) -> tuple[Tensor, Tensor]:
         """What a draw's neighbours decided and where, see ``Meeting.known``."""

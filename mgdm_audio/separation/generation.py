@@ -155,14 +155,14 @@ class Generator(StemRunner):
         channels, length, sample_rate = shape
         rate = self.loaded.sample_rate
         names = tuple(stem for stem in self.stems if given is not None and stem in given.stems)
-        gain, heard = 1.0, None
+        gain, observed = 1.0, None
         if given is not None:
             mono = torch.stack([given.stems[name].mean(0) for name in names])
-            heard = resample(mono, sample_rate, rate).to(self.device, torch.float32)
-            level = float(active_level(heard.sum(0, keepdim=True), rate))
+            observed = resample(mono, sample_rate, rate).to(self.device, torch.float32)
+            level = float(active_level(observed.sum(0, keepdim=True), rate))
             gain = expected_level(self.loaded, names) / level if level > 0 else 1.0
-        time_ = length if heard is None else heard.shape[-1]
-        y = None if heard is None else gain * heard
+        time_ = length if observed is None else observed.shape[-1]
+        y = None if observed is None else gain * observed
 
         def share(done: float) -> None:
             if on_progress is not None:

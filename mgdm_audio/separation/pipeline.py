@@ -7,7 +7,7 @@ grow with the length.
 2. It is resampled to the prior's rate, and its active level taken.
 3. Segment by segment is separated, and joined to its neighbours; first with the preset that the
    sampler starts from, if there is one.
-4. The stems are resampled back and given what the prior cannot hear.
+4. The stems are resampled back and given the content above the prior's bandwidth.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ class _Track:
         """[part, stem, channel, time] at the rate of the mixture, which each part sums to."""
         parts, channels, _ = found.shape
         stems = self.store((parts, len(self.runner.stems), channels))
-        # What the prior cannot hear, near and above its Nyquist frequency, belongs to someone.
+        # Content near and above the prior's Nyquist frequency belongs to some of the stems.
         cutoff = PASSBAND * min(self.rate, self.sample_rate) / 2
         margin = reach(self.sample_rate)
         for start, stop in spans(mixture.time, self.sample_rate):

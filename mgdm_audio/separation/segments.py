@@ -102,7 +102,7 @@ class Meeting:
 
     @property
     def held(self) -> int:
-        """Samples that a segment is told at each join, of those that its neighbour decided."""
+        """Samples at each join on which a segment is conditioned: its neighbour decided them."""
         return self.overlap // 2 if self.join == "condition" else 0
 
     def bounds(self, index: int, segment: int) -> tuple[int, int]:

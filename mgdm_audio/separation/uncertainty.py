@@ -86,8 +86,8 @@ class Spread:
     """Standard deviations of the posterior, in the stems' unit: how uncertain the stems are.
 
     The variance is that over draws (N - 1 in the denominator). Where a draw is a conditional mean,
-    as those of the preset "default" are, what it leaves open is added (``samplers.Step``): by the
-    law of total variance the sum is the posterior's, as the prior and its network know it.
+    as those of the preset "default" are, its residual variance is added (``samplers.Step``): by the
+    law of total variance the sum is the posterior's, as far as the network's report is right.
 
     ``std``: stem -> [channel, window, band]: the rms over consecutive windows of ``hop`` seconds,
     the first at 0, the last one cut short, of what lies in a band of frequencies; over bands the

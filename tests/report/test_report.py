@@ -17,13 +17,14 @@ from PIL import Image
 from torch import Tensor
 
 from mgdm_audio.errors import UserError
-from mgdm_audio.evaluation.metrics import mel_centres, si_sdr_improvement
+from mgdm_audio.evaluation.metrics import si_sdr_improvement
+from mgdm_audio.evaluation.spectral import mel_centres
 from mgdm_audio.report import run, write_index, write_page, write_pages
 from mgdm_audio.report.pictures import (
     COLUMNS,
     band,
     cubehelix,
-    doubt,
+    draw_overlay,
     mel_levels,
     shade,
     to_png,
@@ -327,13 +328,13 @@ def columns(path: str) -> tuple[list[int], list[int]]:
     return there, back[::-1]
 
 
-def test_doubt_is_drawn_where_the_deviation_nears_the_stem() -> None:
+def test_an_overlay_is_drawn_where_the_deviation_nears_the_stem() -> None:
     # Tones of 0.2 have -17 dB, each in a band of its own; a window each.
     edges = [0.0, 1000.0, 2000.0, 3000.0]
     samples = tone(500) + tone(1500)
     equal, level = 10 * math.log10(0.02), [7.0, 3.0, -3.0, -7.0]
     std_db = torch.tensor([[equal + x, -120.0, -90.0] for x in level])
-    found = doubt(samples[:, : 4 * 800], RATE, std_db, 0.1, edges).flip(0)
+    found = draw_overlay(samples[:, : 4 * 800], RATE, std_db, 0.1, edges).flip(0)
     assert found.shape == (80, 4)
     centres = mel_centres(RATE)
     assert (found[centres < 1000] == torch.tensor([255, 191, 64, 0])).all()
@@ -349,12 +350,12 @@ def test_the_bands_of_a_mel_spectrogram_are_where_their_tones_are() -> None:
 
 
 @pytest.mark.parametrize("draws", [1, 2])
-def test_a_page_lays_doubt_over_the_spectrograms_of_stems(tmp_path: Path, draws: int) -> None:
+def test_a_page_lays_an_overlay_over_the_spectrograms_of_stems(tmp_path: Path, draws: int) -> None:
     std = {stem: torch.full((2, 50), 0.05) for stem in STEMS} if draws > 1 else None
     page = read(write_page(save(tmp_path / "song", std=std)))
-    overlays = page.find("svg", class_="doubt")
+    overlays = page.find("svg", class_="overlay")
     assert len(overlays) == (2 if draws > 1 else 0)  # the mixture has none
-    assert len(page.find("input", id="doubt")) == (1 if draws > 1 else 0)
+    assert len(page.find("input", id="overlay")) == (1 if draws > 1 else 0)
     for attrs, _ in page.find("image"):
         data = base64.b64decode(str(attrs["href"]).removeprefix("data:image/png;base64,"))
         opacity = decode_png(data)[1][:, 3]
@@ -364,7 +365,7 @@ def test_a_page_lays_doubt_over_the_spectrograms_of_stems(tmp_path: Path, draws:
     del record["std_db"], record["bands_hz"]
     (tmp_path / "song" / "uncertainty.json").write_text(json.dumps(record))
     older = read(write_page(tmp_path / "song"))
-    assert not older.find("svg", class_="doubt")
+    assert not older.find("svg", class_="overlay")
     assert len(older.find("path", class_="std")) == len(overlays)
 
 
