@@ -29,12 +29,26 @@ class Rule:
     """What a field's values satisfy, as metadata of its ``Annotated`` type; None always does.
 
     ``otherwise``: the message for a value that does not. It may use {name}, {value} (of a tuple
-    {values}, in the brackets of TOML), {of} for the dataclass, and {names} for all fields of the
-    dataclass that have this message, with {are} and {lie}.
+    {values}, in the brackets of TOML), {of} for the dataclass, and {names} for all its fields that
+    have this rule, with {are} and {lie}.
     """
 
     admits: Callable[[Any], bool]
     otherwise: str
+
+    def refusal(self, settings: Any, name: str, names: list[str]) -> SettingError:
+        """For the field ``name``; ``names``: of those that have this rule."""
+        value, several = getattr(settings, name), len(names) > 1
+        text = self.otherwise.format(
+            name=name,
+            value=value,
+            values=list(value) if isinstance(value, tuple) else value,
+            of=settings,
+            names=f"{', '.join(names[:-1])} and {names[-1]}" if several else name,
+            are="are" if several else "is",
+            lie="lie" if several else "lies",
+        )
+        return SettingError(text)
 
 
 class Checked:
@@ -44,21 +58,17 @@ class Checked:
     """
 
     def __post_init__(self) -> None:
-        check(self)
-
-
-def check(settings: Any) -> None:
-    """``SettingError`` for the first field outside its ``Literal`` words or its ``Rule``."""
-    declared = _declared(settings.__class__)
-    for name, (words, rules) in declared.items():
-        value = getattr(settings, name)
-        if words and not rules and value not in words:  # a rule has a message of its own
-            known = ", ".join(str(word) for word in words if word is not None)
-            raise SettingError(f"{name} = {value!r}: use one of {known}")
-        for rule in rules:
-            if value is not None and not rule.admits(value):
-                names = [n for n, (_, r) in declared.items() if rule.otherwise in map(_message, r)]
-                raise SettingError(_filled(rule, settings, name, value, names))
+        """``SettingError`` for the first field outside its ``Literal`` words or its ``Rule``."""
+        declared = _declared(type(self))  # type: ignore[arg-type]  # a class is hashable
+        for name, (words, rules) in declared.items():
+            value = getattr(self, name)
+            if words and not rules and value not in words:  # a rule has a message of its own
+                known = ", ".join(str(word) for word in words if word is not None)
+                raise SettingError(f"{name} = {value!r}: use one of {known}")
+            for rule in rules:
+                if value is not None and not rule.admits(value):
+                    alike = [other for other, (_, own) in declared.items() if rule in own]
+                    raise rule.refusal(self, name, alike)
 
 
 def within(interval: str, otherwise: str | None = None, *, step: int | None = None) -> Rule:
@@ -83,12 +93,12 @@ def at_least(low: int) -> Rule:
 
 def positive(say: str = "") -> Rule:
     """Finite numbers above 0; ``say``: one to suggest."""
-    return within("(0, inf)", "{name} = {value}: give a positive number" + _suggested(say))
+    return within("(0, inf)", "{name} = {value}: give a positive number" + (say and f", say {say}"))
 
 
 def not_negative(say: str = "") -> Rule:
     """Finite numbers from 0 on; ``say``: one to suggest."""
-    return within("[0, inf)", "{name} = {value}: give a number >= 0" + _suggested(say))
+    return within("[0, inf)", "{name} = {value}: give a number >= 0" + (say and f", say {say}"))
 
 
 def one_of(*words: str) -> Rule:
@@ -100,23 +110,6 @@ def one_of(*words: str) -> Rule:
 def filled(otherwise: str) -> Rule:
     """A tuple or mapping that is not empty."""
     return Rule(bool, otherwise)
-
-
-def _suggested(say: str) -> str:
-    return f", say {say}" if say else ""
-
-
-def _message(rule: Rule) -> str:
-    return rule.otherwise
-
-
-def _filled(rule: Rule, settings: Any, name: str, value: Any, names: list[str]) -> str:
-    several = len(names) > 1
-    listed = f"{', '.join(names[:-1])} and {names[-1]}" if several else name
-    are, lie = ("are", "lie") if several else ("is", "lies")
-    values = list(value) if isinstance(value, tuple) else value
-    fills = {"name": name, "value": value, "values": values, "of": settings}
-    return rule.otherwise.format(**fills, names=listed, are=are, lie=lie)
 
 
 @cache

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from functools import partial
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from mgdm_audio.audio.ffmpeg import require_av
 from mgdm_audio.audio.files import MIXTURES
@@ -24,12 +24,17 @@ from mgdm_audio.data.plan import (
     read_description,
 )
 from mgdm_audio.errors import UserError
+from mgdm_audio.ranges import Checked, Rule, filled
 
 STREAMS = ".stem.mp4"  # end of the name of a file that holds all stems of a track
+_DISTINCT = Rule(
+    lambda names: len(set(names)) == len(names),
+    "{name}: a name is there twice; name each stream differently",
+)
 
 
 @dataclass(frozen=True)
-class Mapping:
+class Mapping(Checked):
     """A mapping's TOML file.
 
     ``stems``: stem -> glob patterns on a file's name within its track's folder, without suffix
@@ -41,15 +46,14 @@ class Mapping:
     does not name are ignored, as MoisesDB's own reader ignores them.
     """
 
-    stems: dict[str, Any]
+    stems: Annotated[dict[str, Any], filled("{name}: name at least one")]
     splits: tuple[str, ...] = ()
     inside: str = ""
-    streams: tuple[str, ...] = ()
+    streams: Annotated[tuple[str, ...], _DISTINCT] = ()
     listing: str = ""
 
     def __post_init__(self) -> None:
-        if not self.stems:
-            raise ValueError("stems: name at least one")
+        super().__post_init__()
         for stem, patterns in self.stems.items():
             if Path(stem).name != stem or stem[:1] in ("", ".") or stem in MIXTURES:
                 raise ValueError(f"stems: {stem!r} cannot be the name of a stem; choose another")
@@ -57,8 +61,6 @@ class Mapping:
                 raise ValueError(f"stems.{stem}: give a list of patterns, say ['{stem}/*']")
             if not all(isinstance(pattern, str) and pattern for pattern in patterns):
                 raise ValueError(f"stems.{stem}: a pattern is a string that is not empty")
-        if len(set(self.streams)) < len(self.streams):
-            raise ValueError("streams: a name is there twice; name each stream differently")
 
 
 def bundled() -> tuple[str, ...]:
