@@ -33,5 +33,6 @@ fi
 cd "$root"
 ruff check
 mypy mgdm_audio
+# What a user writes, and mistakes that the types must find.
 mypy --strict --config-file= --follow-imports=silent --cache-dir .mypy_cache/strict tests/typed/user.py
 python -m pytest "$@"
