@@ -112,13 +112,22 @@ def test_every_chord_has_a_name(local: Any) -> None:
 def test_the_library_is_listed_without_grooves_that_pass(local: Any, tmp_path: Path) -> None:
     (tmp_path / "lib/own").mkdir(parents=True)
     names = ("Tiny", "TinyIntro", "TinyEndingA", "TinyFillBA", "Tiny1Plus", "TinyEnd")
-    text = "\n".join(f"DefGroove {name}" for name in names)
-    (tmp_path / "lib/own/tiny.mma").write_text(text)
-    assert local("compose_mma").library(tmp_path) == [("own/tiny", ("Tiny", "Tiny1Plus"))]
+    grooves = "\n".join(f"DefGroove {name}" for name in names)
+    # The forms of the directive in the library of MMA 21.09.
+    times = {
+        "four": "Time 4",
+        "four_more": "Time 4/4",
+        "note": "  time 4 // all",
+        "three": "Time 3/4",
+    }
+    for name, time in (times | {"six": "Time 6/8", "eight": "Time 4/8", "none": ""}).items():
+        (tmp_path / f"lib/own/{name}.mma").write_text(f"{time}\n{grooves}\n")
+    library, lasting = local("compose_mma").library, ("Tiny", "Tiny1Plus")
+    fours = [("own/four", lasting), ("own/four_more", lasting), ("own/note", lasting)]
+    assert library(tmp_path, 4) == fours
+    assert library(tmp_path, 3) == [("own/three", lasting)]
     with pytest.raises(SystemExit, match=r"^error: no grooves in .*fetch_programs"):
-        local("compose_mma").main(
-            [str(tmp_path / "out"), "--count", "1", "--debian", str(tmp_path)]
-        )
+        local("compose_mma").main([str(tmp_path / "x"), "--count", "1", "--debian", str(tmp_path)])
 
 
 def test_what_is_written_is_read_again(local: Any, tmp_path: Path) -> None:
@@ -171,6 +180,30 @@ def test_songs_are_rendered_from_their_files(local: Any, font: Path, tmp_path: P
                 str(tmp_path / "songs"),
             ]
         )
+
+
+def test_grooves_that_fail_are_counted_and_a_song_is_written_once(
+    local: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compose_mma, compose = local("compose_mma"), local("compose")
+
+    def attempts(number: int, seconds: float, home: Path) -> Any:
+        yield "own/tiny", "it has only drums"
+        if number != 4:
+            yield "own/tiny", compose.compose(number, seconds)
+
+    monkeypatch.setattr(compose_mma, "attempts", attempts)
+    arguments = [str(tmp_path), "--first", "2", "--count", "5", "--step", "2", "--seconds", "9"]
+    compose_mma.main(arguments)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["Track00002.mid", "Track00006.mid"]
+    assert capsys.readouterr().out.splitlines() == [
+        "Track00004: none of 40 grooves does, so there is no file",
+        "2 songs; 3 grooves passed over",
+        "  3 x it has only drums",
+    ]
+    kept = (tmp_path / "Track00002.mid").stat().st_mtime_ns
+    compose_mma.main(arguments)
+    assert (tmp_path / "Track00002.mid").stat().st_mtime_ns == kept
 
 
 @needs_mma

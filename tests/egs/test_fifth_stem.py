@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import subprocess
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from tests.recipes.test_scripts import ROOT, needs_shell
 from tests.toys import STEMS
 
 pytest.importorskip("midirenderer")
@@ -161,3 +163,30 @@ def test_the_singer_is_in_tune_and_in_time(local: Any) -> None:
             # A vibrato of up to 45 cents, of which 0.3 s average little, and Festival's periods of
             # whole samples at 16 kHz, 47 cents at 440 Hz.
             assert abs(max(found)[1]) < 70
+
+
+@needs_shell
+def test_the_script_of_training_songs_passes_its_options_on(local: Any, tmp_path: Path) -> None:
+    """120 songs from a seed on, in blocks: each is composed before it is rendered."""
+    stub, log, fonts = tmp_path / "python", tmp_path / "calls", tmp_path / "fonts"
+    stub.write_text(f'#!/bin/sh\necho "$@" >>"{log}"\n')
+    stub.chmod(0o755)
+    fonts.mkdir()
+    for name in ("bass_one", "drums_two", "guitar_three", "piano_four"):
+        (fonts / f"{name}.sf2").touch()
+    options = f"--stage 1 --first 7 --count 120 --out o --soundfonts {fonts} --python {stub}"
+    script = ROOT / "egs/mini_slakh/data/render_v3.sh"
+    subprocess.run(["bash", str(script), *options.split()], check=True)
+    calls = [line.split() for line in log.read_text().splitlines()]
+    assert [Path(call[0]).stem for call in calls] == ["compose_mma", "render"] * 3
+    for call in calls[::2]:
+        assert call[1] == "o/midi"
+    songs = [local("render").parse(call[1:]) for call in calls[1::2]]
+    assert [(one.first, one.count) for one in songs] == [(7, 50), (57, 50), (107, 20)]
+    for one in songs:
+        assert (one.split, one.form, one.patches, one.midi) == (
+            "train", "stems", "slakh", Path("o/midi")
+        )  # fmt: skip
+        assert (one.vary, one.pitch, one.amps, one.other, one.sung) == (0.35, 4, 0.6, 0.5, 0.4)
+        assert {stem for stem, _ in one.class_soundfont} == {*STEMS, "other"}
+        assert (fonts / "bass_one.sf2") in [font for _, font in one.class_soundfont]

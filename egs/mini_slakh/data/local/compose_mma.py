@@ -56,14 +56,16 @@ def chord_name(chord: Chord) -> str:
 
 
 @cache
-def library(home: Path) -> list[tuple[str, tuple[str, ...]]]:
-    """Files of the library ("stdlib/swing") with their grooves that may last. OSError if none."""
+def library(home: Path, beats: int) -> list[tuple[str, tuple[str, ...]]]:
+    """Files of the library ("stdlib/swing") with so many beats a bar, and their grooves that may
+    last. OSError if there are none."""
     found = []
     for path in sorted((home / "lib").glob("*/*.mma")):
         text = path.read_text(encoding="utf-8", errors="replace")
+        time = re.search(r"^\s*Time\s+(\d+)(?:/4)?(?!/)\b", text, re.MULTILINE | re.IGNORECASE)
         names = re.findall(r"^\s*DefGroove\s+(\S+)", text, re.MULTILINE | re.IGNORECASE)
         lasting = tuple(dict.fromkeys(name for name in names if not PASSING.search(name)))
-        if lasting:
+        if lasting and time and int(time[1]) == beats:
             found.append((f"{path.parent.name}/{path.stem}", lasting))
     if not found:
         raise OSError(f"no grooves in {home / 'lib'}; run local/fetch_programs.py")
@@ -98,7 +100,8 @@ def play(home: Path, song: str) -> mido.MidiFile | str:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=room)
         if not target.is_file():
             said = " ".join((done.stdout + done.stderr).split())
-            return said.partition("Error: ")[2][-120:] or f"mma ended with {done.returncode}"
+            why = re.search(r"Error:\s+(?:<Line \d+>)?\s*(?:<File:\S+>)?\s*(.{1,80})", said)
+            return why[1] if why else f"mma ended with {done.returncode}"
         return mido.MidiFile(target)
 
 
@@ -113,13 +116,14 @@ def arrange(file: mido.MidiFile, plan: compose.Draft, seed: int, seconds: float)
     stems = {part.stem for part in found}
     if not {"bass", "drums"} <= stems or not stems & {"guitar", "piano"}:
         return f"it has only {', '.join(sorted(stems))}"
-    parts = [_placed(part, plan, bar_seconds) for part in found]
+    placed = [_placed(part, plan, bar_seconds) for part in found]
+    parts = [part for part in placed if part.notes]
     rng = random.Random(f"mma players {seed}")
-    missing = [stem for stem in STEMS if stem not in stems]
-    parts += [compose.play(random.Random(rng.getrandbits(64)), s, plan) for s in missing]
-    kept = tuple(part for part in parts if part.notes)
+    missing = set(STEMS) - {part.stem for part in parts}
+    for stem in sorted(missing):
+        parts.append(compose.play(random.Random(rng.getrandbits(64)), stem, plan))
     silent = {stem: compose.rests(stem, plan) for stem in STEMS}
-    return Song(seed, seconds, plan.bpm, plan.key, plan.mode, beats, kept, silent)
+    return Song(seed, seconds, plan.bpm, plan.key, plan.mode, beats, tuple(parts), silent)
 
 
 def _placed(part: Part, plan: compose.Draft, bar_seconds: float) -> Part:
@@ -146,13 +150,26 @@ def attempts(number: int, seconds: float, home: Path) -> Iterator[tuple[str, Son
     plan = compose.draft(random.Random(number), seconds)
     rng = random.Random(f"mma {number}")
     for _ in range(TRIES):
-        file, names = rng.choice(library(home))
+        file, names = rng.choice(library(home, plan.groove.steps // 4))
         chosen = {label: f"{file}:{rng.choice(names)}" for label in "ABC"}
         played = play(home, text(plan, chosen, number))
         if isinstance(played, str):
             yield file, played
         else:
             yield file, arrange(played, plan, number, seconds)
+
+
+def _write(out: Path, number: int, seconds: float, home: Path, failed: Counter[str]) -> bool:
+    """Whether a groove did; the reasons of those that did not are counted in `failed`."""
+    for _, song in attempts(number, seconds, home):
+        if isinstance(song, Song):
+            partial = out / f".Track{number:05d}.partial"
+            partial.write_bytes(midi.song_bytes(song))
+            partial.rename(out / f"Track{number:05d}.mid")
+            return True
+        failed[song] += 1
+    print(f"Track{number:05d}: none of {TRIES} grooves does, so there is no file")
+    return False
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -166,22 +183,13 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     home = (options.debian / "usr/share/mma").resolve()
     options.out.mkdir(parents=True, exist_ok=True)
+    numbers = range(options.first, options.first + options.count, options.step)
+    left = [n for n in numbers if not (options.out / f"Track{n:05d}.mid").is_file()]
     failed: Counter[str] = Counter()
     made = 0
     try:
-        for number in range(options.first, options.first + options.count, options.step):
-            path = options.out / f"Track{number:05d}.mid"
-            if path.is_file():
-                continue
-            for name, song in attempts(number, float(options.seconds), home):
-                if isinstance(song, str):
-                    failed[f"{name}: {song}"] += 1
-                    continue
-                partial = path.with_suffix(".partial")
-                partial.write_bytes(midi.song_bytes(song))
-                partial.rename(path)
-                made += 1
-                break
+        for number in left:
+            made += _write(options.out, number, float(options.seconds), home, failed)
     except OSError as error:
         raise SystemExit(f"error: {error}") from None
     print(f"{made} songs; {sum(failed.values())} grooves passed over")

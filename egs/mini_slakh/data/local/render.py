@@ -3,7 +3,8 @@
     python local/render.py OUT --split train --first 0 --count 300 --seconds 60 --nj 2
 
 writes OUT/<split>/TrackXXXXX/{mix.flac, stems/SXX.flac, metadata.yaml, all_src.mid}, where XXXXX is
-the song's seed; with --form stems only TrackXXXXX/{bass,drums,guitar,piano}.flac, for training.
+the song's seed; with --form stems only TrackXXXXX/{bass,drums,guitar,piano}.flac, for training, and
+with --other other.flac too.
 A track depends on its seed and the options alone, so the output is the same for every --nj. A
 finished track is kept: an interrupted run goes on where it stopped.
 """
@@ -23,6 +24,7 @@ from functools import partial
 from pathlib import Path
 
 import amps
+import fifth
 import levels
 import metadata
 import midi
@@ -39,6 +41,7 @@ from score import STEMS, Song
 from tapes import SAMPLE_RATE
 from tqdm import tqdm
 
+EVERY_STEM = (*STEMS, fifth.STEM)
 # Options that the recipe has by the same name.
 PASSED_ON = ("seconds", "form", "vary", "pitch", "amps", "midi", "other", "sung", "debian")
 
@@ -120,7 +123,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="STEM=FILE",
-        help=f"one more font for the parts of {', '.join(STEMS)}; repeatable",
+        help=f"one more font for the parts of {', '.join(EVERY_STEM)}; repeatable",
     )
     parser.add_argument("--form", choices=("slakh", "stems"), default="slakh")
     parser.add_argument(
@@ -159,8 +162,9 @@ def _share(text: str) -> float:
 
 def _class_font(text: str) -> tuple[str, Path]:
     stem, _, name = text.partition("=")
-    if stem not in STEMS or not name:
-        raise argparse.ArgumentTypeError(f"{text} is not STEM=FILE, STEM one of {', '.join(STEMS)}")
+    if stem not in EVERY_STEM or not name:
+        known = ", ".join(EVERY_STEM)
+        raise argparse.ArgumentTypeError(f"{text} is not STEM=FILE, STEM one of {known}")
     return stem, Path(name)
 
 
