@@ -1,4 +1,4 @@
-"""Sung parts: Festival sings one-syllable words on the notes.
+"""Sung parts: Festival sings a word of one syllable on each note.
 
 Each phrase is a text in Festival's singing mode (singing-mode.scm). A voice is one of Festival's,
 with its formants shifted by a factor f: it sings at 1 / f of the pitch and takes f times as long,
@@ -21,15 +21,26 @@ from scipy.signal import resample
 from score import Note, Part
 
 STYLE = "sung"  # the style of parts that are sung
-VOICES = ("kal_diphone", "ked_diphone")
+HIGH = 57  # a part whose median is here or above is for a high voice
 WORDS = tuple(
     """la da na doo lay oh ah you me day night sun moon rain light song home love heart time way
     road sea star dream fire wind stone blue gold low high near far come go stay fall rise run turn
     call hold say know feel need want see hear found lost long more here there now then all one two
     free""".split()  # noqa: SIM905
 )
+SYLLABLES = ("la", "da", "na", "ma", "le", "me", "ne", "mi", "ri", "si", "no", "so", "lo", "tu")
+# Festival's name -> whether it is a woman's voice, and what it can say in one syllable.
+VOICES = {
+    "kal_diphone": (False, WORDS),
+    "ked_diphone": (False, WORDS),
+    "lp_diphone": (True, SYLLABLES),
+    "pc_diphone": (False, SYLLABLES),
+    "suo_fi_lj_diphone": (True, SYLLABLES),
+    "hy_fi_mv_diphone": (False, SYLLABLES),
+}
 BREATH = 0.15  # seconds of rest that end a phrase
 SHORTEST = 0.1  # seconds of a syllable
+TOP = 500.0  # Hz; Festival 2.5 ends with a segmentation fault at 540 Hz, with each of the voices
 
 
 def phrases(notes: tuple[Note, ...]) -> list[list[Note]]:
@@ -51,11 +62,14 @@ def phrases(notes: tuple[Note, ...]) -> list[list[Note]]:
 
 
 def text(notes: list[Note], words: list[str], speed: float, dtd: Path) -> str:
-    """One phrase in singing mode, to be played `speed` times as fast as it is sung."""
+    """One phrase in singing mode, to be played `speed` times as fast as it is sung; notes that
+    the singer does not reach are sung an octave lower."""
     lines = []
     ends = [note.start for note in notes[1:]] + [notes[-1].start + notes[-1].duration]
     for note, end, word in zip(notes, ends, words, strict=True):
         frequency = 440 * 2 ** ((note.pitch - 69) / 12) / speed
+        while frequency > TOP:
+            frequency /= 2
         seconds = (end - note.start) * speed
         held = f'<DURATION SECONDS="{seconds:.4f}">{word}</DURATION>'
         lines.append(f'<PITCH FREQ="{frequency:.2f}">{held}</PITCH>')
@@ -70,12 +84,13 @@ def sing(part: Part, length: int, rate: float, rng: random.Random, debian: Path)
     """The part as mono float32 [length] at `rate` Hz, by the Festival that is installed or under
     `debian`. OSError where it is not there or fails."""
     found = phrases(tuple(n for n in part.notes if n.start < length / rate))
-    middle = float(np.median([note.pitch for note in part.notes])) if part.notes else 60.0
-    speed = rng.uniform(0.92, 1.06) if middle < 57 else rng.uniform(1.08, 1.28)
+    is_high = bool(part.notes) and np.median([note.pitch for note in part.notes]) >= HIGH
     takes = 2 if rng.random() < 0.25 else 1
     out = np.zeros(length, np.float32)
     for _ in range(takes):
-        voice = rng.choice(VOICES)
+        voice = rng.choice([v for v, (is_woman, _) in VOICES.items() if is_high or not is_woman])
+        is_woman, _ = VOICES[voice]
+        speed = rng.uniform(1.08, 1.28) if is_high and not is_woman else rng.uniform(0.92, 1.08)
         sung = _festival(found, voice, speed, rng, debian)
         late = rng.gauss(0, 0.012) if takes > 1 else 0.0
         vibrato = rng.uniform(4.5, 6.5), rng.uniform(0, 45)  # Hz, cents
@@ -101,7 +116,7 @@ def _festival(
             "(set! tts_hooks (list utt.synth keep))",
         ]
         for k, notes in enumerate(found):
-            words = rng.choices(WORDS, k=len(notes))
+            words = rng.choices(VOICES[voice][1], k=len(notes))
             path = Path(room) / f"{k}.xml"
             path.write_text(text(notes, words, speed, dtd), encoding="utf-8")
             script.append(f'(set! name "{room}/{k}.wav")')
@@ -112,7 +127,8 @@ def _festival(
         )
         files = [Path(room) / f"{k}.wav" for k in range(len(found))]
         if done.returncode or not all(path.is_file() for path in files):
-            raise OSError(f"festival failed: {done.stderr.strip()[-200:]}")
+            why = done.stderr.strip()[-200:] or f"it ended with {done.returncode}"
+            raise OSError(f"festival failed: {why}")
         return [soundfile.read(path, dtype="float32") for path in files]
 
 
