@@ -32,21 +32,16 @@ def debian(tmp_path: Path) -> Path:
     return tmp_path / "debian"
 
 
+def split(local: Any, debian: Path, out: Path) -> None:
+    folders = ["--train", str(out / "train"), "--test", str(out / "test")]
+    local("fretsonfire").main(["--debian", str(debian), *folders])
+
+
 def test_the_last_song_of_each_package_is_never_trained_on(
     local: Any, debian: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fretsonfire = local("fretsonfire")
-    monkeypatch.setattr(fretsonfire, "PIECE", 1)
-    fretsonfire.main(
-        [
-            "--debian",
-            str(debian),
-            "--train",
-            str(tmp_path / "train"),
-            "--test",
-            str(tmp_path / "test"),
-        ]
-    )
+    monkeypatch.setattr(local("fretsonfire"), "PIECE", 1)
+    split(local, debian, tmp_path)
     trained = sorted(
         str(p.relative_to(tmp_path / "train")) for p in (tmp_path / "train").rglob("*.*")
     )
@@ -62,16 +57,7 @@ def test_the_last_song_of_each_package_is_never_trained_on(
 def test_guitar_and_rest_sum_to_the_mixture_exactly(
     local: Any, debian: Path, tmp_path: Path
 ) -> None:
-    local("fretsonfire").main(
-        [
-            "--debian",
-            str(debian),
-            "--train",
-            str(tmp_path / "train"),
-            "--test",
-            str(tmp_path / "test"),
-        ]
-    )
+    split(local, debian, tmp_path)
     for song in (tmp_path / "test").iterdir():
         waves = {
             path.stem: soundfile.read(path, dtype="int16")[0].astype(int) for path in song.iterdir()

@@ -75,7 +75,9 @@ def name(song: Path) -> str:
 
 def _write(path: Path, samples: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, samples.astype(np.int16), SAMPLE_RATE, subtype="PCM_16")
+    partial = path.with_name(f".{path.name}")
+    soundfile.write(partial, samples.astype(np.int16), SAMPLE_RATE, subtype="PCM_16")
+    partial.rename(path)
 
 
 def main(arguments: list[str] | None = None) -> None:

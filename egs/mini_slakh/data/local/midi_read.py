@@ -15,12 +15,17 @@ SOUNDS = range(120, 128)  # General MIDI's sound effects, which are no instrumen
 OTHER = "other"
 
 
+class BadSong(Exception):
+    """A MIDI file that does not do; the message names it."""
+
+
 def read_song(path: Path, number: int) -> Song:
-    """The song of a file, without tempo, key and mode. ValueError if it is no MIDI file."""
+    """The song of a file, without tempo, key and mode. BadSong if it is no MIDI file."""
     try:
         file = mido.MidiFile(path)
     except (OSError, EOFError, ValueError) as error:
-        raise ValueError(f"{path}: not a MIDI file ({error or 'it ends too early'})") from None
+        reason = error or "it ends too early"
+        raise BadSong(f"{path}: not a MIDI file ({reason}); give another") from None
     return Song(number, file.length, 120.0, 0, "", 4, parts(file), {})
 
 

@@ -39,12 +39,13 @@ class Recipe:
         return STEMS if self.other is None else (*STEMS, fifth.STEM)
 
     def song(self, number: int, seconds: float) -> Song:
-        """Song `number` of at least `seconds`. ValueError where its MIDI file does not do."""
+        """Song `number` of at least `seconds`. BadSong where its MIDI file does not do."""
         path = self.midi / f"Track{number:05d}.mid" if self.midi else None
         if path is not None and path.is_file():
             song = midi_read.read_song(path, number)
             if song.seconds < seconds - 0.001:  # MIDI has ticks
-                raise ValueError(f"{path}: lasts {song.seconds:.1f} s, {seconds:.1f} s are needed")
+                lasts = f"{path}: lasts {song.seconds:.1f} s"
+                raise midi_read.BadSong(f"{lasts}, {seconds:.1f} s are needed; give a longer one")
         else:
             song = compose.compose(number, seconds, self.patches.programs)
         share = self.other or 0.0

@@ -36,6 +36,7 @@ import soundfonts
 import tapes
 import torch
 import voices
+from midi_read import BadSong
 from recipe import DEBIAN, Recipe
 from score import STEMS, Song
 from tapes import SAMPLE_RATE
@@ -189,12 +190,16 @@ def main(arguments: list[str] | None = None) -> None:
     keep_settings(options.out / f"{options.split}.json", _settings(options, fonts))
     job = partial(render_track, folder=folder, recipe=recipe)
     bar = partial(tqdm, total=len(numbers), desc=options.split, disable=not sys.stderr.isatty())
-    if options.nj == 1:
-        _use_one_thread()
-        deque(bar(map(job, numbers)), maxlen=0)
-        return
-    with multiprocessing.get_context("spawn").Pool(options.nj, initializer=_use_one_thread) as pool:
-        deque(bar(pool.imap_unordered(job, numbers)), maxlen=0)
+    try:
+        if options.nj == 1:
+            _use_one_thread()
+            deque(bar(map(job, numbers)), maxlen=0)
+            return
+        spawn = multiprocessing.get_context("spawn")
+        with spawn.Pool(options.nj, initializer=_use_one_thread) as pool:
+            deque(bar(pool.imap_unordered(job, numbers)), maxlen=0)
+    except (OSError, BadSong) as error:
+        raise SystemExit(f"error: {error}") from None
 
 
 def _recipe(options: argparse.Namespace, fonts: soundfonts.Fonts) -> Recipe:
