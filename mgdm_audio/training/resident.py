@@ -10,6 +10,8 @@ from mgdm_audio.errors import UserError
 from mgdm_audio.training.augmentation import Augmentation, augmented
 from mgdm_audio.training.stems import StemFolder
 
+# A name, samples [stems, time], and which stems the song has.
+Song = tuple[str, Tensor, tuple[bool, ...]]
 _GROWTH = 1.5  # of the memory, when songs no longer fit
 
 
@@ -29,29 +31,31 @@ class ResidentStems:
         self.names: set[str] = set()
         self.starts: list[int] = []
         self.frames: list[int] = []
+        self.has: list[tuple[bool, ...]] = []  # per song, which stems
         self.used = 0
         folder = open_folder(())
         self.sample_rate = folder.sample_rate
         self.samples = torch.zeros(len(folder.stems), 0, dtype=torch.int16)
         self._reader = ThreadPoolExecutor(1)
-        self._coming: Future[list[tuple[str, Tensor]]] | None = None
+        self._coming: Future[list[Song]] | None = None
         self._add(_read(folder))
 
-    def _add(self, songs: list[tuple[str, Tensor]]) -> None:
+    def _add(self, songs: list[Song]) -> None:
         if not songs:
             return
-        needed = self.used + sum(song.shape[1] for _, song in songs)
+        needed = self.used + sum(song.shape[1] for _, song, _ in songs)
         if needed > self.samples.shape[-1]:
             size = int(_GROWTH * needed) if self.used else needed
             room = self.samples.new_zeros((len(self.samples), size), device=self.device)
             room[:, : self.used] = self.samples[:, : self.used]
             self.samples = room
-        for name, song in songs:
+        for name, song, has in songs:
             frames = song.shape[1]
             self.samples[:, self.used : self.used + frames] = song.to(self.device)
             self.names.add(name)
             self.starts.append(self.used)
             self.frames.append(frames)
+            self.has.append(has)
             self.used += frames
 
     def refresh(self) -> None:
@@ -78,11 +82,15 @@ class ResidentStems:
             raise UserError(f"no training song is {length} samples long; lower data.segment")
         stems = self.samples.shape[0]
         drawn = torch.randint(len(fitting), (size, stems), generator=generator)
-        songs = torch.tensor(fitting)[drawn]
         place = torch.rand(size, stems, generator=generator, dtype=torch.float64)
-        whole = torch.rand(size, generator=generator) >= augment.remix
-        songs[whole] = songs[whole][:, :1]
-        place[whole] = place[whole][:, :1]
+        remixed = torch.rand(size, generator=generator) < augment.remix
+        songs = torch.tensor(fitting)[drawn]
+        for k in range(stems):  # a remix takes a stem from songs that have it
+            having = [n for n in fitting if self.has[n][k]] or fitting
+            if len(having) < len(fitting):
+                songs[remixed, k] = torch.tensor(having)[drawn[remixed, k] % len(having)]
+        songs[~remixed] = songs[~remixed][:, :1]
+        place[~remixed] = place[~remixed][:, :1]
         room = torch.tensor(self.frames)[songs] - length + 1
         starts = torch.tensor(self.starts)[songs] + (place * room).long()
         cut = [
@@ -94,11 +102,11 @@ class ResidentStems:
         return augmented(x, augment, self.sample_rate, generator)
 
 
-def _read(folder: StemFolder) -> list[tuple[str, Tensor]]:
-    """Name and samples [stems, time] of each song."""
+def _read(folder: StemFolder) -> list[Song]:
     songs = []
     for track in folder.tracks:
         stems = [folder.read(track, k, 0, track.frames) for k in range(len(track.files))]
         whole = (torch.stack(stems) * 2**15).round().clamp(-(2**15), 2**15 - 1)
-        songs.append((track.name, whole.short()))
+        has = tuple(path is not None for path in track.files)
+        songs.append((track.name, whole.short(), has))
     return songs

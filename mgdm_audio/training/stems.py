@@ -52,6 +52,11 @@ class StemFolder:
             raise UserError(
                 f"{root}: holds no <track>/<stem>.wav or .flac with stems {', '.join(stems)}"
             )
+        # Per stem, the tracks that have it; all where none has it.
+        self._having = [
+            [track for track in self.tracks if track.files[k]] or self.tracks
+            for k in range(len(self.stems))
+        ]
 
     def _find(self, split: str, skip: Collection[str]) -> dict[Path, dict[str, Path]]:
         """Folder of a track -> stem -> file."""
@@ -114,6 +119,8 @@ class StemFolder:
     ) -> Tensor:
         """Random segments [size, sources, length], augmented, drawn by ``generator`` alone.
 
+        The stems of a remixed example come from tracks that have them, so that a track of one stem
+        is heard beside the others'; in an example of one track, the stems that it lacks are silent.
         With ``augment.active``, an example in which fewer stems sound is drawn again, up to 20
         times; a stem sounds if ||x||_2 / length is 1.5e-5 or more before augmentation.
         Raises UserError where ``active`` asks for more stems than there are.
@@ -126,8 +133,8 @@ class StemFolder:
         def below(bound: int) -> int:
             return int(torch.randint(max(bound, 1), (), generator=generator))
 
-        def place() -> tuple[Track, int, int]:
-            track = self.tracks[below(len(self.tracks))]
+        def place(tracks: Sequence[Track]) -> tuple[Track, int, int]:
+            track = tracks[below(len(tracks))]
             speed = draw_speed(augment.pitch, generator)
             return track, below(track.frames - span(length, speed) + 1), speed
 
@@ -136,16 +143,16 @@ class StemFolder:
 
         examples = []
         for _ in range(size):
-            song = place()
+            song = place(self.tracks)
             remix = float(torch.rand((), generator=generator)) < augment.remix
             for _ in range(_DRAWS):
-                places = [place() if remix else song for _ in self.stems]
+                places = [place(having) if remix else song for having in self._having]
                 example = torch.stack([part(k, *where) for k, where in enumerate(places)])
                 # As the scores count a stem as active in a window.
                 sounding = example.double().norm(dim=-1) / length >= ACTIVE
                 if int(sounding.sum()) >= augment.active:
                     break
-                song = place()
+                song = place(self.tracks)
             examples.append(example)
         return augmented(torch.stack(examples), augment, self.sample_rate, generator)
 

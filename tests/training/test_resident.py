@@ -75,6 +75,24 @@ def test_a_remix_takes_every_stem_from_a_place_of_its_own(
     assert float((time[:, 0, 0] == time[:, 1, 0]).float().mean()) < 0.05
 
 
+def test_a_remix_takes_a_stem_from_songs_that_have_it(root: Path, opened: Open) -> None:
+    guitar = STEMS.index("guitar")
+    for stem in STEMS:
+        if stem != "guitar":
+            (root / "song3" / f"{stem}.wav").unlink()
+    songs = ResidentStems(opened, "cpu")
+    remix = Augmentation(**{**vars(PLAIN), "remix": 1.0})
+    song, stem, _ = decode(songs.batch(400, 10, remix, generator()))
+    assert torch.equal(stem, torch.arange(4)[:, None].expand_as(stem))  # none is silent
+    for k in range(4):
+        # Three songs for four draws: one of them comes twice as often.
+        assert set(song[:, k, 0].tolist()) == ({0, 1, 2, 3} if k == guitar else {0, 1, 2})
+    x = songs.batch(200, 10, PLAIN, generator())
+    alone = x[:, guitar, 0] >= 3 * 4000 / 2**15
+    assert alone.any()
+    assert not x[alone][:, [k for k in range(4) if k != guitar]].any()
+
+
 def test_a_batch_is_a_function_of_its_generator(opened: Open) -> None:
     songs = ResidentStems(opened, "cpu")
     x = songs.batch(5, 64, Augmentation(), generator(3))

@@ -85,6 +85,25 @@ def test_a_remix_takes_its_stems_from_different_songs(root: Path) -> None:
     assert abs(float(whole.float().mean()) - 0.5) < 5 * math.sqrt(0.25 / 400)
 
 
+def test_a_remix_takes_a_stem_from_songs_that_have_it(root: Path) -> None:
+    """A song of a guitar alone is heard beside the others' stems; by itself it is all there is."""
+    guitar = STEMS.index("guitar")
+    put(root / "solo" / "guitar.wav", code(SONGS, guitar))
+    folder = StemFolder(root, STEMS, RATE)
+    remix = Augmentation(**{**vars(PLAIN), "remix": 1.0})
+    x = folder.batch(300, 10, remix, generator())
+    song, stem, _ = decode(x)
+    assert torch.equal(stem, torch.arange(4)[:, None].expand_as(stem))  # none is silent
+    solo = song[:, :, 0] == SONGS
+    assert not solo[:, [k for k in range(4) if k != guitar]].any()
+    # One of six songs with a guitar; five standard deviations of 300.
+    assert abs(float(solo[:, guitar].float().mean()) - 1 / 6) < 5 * math.sqrt(5 / 36 / 300)
+    x = folder.batch(300, 10, PLAIN, generator())
+    alone = x[:, guitar, 0] >= 2**16 * SONGS
+    assert alone.any()
+    assert not x[alone][:, [k for k in range(4) if k != guitar]].any()
+
+
 def test_a_batch_is_a_function_of_its_generator(root: Path) -> None:
     folder, augment = StemFolder(root, STEMS, RATE), Augmentation()
     state = torch.get_rng_state()

@@ -7,52 +7,76 @@ small tables. The song is a function of (seed, seconds) alone.
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
+from types import ModuleType
 
 import bass
 import drums
 import form
 import guitar
 import harmony
+import other
 import piano
 from form import Section
+from patches import Programs
 from score import STEMS, Bar, Groove, Hand, Part, Song
 
-PLAYERS = {"bass": bass, "guitar": guitar, "piano": piano}
+PLAYERS: dict[str, ModuleType] = {
+    "bass": bass, "guitar": guitar, "piano": piano, "other": other
+}  # fmt: skip
 
 
-def compose(seed: int, seconds: float) -> Song:
-    """Compose `seconds` of music; random.Random(seed) is the only source of chance."""
-    rng = random.Random(seed)
+@dataclass(frozen=True)
+class Draft:
+    """A song before anyone plays: its tempo, sections and chords."""
+
+    bpm: float
+    groove: Groove
+    sections: list[Section]
+    key: int
+    mode: str
+    bars: list[Bar]
+
+
+def draft(rng: random.Random, seconds: float) -> Draft:
     bpm = min(176.0, max(62.0, rng.gauss(112, 24)))
     steps = 16 if rng.random() < 0.88 else 12
     groove = form.draw_groove(rng, bpm, steps, seconds)
     sections = form.draw_form(rng, len(groove.starts) - 1)
     key, mode = rng.randrange(12), harmony.draw_mode(rng)
     bars = form.draw_bars(rng, sections, key, mode, steps)
+    return Draft(bpm, groove, sections, key, mode, bars)
+
+
+def compose(seed: int, seconds: float, programs: Programs | None = None) -> Song:
+    """Compose `seconds` of music; random.Random(seed) is the only source of chance.
+
+    `programs` replaces the weights of the instruments of the stems that it names.
+    """
+    rng = random.Random(seed)
+    plan = draft(rng, seconds)
     line_up = ["bass", "drums", "guitar", "piano"]
     line_up += ["guitar"] if rng.random() < 0.3 else []
     line_up += ["piano"] if rng.random() < 0.15 else []
-    parts = tuple(
-        _play(random.Random(rng.getrandbits(64)), stem, bars, sections, groove) for stem in line_up
-    )
-    silent = {stem: _rests(stem, sections, groove) for stem in STEMS}
-    return Song(seed, seconds, bpm, key, mode, steps // 4, parts, silent)
+    parts = tuple(play(random.Random(rng.getrandbits(64)), s, plan, programs) for s in line_up)
+    silent = {stem: rests(stem, plan) for stem in STEMS}
+    return Song(seed, seconds, plan.bpm, plan.key, plan.mode, plan.groove.steps // 4, parts, silent)
 
 
-def _play(
-    rng: random.Random, stem: str, bars: list[Bar], sections: list[Section], groove: Groove
-) -> Part:
+def play(rng: random.Random, stem: str, plan: Draft, programs: Programs | None = None) -> Part:
+    """A part for one instrument of `stem`, which rests where the sections say so."""
+    bars, sections, groove = plan.bars, plan.sections, plan.groove
     hand = Hand(rng, rng.uniform(62, 100), rng.choice((0.002, 0.005, 0.009)), rng.gauss(0, 0.004))
-    if stem == "drums":
-        program = _draw_program(rng, drums.KITS)
+    player = PLAYERS.get(stem)
+    own = player.PROGRAMS if player else drums.KITS
+    program = _draw_program(rng, (programs or {}).get(stem, own))
+    if player is None:
         beats = rng.sample(list(drums.BEATS), 2)
         patterns = {label: drums.draw_beat(rng.choice(beats), rng) for label in "ABC"}
         for section, here in _sounding(stem, bars, sections):
             for bar in here:
                 hand.play(drums.play_beat(patterns[section.label], bar, rng), bar, groove)
         return Part(stem, program, tuple(beats), tuple(hand.notes), tuple(hand.controls))
-    player = PLAYERS[stem]
-    program = _draw_program(rng, player.PROGRAMS)
     styles = rng.sample(list(player.STYLES), 3)
     by_label = {label: rng.choice(styles) for label in "ABC"}
     pedalled = stem == "piano" and program <= 5 and rng.random() < 0.45
@@ -78,10 +102,12 @@ def _sounding(
     ]
 
 
-def _rests(stem: str, sections: list[Section], groove: Groove) -> tuple[tuple[float, float], ...]:
+def rests(stem: str, plan: Draft) -> tuple[tuple[float, float], ...]:
+    """The spans, in seconds, in which the player of `stem` rests."""
+    starts = plan.groove.starts
     return tuple(
-        (groove.starts[s.first_bar], groove.starts[s.first_bar + s.bars])
-        for s in sections
+        (starts[s.first_bar], starts[s.first_bar + s.bars])
+        for s in plan.sections
         if stem in s.resting
     )
 

@@ -15,10 +15,11 @@ from scipy.signal import fftconvolve, lfilter, resample_poly, sosfilt
 
 SAMPLE_RATE = 22050
 DRY = 0.33  # share of the parts that no effect touches
-AMPLIFIED = {"bass": 0.2, "drums": 0.05, "guitar": 0.25, "piano": 0.06}
+AMPLIFIED = {"bass": 0.2, "drums": 0.05, "guitar": 0.25, "piano": 0.06, "other": 0.06}
 OVERDRIVEN = (29, 30)  # General MIDI programs that mostly play through an amplifier
 DRIVE_DB = {
     "bass": (-14.0, 14.0), "drums": (-12.0, 6.0), "guitar": (-14.0, 16.0), "piano": (-12.0, 8.0),
+    "other": (-12.0, 8.0),
     "overdriven": (4.0, 38.0),
 }  # fmt: skip
 Effect = Callable[[np.ndarray, random.Random], np.ndarray]
@@ -230,5 +231,9 @@ CHAIN: dict[str, tuple[tuple[Effect, float], ...]] = {  # in order, each with it
     "piano": (
         (compressor, 0.25), (equaliser, 0.7), (phaser, 0.04), (chorus, 0.1), (tremolo, 0.05),
         (echo, 0.06), (reverb, 0.6),
+    ),
+    "other": (
+        (compressor, 0.35), (equaliser, 0.7), (phaser, 0.03), (chorus, 0.1), (echo, 0.15),
+        (reverb, 0.6),
     ),
 }  # fmt: skip

@@ -3,7 +3,8 @@
     python local/render.py OUT --split train --first 0 --count 300 --seconds 60 --nj 2
 
 writes OUT/<split>/TrackXXXXX/{mix.flac, stems/SXX.flac, metadata.yaml, all_src.mid}, where XXXXX is
-the song's seed; with --form stems only TrackXXXXX/{bass,drums,guitar,piano}.flac, for training.
+the song's seed; with --form stems only TrackXXXXX/{bass,drums,guitar,piano}.flac, for training, and
+with --other other.flac too.
 A track depends on its seed and the options alone, so the output is the same for every --nj. A
 finished track is kept: an interrupted run goes on where it stopped.
 """
@@ -20,55 +21,49 @@ import uuid
 from collections import deque
 from dataclasses import replace
 from functools import partial
-from io import BytesIO
 from pathlib import Path
 
-import compose
+import amps
+import fifth
 import levels
 import metadata
 import midi
-import midirenderer
 import numpy as np
+import patches
+import performance
 import soundfile
 import soundfonts
 import tapes
 import torch
-import variation
-from score import STEMS, Part, Song
+import voices
+from midi_read import BadSong
+from recipe import DEBIAN, Recipe
+from score import STEMS, Song
 from tapes import SAMPLE_RATE
 from tqdm import tqdm
 
+EVERY_STEM = (*STEMS, fifth.STEM)
+# Options that the recipe has by the same name.
+PASSED_ON = ("seconds", "form", "vary", "pitch", "amps", "midi", "other", "sung", "debian")
 
-def render_track(
-    number: int,
-    *,
-    folder: Path,
-    seconds: float,
-    fonts: soundfonts.Fonts,
-    form: str = "slakh",
-    vary: float = 0.0,
-    pitch: float = 0.0,
-) -> Path:
+
+def render_track(number: int, *, folder: Path, recipe: Recipe) -> Path:
     """Compose and render song `number` into folder/TrackXXXXX, unless it is there already."""
     track = folder / f"Track{number:05d}"
     if track.is_dir():
         return track
-    tape = tapes.draw(number, seconds, pitch)
-    song = compose.compose(number, seconds * tape.speed)
+    tape = tapes.draw(number, recipe.seconds, recipe.pitch)
+    song = recipe.song(number, recipe.seconds * tape.speed)
     rng = random.Random(f"render {number}")
-    picked = [rng.choice(fonts.of(part.stem)) for part in song.parts]
-    players = [variation.draw(number, k, part, vary) for k, part in enumerate(song.parts)]
-    waves = [
-        _render(part, font, tape, rng, player)
-        for part, font, player in zip(song.parts, picked, players, strict=True)
-    ]
+    played = performance.of_song(number, song.parts, recipe, rng)
+    waves = [one.render(tape, rng, recipe) for one in played]
     stems, gain = levels.set_levels([part.stem for part in song.parts], waves, rng)
 
     partial_track = folder / f".{track.name}.partial"
     shutil.rmtree(partial_track, ignore_errors=True)
     partial_track.mkdir(parents=True)
-    if form == "stems":
-        _write_stems(partial_track, song, stems)
+    if recipe.form == "stems":
+        _write_stems(partial_track, recipe.stems, song, stems)
     else:
         (partial_track / "stems").mkdir()
         for k, stem in enumerate(stems):
@@ -77,34 +72,17 @@ def render_track(
         _write(partial_track / "mix.flac", np.asarray(mix, dtype=np.int16))
         (partial_track / "all_src.mid").write_bytes(midi.song_bytes(song))
         identifier = uuid.uuid5(uuid.NAMESPACE_OID, f"mini_slakh {number}").hex
-        names = [player.name or font.stem for font, player in zip(picked, players, strict=True)]
+        names = [one.player.name or one.font.stem for one in played]
         text = metadata.dump(song, identifier, gain, names)
         (partial_track / "metadata.yaml").write_text(text, encoding="utf-8")
     partial_track.rename(track)
     return track
 
 
-def _render(
-    part: Part, font: Path, tape: tapes.Tape, rng: random.Random, player: variation.Player
-) -> np.ndarray:
-    """One part as mono float32 [time] at its own level; fonts get random reverb and chorus."""
-    reverb = rng.randrange(0, 100) if rng.random() < 0.7 else 0
-    chorus = rng.randrange(0, 60) if part.stem in ("guitar", "piano") and rng.random() < 0.25 else 0
-    if player.is_virtual:
-        return player.finish(part, player.synthesise(part, tape))
-    part = player.touch(soundfonts.fit_part(part, font.name))
-    data = midi.part_bytes(part, tape.recorded_seconds, reverb=reverb, chorus=chorus)
-    bank = 128 if part.stem == "drums" else 0
-    preset = player.vary_font(soundfonts.load_preset(font, part.program, bank), part.program, bank)
-    wave, rate = soundfile.read(
-        BytesIO(midirenderer.render_wave_from(preset, data)), dtype="float32"
-    )
-    return player.finish(part, tape.play((wave[:, 0] + wave[:, 1]) / 2, rate))
-
-
-def _write_stems(track: Path, song: Song, parts: list[np.ndarray]) -> None:
-    """{bass,drums,guitar,piano}.flac, the parts of a stem summed; all quieter if one would clip."""
-    stems = {stem: np.zeros(len(parts[0]), np.int32) for stem in STEMS}
+def _write_stems(track: Path, names: tuple[str, ...], song: Song, parts: list[np.ndarray]) -> None:
+    """A file for each stem of `names`, its parts summed; all quieter if one would clip."""
+    length = len(parts[0])
+    stems = {stem: np.zeros(length, np.int32) for stem in names}
     for part, samples in zip(song.parts, parts, strict=True):
         stems[part.stem] += samples
     gain = min(1.0, 32767 / max(1, *(int(np.abs(samples).max()) for samples in stems.values())))
@@ -146,7 +124,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="STEM=FILE",
-        help=f"one more font for the parts of {', '.join(STEMS)}; repeatable",
+        help=f"one more font for the parts of {', '.join(EVERY_STEM)}; repeatable",
     )
     parser.add_argument("--form", choices=("slakh", "stems"), default="slakh")
     parser.add_argument(
@@ -158,19 +136,36 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--pitch", type=float, default=0.0, help="songs play up to so many semitones off, as tapes"
     )
+    add = parser.add_argument
+    add("--patches", choices=patches.read(), help="set of instruments (conf/patches.toml)")
+    add("--amps", type=_share, default=0.0, help="share of the songs with guitar amplifiers")
+    add("--midi", type=Path, help="folder of TrackXXXXX.mid: songs that are not composed")
+    add("--other", type=_share, help="write a fifth stem, which sounds in this share of the songs")
+    add("--sung", type=_share, default=0.0, help="share of these songs that have a singer")
+    add("--debian", type=Path, default=DEBIAN, help="folder of local/fetch_programs.py")
     parser.add_argument("--nj", type=int, default=1, help="number of processes")
     options = parser.parse_args(arguments)
     if options.seconds < 4 or options.nj < 1:
         parser.error("--seconds is at least 4 and --nj at least 1")
     if not 0 <= options.vary <= 1 or not 0 <= options.pitch <= 12:
         parser.error("--vary is between 0 and 1 and --pitch between 0 and 12")
+    if options.other is not None and options.form != "stems":
+        parser.error("--other needs --form stems")
     return options
+
+
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return share
 
 
 def _class_font(text: str) -> tuple[str, Path]:
     stem, _, name = text.partition("=")
-    if stem not in STEMS or not name:
-        raise argparse.ArgumentTypeError(f"{text} is not STEM=FILE, STEM one of {', '.join(STEMS)}")
+    if stem not in EVERY_STEM or not name:
+        known = ", ".join(EVERY_STEM)
+        raise argparse.ArgumentTypeError(f"{text} is not STEM=FILE, STEM one of {known}")
     return stem, Path(name)
 
 
@@ -189,24 +184,57 @@ def main(arguments: list[str] | None = None) -> None:
         with open(font, "rb") as file:
             if file.read(12)[8:] != b"sfbk":
                 raise SystemExit(f"error: {font}: not a SoundFont 2 file; give another")
+    recipe = _recipe(options, fonts)
     folder = options.out / options.split
     folder.mkdir(parents=True, exist_ok=True)
-    names = {"fonts": [f.name for f in fonts.tuned], "drum_fonts": [f.name for f in fonts.drums]}
-    more = {name: getattr(options, name) for name in ("form", "vary", "pitch")}
-    more = {name: value for name, value in more.items() if value not in ("slakh", 0.0)}
-    if fonts.extra:
-        more["class_fonts"] = [f"{stem}={font.name}" for stem, font in fonts.extra]
-    settings = {"seconds": options.seconds, **names, **more}
-    keep_settings(options.out / f"{options.split}.json", settings)
-    how = {"form": options.form, "vary": options.vary, "pitch": options.pitch}
-    job = partial(render_track, folder=folder, seconds=options.seconds, fonts=fonts, **how)
+    keep_settings(options.out / f"{options.split}.json", _settings(options, fonts))
+    job = partial(render_track, folder=folder, recipe=recipe)
     bar = partial(tqdm, total=len(numbers), desc=options.split, disable=not sys.stderr.isatty())
-    if options.nj == 1:
-        _use_one_thread()
-        deque(bar(map(job, numbers)), maxlen=0)
-        return
-    with multiprocessing.get_context("spawn").Pool(options.nj, initializer=_use_one_thread) as pool:
-        deque(bar(pool.imap_unordered(job, numbers)), maxlen=0)
+    try:
+        if options.nj == 1:
+            _use_one_thread()
+            deque(bar(map(job, numbers)), maxlen=0)
+            return
+        spawn = multiprocessing.get_context("spawn")
+        with spawn.Pool(options.nj, initializer=_use_one_thread) as pool:
+            deque(bar(pool.imap_unordered(job, numbers)), maxlen=0)
+    except (OSError, BadSong) as error:
+        raise SystemExit(f"error: {error}") from None
+
+
+def _recipe(options: argparse.Namespace, fonts: soundfonts.Fonts) -> Recipe:
+    """SystemExit where a folder that the options need is not there."""
+    named = {name: getattr(options, name) for name in PASSED_ON}
+    chosen = patches.read()[options.patches] if options.patches else patches.Patches()
+    recipe = Recipe(fonts=fonts, patches=chosen, **named)
+    try:
+        if recipe.amps:
+            amps.cabinets(recipe.debian)
+        if recipe.other and recipe.sung:
+            voices.program(recipe.debian)
+    except OSError as error:
+        raise SystemExit(f"error: {error}") from None
+    if recipe.midi and not any(recipe.midi.glob("Track*.mid")):
+        raise SystemExit(f"error: no TrackXXXXX.mid in {recipe.midi}; run local/compose_mma.py")
+    return recipe
+
+
+def _settings(options: argparse.Namespace, fonts: soundfonts.Fonts) -> dict[str, object]:
+    """What the tracks depend on: `seconds`, the fonts, and what is not at its default."""
+    settings: dict[str, object] = {
+        "seconds": options.seconds,
+        "fonts": [f.name for f in fonts.tuned],
+        "drum_fonts": [f.name for f in fonts.drums],
+    }
+    defaults = {"form": "slakh", "vary": 0.0, "pitch": 0.0, "patches": None, "amps": 0.0}
+    defaults |= {"midi": None, "other": None, "sung": 0.0}
+    for name, default in defaults.items():
+        value = getattr(options, name)
+        if value != default:
+            settings[name] = value.name if isinstance(value, Path) else value
+    if fonts.extra:
+        settings["class_fonts"] = [f"{stem}={font.name}" for stem, font in fonts.extra]
+    return settings
 
 
 def _use_one_thread() -> None:

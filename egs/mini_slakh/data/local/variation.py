@@ -12,7 +12,6 @@ import virtual
 from score import Part
 from tapes import Tape
 
-VIRTUAL = 0.4  # share of the varied parts
 # General MIDI program -> chance that its virtual instrument, which is clean, has an amplifier
 AMPLIFIED = {
     4: 0.3, 5: 0.3, 7: 0.3, 26: 0.5, 27: 0.6, 28: 0.6, 29: 1.0, 30: 1.0, 31: 0.4,
@@ -52,20 +51,25 @@ class Player:
         rng = random.Random(f"virtual {self.seed}")
         return virtual.render(self.touch(part), tape.length, tape.recorded_rate, rng)
 
-    def finish(self, part: Part, wave: np.ndarray) -> np.ndarray:
-        """The effects on `wave` [time]; a virtual overdriven guitar always has its amplifier."""
+    def finish(self, part: Part, wave: np.ndarray, amplified: float | None = None) -> np.ndarray:
+        """The effects on `wave` [time]; a virtual overdriven guitar always has its amplifier.
+
+        `amplified`: the chance of an amplifier, where it is not to follow from the part.
+        """
         if not self.seed:
             return wave
         rng = random.Random(f"effects {self.seed}")
-        amplified = AMPLIFIED.get(part.program) if self.is_virtual else None
+        if amplified is None and self.is_virtual:
+            amplified = AMPLIFIED.get(part.program)
         if part.stem == "drums":
             amplified = None
         return effects.apply(part.stem, wave, rng, part.program, amplified)
 
 
-def draw(number: int, place: int, part: Part, share: float) -> Player:
-    """The player of the part at `place` of song `number`; a `share` of the parts is varied."""
+def draw(number: int, place: int, share: float, virtual_share: float) -> Player:
+    """The player of the part at `place` of song `number`; a `share` of the parts is varied, and a
+    `virtual_share` of those is synthesised."""
     rng = random.Random(f"vary {number} {place}")
     if rng.random() >= share:
         return Player()
-    return Player(f"{number} {place}", is_virtual=rng.random() < VIRTUAL)
+    return Player(f"{number} {place}", is_virtual=rng.random() < virtual_share)
