@@ -1,13 +1,19 @@
 """Files and functions stay short enough to be read at once, and say what options they take."""
 
 import ast
+import sys
 from pathlib import Path
+from types import FrameType
+
+import torch
 
 import mgdm_audio
+from mgdm_audio.separation.separator import Separator
 
 PACKAGE = Path(mgdm_audio.__file__).parent
 FILES = {str(path.relative_to(PACKAGE)): path.read_text() for path in PACKAGE.rglob("*.py")}
 LINES_OF_A_FILE, LINES_OF_A_FUNCTION = 320, 60
+FILES_OF_A_SEPARATION = 31
 # Stands for the class of any object in a pickle, whose arguments it drops.
 TAKE_ANY = {"priors/inert_pickle.py": ["__init__"]}
 
@@ -62,3 +68,22 @@ def test_a_function_that_took_any_would_be_found() -> None:
     source = "class A:\n    def f(self, **options: Any): ...\n    def _g(self, **o: Any): ..."
     assert untyped_options(source) == ["f"]
     assert untyped_options("def f(**options: Unpack[Options]): ...") == []
+
+
+def test_a_separation_goes_through_few_files(tiny_prior: Path) -> None:
+    """From samples in memory to stems, by a profiler: a reader follows so many files."""
+    separator = Separator.from_pretrained(tiny_prior, device="cpu")
+    separator.workers = 1  # a profiler sees one thread
+    files = set()
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code.co_name != "<module>":
+            files.add(frame.f_code.co_filename)
+
+    sys.setprofile(note)
+    try:
+        dict(separator.separate(0.1 * torch.ones(22050), 22050).stems)
+    finally:
+        sys.setprofile(None)
+    own = sorted(name for name in files if name.startswith(str(PACKAGE)))
+    assert len(own) <= FILES_OF_A_SEPARATION, own

@@ -5,8 +5,8 @@ C is the denoiser's covariance of x_0 given x_t. ``condition`` chooses a method 
 """
 
 from mgdm_audio.conditioning.base import Conditional, Spread
-from mgdm_audio.conditioning.choice import condition
 from mgdm_audio.conditioning.guidance import (
+    condition,
     condition_clean,
     condition_state,
     covariant_score,

@@ -11,10 +11,19 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from mgdm_audio.conditioning.base import Conditional
-from mgdm_audio.conditioning.choice import condition
+from mgdm_audio.conditioning.base import Conditional, Spread
+from mgdm_audio.conditioning.iterative import IterativeConditional
+from mgdm_audio.conditioning.mixture import KnownConditional, KnownMixture, MixtureConditional
+from mgdm_audio.conditioning.samples import SamplesConditional
 from mgdm_audio.diffusion import Level, Prior
-from mgdm_audio.diffusion.posterior import Covariance, GaussianPosterior, predict_posterior
+from mgdm_audio.diffusion.posterior import (
+    Covariance,
+    GaussianPosterior,
+    Identity,
+    Posterior,
+    predict_posterior,
+)
+from mgdm_audio.measurement import MixtureSum
 from mgdm_audio.rng import Generators, randn_like
 from mgdm_audio.tensors import per_item
 
@@ -96,3 +105,26 @@ def _innovation(likelihood: Any, x_0: Tensor, generator: Generators) -> Tensor:
     """y less a draw of what ``x_0`` would have been observed as."""
     noise = likelihood.noise_std * randn_like(likelihood.y, generator)
     return likelihood.residual(x_0) - noise  # type: ignore[no-any-return]
+
+
+def condition(
+    operator: Any, posterior: GaussianPosterior, noise_std: float, spread: Spread = None
+) -> Conditional:
+    """``x_0 ~ posterior`` given ``operator`` of it and noise of standard deviation ``noise_std``.
+
+    Closed form for a mixture, known sources or both (``KnownMixture``), where C is diagonal in a
+    transform that commutes with a sum. Known samples (``Mask``) commute with no transform of time:
+    under a covariance of bands see ``samples``. Everything else takes conjugate gradients, which
+    raise ``PairingError`` where a Jacobian is no covariance and ``UserError`` where they do not
+    converge for another reason.
+    """
+    if not (isinstance(posterior, Posterior) and posterior.separable):
+        return IterativeConditional(operator, posterior, noise_std, spread)
+    if isinstance(operator, MixtureSum):
+        return MixtureConditional(operator, posterior, noise_std, spread)
+    parts = KnownMixture.of(operator)
+    if parts is None:
+        return IterativeConditional(operator, posterior, noise_std, spread)
+    if parts.mixes_only or isinstance(posterior.transform, Identity):
+        return KnownConditional(parts, posterior, noise_std, spread)
+    return SamplesConditional(parts, posterior, noise_std, spread)

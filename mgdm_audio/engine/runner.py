@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from threading import Lock
-from typing import Any, TypeVar
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,7 +16,6 @@ from mgdm_audio.diffusion import Prior
 from mgdm_audio.digest import hash_own_code
 from mgdm_audio.engine.allocator import keep_freed_memory
 from mgdm_audio.engine.device import at_precision, choose_device
-from mgdm_audio.engine.workers import Workers
 from mgdm_audio.errors import UserError
 from mgdm_audio.measurement import Likelihood
 from mgdm_audio.rng import Generators
@@ -220,3 +220,41 @@ def out_of_memory(error: BaseException) -> bool:
     words = ("out of memory", "can't allocate memory", "not enough memory")
     kinds = (MemoryError, torch.OutOfMemoryError)
     return isinstance(error, kinds) or any(word in text for word in words)
+
+
+class Workers:
+    """``count`` threads; with one, ``submit`` calls at once, in the caller's thread.
+
+    torch gives up Python's lock while it computes. An operation that is split over threads ends
+    when the last of them does, so that one busy core stops them all; side by side they do not wait.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._pool: ThreadPoolExecutor | None = None
+
+    def submit(self, function: Callable[..., Result], *arguments: object) -> Future[Result]:
+        """``function(*arguments)``, whose exception is raised by the future's ``result``."""
+        if self.count > 1:
+            if self._pool is None:
+                share = max(1, torch.get_num_threads() // self.count)
+                self._pool = ThreadPoolExecutor(
+                    self.count, initializer=torch.set_num_threads, initargs=(share,)
+                )
+            return self._pool.submit(function, *arguments)
+        future: Future[Result] = Future()
+        future.set_result(function(*arguments))
+        return future
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """What is under way is awaited, and what waits is not begun."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)

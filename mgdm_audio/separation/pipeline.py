@@ -148,7 +148,9 @@ class _Track:
             keep=keep,
             on_progress=on_progress,
         )
-        started = prepare_start(drawing, segment, self.store)
+        started = None
+        if runner.preset.start is not None:
+            started = prepare_start(drawing, runner.preset.start, segment, self.store)
         for rows in drawing.pieces():
             found.append(rows / gain)
         resampled.close()

@@ -192,7 +192,8 @@ class Separator(StemRunner):
             draws=draws or self.preset.draws,
             on_progress=on_progress,
         )
-        prepare_start(drawing, segment, Held)
+        if self.preset.start is not None:
+            prepare_start(drawing, self.preset.start, segment, Held)
         mean = torch.cat([piece[0] for piece in drawing.pieces()], -1) / gain
         return {stem: mean[:, k] for k, stem in enumerate(self.stems)}
 

@@ -10,24 +10,22 @@ from torch import Tensor
 
 from mgdm_audio.audio.store import Store
 from mgdm_audio.engine.runner import Progress
+from mgdm_audio.samplers.presets import Preset
 from mgdm_audio.separation.drawing import Drawing
 from mgdm_audio.separation.segments import starts
 from mgdm_audio.separation.speeds import speeds_of
 
 
 def prepare_start(
-    drawing: Drawing, segment: int, store: Callable[[tuple[int, ...]], Store]
-) -> Store | None:
-    """Has ``drawing`` start from the estimate of its preset's ``start``; None where that is noise.
+    drawing: Drawing, preset: Preset, segment: int, store: Callable[[tuple[int, ...]], Store]
+) -> Store:
+    """Has ``drawing`` start from the estimate of ``preset``, its own preset's ``start``.
 
     The start is separated as a whole track with as many draws and at the speeds of its own preset,
     and with the segments and the join of ``drawing``: with its seed it is what that preset alone
     would give. ``segment``: samples. ``store(shape)``: a new one, for [batch, sources, time] at the
     prior's level; it is returned, to be closed after the drawing.
     """
-    preset = drawing.runner.preset.start
-    if preset is None:
-        return None
     found = store((drawing.batch, len(drawing.runner.stems)))
     first = replace(
         drawing,
