@@ -11,6 +11,14 @@ class UserError(Exception):
     """
 
 
+class DamagedError(UserError):
+    """A sound file that is cut short or damaged; what is left of it could be read."""
+
+
+class SoundWarning(UserWarning):
+    """What a user should know of a sound file that was read all the same; one line."""
+
+
 def described(error: BaseException) -> str:
     """Type and message of an exception of foreign code, in one line."""
     return " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")

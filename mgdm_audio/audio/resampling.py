@@ -33,7 +33,7 @@ def resample(samples: Tensor, from_rate: int, to_rate: int) -> Tensor:
         return samples
     if not samples.numel():
         return samples.new_empty(*samples.shape[:-1], length)
-    if new * (2 * _half_width(old, new) + old) <= _LARGEST_KERNEL:
+    if new * (2 * half_width(old, new) + old) <= _LARGEST_KERNEL:
         return _polyphase(samples, old, new, length)
     return _interpolated(samples, old, new, length)
 
@@ -49,13 +49,13 @@ def resample_span(
     """Samples ``start`` to ``stop`` of ``resample`` of a signal, from their neighbourhood alone.
 
     ``read(i, j)`` gives its samples i to j, [..., j - i], of ``time`` that there are. The filters
-    are as long as ``_half_width``, so the result is that of the whole signal, to float rounding.
+    are as long as ``half_width``, so the result is that of the whole signal, to float rounding.
     """
     common = math.gcd(from_rate, to_rate)
     old, new = from_rate // common, to_rate // common
     if old == new:
         return read(start, stop)
-    width = _half_width(old, new)
+    width = half_width(old, new)
     # From a sample that lies on one of the new ones, so that all phases are as in the whole.
     group = max(0, start // new - math.ceil(width / old) - 1)
     end = min(time, math.ceil(stop * old / new) + width + 1)
@@ -74,7 +74,7 @@ def resample_back(samples: Tensor, from_rate: int, to_rate: int, length: int) ->
     return back[..., :length]
 
 
-def _half_width(old: int, new: int) -> int:
+def half_width(old: int, new: int) -> int:
     """Input samples on either side of an output sample that its filter covers."""
     return math.ceil(_WIDTH * old / (min(old, new) * _ROLLOFF))
 
@@ -113,7 +113,7 @@ def _phase_table(old: int, new: int) -> Tensor:
     """Filters for output samples 0, 1/n, ..., 1 input samples after tap 0. [n + 1, taps]"""
     scale = min(old, new) * _ROLLOFF / old
     count = math.ceil(_PHASES * scale)
-    width = _half_width(old, new)
+    width = half_width(old, new)
     taps = torch.arange(-width, width + 2, dtype=torch.float64)
     offsets = torch.arange(count + 1, dtype=torch.float64) / count
     return _kernel((taps - offsets[:, None]) * scale, scale)
@@ -122,7 +122,7 @@ def _phase_table(old: int, new: int) -> Tensor:
 def _interpolated(samples: Tensor, old: int, new: int, length: int) -> Tensor:
     table = _phase_table(old, new).to(samples)
     count, taps = table.shape[0] - 1, table.shape[1]
-    width = _half_width(old, new)
+    width = half_width(old, new)
     flat = samples.reshape(-1, samples.shape[-1])
     windows = torch.nn.functional.pad(flat, (width, width + 2)).unfold(-1, taps, 1)
     out = samples.new_empty(flat.shape[0], length)

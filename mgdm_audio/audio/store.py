@@ -19,7 +19,7 @@ class Store(Protocol):
     time: int
 
     def append(self, x: Tensor) -> None:
-        """``[*shape, any]``, which follows what is there."""
+        """``[*shape, any]``, which follows what is there. Raises ValueError for another shape."""
         ...
 
     def read(self, start: int, stop: int) -> Tensor:
@@ -39,6 +39,7 @@ class Held:
         self._parts: list[Tensor] = []
 
     def append(self, x: Tensor) -> None:
+        _require_shape(x, self.shape)
         self._parts.append(x.cpu())
         self.time += x.shape[-1]
 
@@ -64,6 +65,7 @@ class Spool:
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  (closed by ``close``)
 
     def append(self, x: Tensor) -> None:
+        _require_shape(x, self.shape)
         if not x.shape[-1]:
             return
         data = x.detach().cpu().float().movedim(-1, 0).contiguous()
@@ -103,6 +105,11 @@ class WithRest:
 
     def close(self) -> None:
         self.parts.close()
+
+
+def _require_shape(x: Tensor, shape: tuple[int, ...]) -> None:
+    if tuple(x.shape[:-1]) != shape:
+        raise ValueError(f"[*{list(shape)}, time] is stored here, not {list(x.shape)}")
 
 
 def _bytes(data: Tensor) -> memoryview:

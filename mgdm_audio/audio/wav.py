@@ -1,11 +1,9 @@
-"""WAV files: what a header says of the sound behind it, and a writer in constant memory."""
+"""WAV files, written in constant memory."""
 
 from __future__ import annotations
 
 import errno
 import os
-import struct
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -15,52 +13,6 @@ from torch import Tensor
 from mgdm_audio.audio.pcm import storable
 from mgdm_audio.errors import UserError
 
-# Bytes of sound. Programs that write into a pipe cannot know them: FFmpeg then writes 2^32 - 1, SoX
-# 2^31 - 4096, others 0. Nobody means a length of exactly that.
-OPEN_FROM = 0x7FFF0000
-
-
-@dataclass(frozen=True)
-class WavHeader:
-    """Of one file. ``promised``: bytes of sound, None where the length was left open."""
-
-    start: int  # of the sound, bytes into the file
-    align: int  # bytes of a frame, 0 where no format came before the sound
-    promised: int | None
-
-    @property
-    def frames(self) -> int | None:
-        """Samples a channel that are promised; None where that is not said."""
-        return self.promised // self.align if self.promised is not None and self.align else None
-
-
-def wav_header(path: Path) -> WavHeader | None:
-    """The header of the file; None where it is no WAV file, or holds no chunk of sound.
-
-    RIFF WAVE (Microsoft and IBM 1991) and RF64 (EBU Tech 3306), whose ``ds64`` chunk holds the
-    length. Raises OSError where the file cannot be read.
-    """
-    with open(path, "rb") as file:
-        form = file.read(12)
-        if form[:4] not in (b"RIFF", b"RF64") or form[8:] != b"WAVE":
-            return None
-        align, long_length = 0, None
-        while len(head := file.read(8)) == 8:
-            name, length = struct.unpack("<4sI", head)
-            if name == b"data":
-                if form[:4] == b"RF64" and length == 0xFFFFFFFF and long_length is not None:
-                    return WavHeader(file.tell(), align, long_length)
-                known = 0 < length < OPEN_FROM
-                return WavHeader(file.tell(), align, length if known else None)
-            after = file.tell() + length + length % 2
-            if name == b"fmt " and len(body := file.read(min(length, 16))) >= 14:
-                align = struct.unpack("<H", body[12:14])[0]
-            elif name == b"ds64" and len(body := file.read(min(length, 16))) == 16:
-                long_length = struct.unpack("<Q", body[8:16])[0]
-            file.seek(after, os.SEEK_SET)
-    return None
-
-
 _RIFF_LIMIT = 2**32 - 2**16  # bytes; the length field of WAV has 32 bits
 _HEAD = 256  # bytes; the chunks before the samples take less
 
@@ -69,13 +21,21 @@ class WavWriter:
     """``write`` takes [channel, time] as often as one likes; the file is whole after ``close``.
 
     ``samples``: how many there will be, over all channels. ``subtype``: PCM_16, PCM_24 or FLOAT, as
-    in ``io.write``. Raises UserError for samples that are not finite and what WAV cannot hold, and
-    OSError where the file cannot be written.
+    in ``io.write``. ``mask``: of the speakers of more than two channels. Raises UserError for
+    samples that are not finite and what WAV cannot hold, and OSError where the file cannot be
+    written.
     """
 
     def __init__(
-        self, path: Path, channels: int, samples: int, sample_rate: int, subtype: str
+        self,
+        path: Path,
+        channels: int,
+        samples: int,
+        sample_rate: int,
+        subtype: str,
+        mask: int = 0,
     ) -> None:
+        self._mask = mask if channels > 2 else 0
         self.path, self.subtype, self._samples, self._done = path, subtype, samples, 0
         self._file = open(path, "xb+")  # noqa: SIM115  (closed by ``close``)
         try:
@@ -86,7 +46,7 @@ class WavWriter:
                 sample_rate,
                 channels,
                 subtype,
-                format=wav_form(samples),
+                format=wav_form(samples, self._mask),
                 closefd=False,
             )
         except soundfile.LibsndfileError:
@@ -127,19 +87,30 @@ class WavWriter:
             file.seek(0, os.SEEK_END)
             if self._done != self._samples or file.tell() < width * self._samples:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+            file.seek(0)
+            head = bytearray(file.read(_HEAD))
             if self.subtype == "FLOAT":
-                file.seek(0)
-                head = bytearray(file.read(_HEAD))
                 forget_time(memoryview(head))
-                file.seek(0)
-                file.write(head)
+            if self._mask:
+                set_mask(memoryview(head), self._mask)
+            file.seek(0)
+            file.write(head)
             file.flush()
             os.fsync(file.fileno())
 
 
-def wav_form(samples: int) -> str:
-    """WAV, or RF64 (the same, with 64-bit lengths) where so many samples need it."""
-    return "RF64" if samples * 4 > _RIFF_LIMIT else "WAV"
+def wav_form(samples: int, mask: int = 0) -> str:
+    """WAV, RF64 (with 64-bit lengths) where so many samples need it, WAVEX for a mask."""
+    if samples * 4 > _RIFF_LIMIT:
+        return "RF64"
+    return "WAVEX" if mask else "WAV"
+
+
+def set_mask(wav: memoryview, mask: int) -> None:
+    """Say which speakers the channels are for, where the format chunk is WAVEFORMATEXTENSIBLE."""
+    place = bytes(wav[:_HEAD]).find(b"fmt ")
+    if place >= 0 and bytes(wav[place + 8 : place + 10]) == b"\xfe\xff":
+        wav[place + 28 : place + 32] = mask.to_bytes(4, "little")
 
 
 def forget_time(wav: memoryview) -> None:

@@ -1,12 +1,13 @@
 """The ``mgdm-audio`` group: its verbs are imported when called, so that --help needs no torch."""
 
 import difflib
+import warnings
 from importlib import import_module
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
-from mgdm_audio.errors import UserError
+from mgdm_audio.errors import SoundWarning, UserError
 from mgdm_audio.version import __version__
 
 # verb: (where its command is, one line of help)
@@ -23,6 +24,24 @@ COMMANDS = {
     "train": ("mgdm_audio.cli.train:train", "Train a prior from folders of stems."),
     "priors": ("mgdm_audio.cli.priors:priors", "List, show, verify and convert priors."),
 }
+
+
+_show_plainly = warnings.showwarning
+
+
+def _show(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """What is said of the user's files in one line, other warnings as Python does."""
+    if issubclass(category, SoundWarning):
+        click.echo(f"warning: {' '.join(str(message).split())}", err=True)
+    else:
+        _show_plainly(message, category, filename, lineno, file, line)
 
 
 class LazyGroup(click.Group):
@@ -43,6 +62,7 @@ class LazyGroup(click.Group):
         raise click.UsageError(f"no command {name!r}; {hint}", ctx)
 
     def invoke(self, ctx: click.Context) -> Any:
+        warnings.showwarning = _show
         try:
             return super().invoke(ctx)
         except UserError as error:

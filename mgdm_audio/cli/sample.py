@@ -67,7 +67,7 @@ def sample(
     from mgdm_audio.errors import UserError
     from mgdm_audio.output.result_folder import require_writable
     from mgdm_audio.priors.folder import DEFAULT_PRIOR
-    from mgdm_audio.separation.generation import GENERATION, IMPUTATION, Generator
+    from mgdm_audio.separation.generation import GENERATION, IMPUTATION, Generator, check_planned
 
     files = _files(given)
     if files and seconds is not None:
@@ -80,6 +80,9 @@ def sample(
     )
     stems = read_given(files, generator.stems) if files else None
     click.echo(f"device: {generator.device} ({generator.device_reason})", err=True)
+    for i in range(samples):
+        place = output / str(i) if samples > 1 else output
+        check_planned(place, generator.stems, files.values())
     with progress("sample") as move:
         if stems is not None:
             drawn = generator.impute(stems, samples=samples, seed=seed, on_progress=move)

@@ -78,10 +78,12 @@ def score(
     from mgdm_audio.errors import UserError
     from mgdm_audio.evaluation import folders
     from mgdm_audio.evaluation.score_table import to_csv, to_markdown, to_text
+    from mgdm_audio.output.result_folder import spare
 
     for out in outs:
         if not out.parent.is_dir():
             raise UserError(f"{out}: folder {out.parent} does not exist; make it first")
+    spare(outs, (file for folder in (reference, estimate) for file in folder.rglob("*")))
     if cache is None and outs:
         cache = outs[0].parent / ".scores"
     names = [name.strip() for name in metrics.split(",") if name.strip()]

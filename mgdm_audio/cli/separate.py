@@ -31,7 +31,11 @@ Separate sound files, and those in folders, into stems.
 Writes OUTPUT/<track>/<stem>.wav, at the input's rate, channels and length, and
 separation.json, which says how they were made.  The stems sum to the input, or to the input
 lowered by a common gain where PCM would clip (a line then says so).  <track> is the file's
-name; for the sound files below a folder, their path in it.  A track that fails stops no other.
+name; for the sound files below a folder, their path in it, with the suffix where two differ in
+nothing else.  A track that fails stops no other, and no input is ever overwritten.
+
+WAV, RF64, W64, AIFF, CAF, AU, FLAC, MP3, Ogg Vorbis and Opus are read as they are; m4a, aac, mka,
+webm, wma and others need PyAV: pip install 'mgdm_audio[formats]'.
 
 uncertainty.json holds, per stem, tenth of a second (more in tracks over an hour) and band of
 frequencies, the standard deviation of the posterior, and per stem a confidence: the SI-SDR in
@@ -111,6 +115,22 @@ Row = tuple[str, str, str, str]
     help="Keep results whose input, prior, settings and files are unchanged, by their hashes.",
 )
 @click.option(
+    "--damaged",
+    type=click.Choice(["refuse", "keep"]),
+    default="refuse",
+    show_default=True,
+    help="Files that are cut short or damaged: refuse them, or keep what can be decoded; what is "
+    "missing is shown, and in separation.json.",
+)
+@click.option(
+    "--max-duration",
+    type=click.FloatRange(0, min_open=True),
+    default=12.0,
+    show_default=True,
+    metavar="HOURS",
+    help="Of sound that a file may decode to.",
+)
+@click.option(
     "--report", is_flag=True, help="Also write a page to listen to them, and of a folder an index."
 )
 @imports
@@ -132,6 +152,8 @@ def separate(
     subtype: str,
     filename: str,
     skip_existing: bool,
+    damaged: Literal["refuse", "keep"],
+    max_duration: float,
     report: bool,
 ) -> None:
     """Separate sound files, and those in folders, into stems: see ``HELP``."""
@@ -144,10 +166,10 @@ def separate(
     from mgdm_audio.separation.separator import DEFAULT_SAMPLER, Separator
 
     check_template(filename)
-    tracks = find_tracks(inputs, output)
+    tracks = find_tracks(inputs, output, lambda line: click.echo(line, err=True))
     name = Path(sampler).stem if sampler else DEFAULT_SAMPLER
     layouts = [Layout(output, filename, track.name, name, seed) for track in tracks]
-    _check(layouts, report)
+    clashing = _clashes(layouts, report)
     separator = Separator.from_pretrained(
         prior or DEFAULT_PRIOR,
         sampler,
@@ -164,8 +186,12 @@ def separate(
     require_writable(output)
     settings = separator.settings(seed=seed, draws=samples, keep_draws=keep_samples)
     settings |= {"two_stems": two_stems, "subtype": subtype, "filename": filename}
-    run = _Run(separator, output, settings, skip_existing, report)
-    rows = [run.row(track, layout) for track, layout in zip(tracks, layouts, strict=True)]
+    limits = {"damaged": damaged, "max_seconds": 3600 * max_duration}
+    run = _Run(separator, output, settings | {"damaged": damaged}, limits, skip_existing, report)
+    rows = [
+        run.row(track, layout, [other.path for other in tracks], clashing.get(i))
+        for i, (track, layout) in enumerate(zip(tracks, layouts, strict=True))
+    ]
     if len(rows) > 1:
         click.echo(_table(rows))
     if report and any(path.is_dir() for path in inputs):
@@ -174,15 +200,19 @@ def separate(
         sys.exit(1)
 
 
-def _check(layouts: "list[Layout]", report: bool) -> None:
+def _clashes(layouts: "list[Layout]", report: bool) -> dict[int, str]:
+    """Number of a track -> the one before it whose files it would replace, in a line."""
     from mgdm_audio.errors import UserError
-    from mgdm_audio.output.layout import check_distinct
+    from mgdm_audio.output.layout import clashes, fields_of
     from mgdm_audio.separation.result import RECORD
 
-    check_distinct(layouts)
+    found = clashes(layouts)
+    if found and "track" not in fields_of(layouts[0].template):  # then it is not the tracks' names
+        raise UserError(next(iter(found.values())))
     if report and any(layout.record.name != RECORD for layout in layouts):
         template = layouts[0].template
         raise UserError(f"--report needs a folder a track; leave --filename {template!r} out")
+    return found
 
 
 @dataclass(frozen=True)
@@ -192,17 +222,26 @@ class _Run:
     separator: "Separator"
     output: Path
     settings: dict[str, Any]
+    limits: dict[str, Any]  # of what is read
     skip_existing: bool
     report: bool
 
-    def row(self, track: "Track", layout: "Layout") -> Row:
-        """Separates a track and prints so, or its error, which stops no other track."""
-        from mgdm_audio.errors import UserError
-        from mgdm_audio.output.stem_files import is_done
+    def row(self, track: "Track", layout: "Layout", inputs: "list[Path]", clash: str | None) -> Row:
+        """Separates a track and prints so, or its error, which stops no other track.
+
+        ``inputs``: the user's files, none of which is replaced. ``clash``: why its files would be
+        those of another track, if they would.
+        """
+        from mgdm_audio.errors import DamagedError, UserError
+        from mgdm_audio.output.stem_files import check_inputs, is_done
         from mgdm_audio.report import ensure_page
 
         folder = self.output / layout.record.parent
         try:
+            if clash is not None:
+                raise UserError(f"{track.path}: {clash}")
+            draws = self.settings["draws"] if self.settings["keep_draws"] else 0
+            check_inputs(layout, self._names(), draws, inputs)
             if not (self.skip_existing and is_done(layout, track.path, self.settings)):
                 return self._separated(track, layout, folder)
             click.echo(f"{folder}: there already, unchanged")
@@ -211,8 +250,17 @@ class _Run:
             return (track.name, "", "", "ok, there already")
         except UserError as error:
             line = " ".join(str(error).split())
+            if isinstance(error, DamagedError):
+                line += ", or go on with what is left: --damaged keep"
             click.echo(f"error: {line}", err=True)
             return (track.name, "", "", f"error: {line}")
+
+    def _names(self) -> tuple[str, ...]:
+        """Of the stems that are written."""
+        from mgdm_audio.separation.result import check_stem
+
+        stem = self.settings["two_stems"]
+        return self.separator.stems if stem is None else check_stem(stem, self.separator.stems)[1]
 
     def _separated(self, track: "Track", layout: "Layout", folder: Path) -> Row:
         from mgdm_audio.report import write_page
@@ -220,7 +268,7 @@ class _Run:
         asked = {key: self.settings[key] for key in ("seed", "draws", "keep_draws", "two_stems")}
         with progress(track.path.name) as move:
             found = self.separator.separate(
-                track.path, folder=self.output, on_progress=move, **asked
+                track.path, folder=self.output, on_progress=move, **asked, **self.limits
             )
             with found:
                 names = ", ".join(found.names)

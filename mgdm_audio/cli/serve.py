@@ -37,6 +37,14 @@ ADDRESS = "127.0.0.1"
     show_default=True,
     help="Of work on a file.",
 )
+@click.option(
+    "--max-duration",
+    type=click.FloatRange(0, min_open=True),
+    default=1.0,
+    show_default=True,
+    metavar="HOURS",
+    help="Of sound that a file may decode to.",
+)
 @click.option("--open", "browse", is_flag=True, help="Open the page in the browser.")
 @imports
 def serve(
@@ -46,6 +54,7 @@ def serve(
     device: str,
     max_megabytes: float,
     max_minutes: float,
+    max_duration: float,
     browse: bool,
 ) -> None:
     """Serve a page to drop sound files on, which shows how far they are and then lets one listen.
@@ -81,7 +90,7 @@ def serve(
         about = f"{', '.join(separator.stems)}; prior {separator.loaded.name}, "
         about += f"sampler {separator.preset.name}, {separator.device}"
         with tempfile.TemporaryDirectory(prefix="mgdm-audio-", ignore_cleanup_errors=True) as room:
-            jobs = Jobs(separation(separator), Path(room), minutes=max_minutes)
+            jobs = Jobs(separation(separator, 3600 * max_duration), Path(room), minutes=max_minutes)
             port = listener.getsockname()[1]
             app = make_app(jobs, port, max_megabytes=max_megabytes, about=about)
             # What is under way at Ctrl-C is stopped, not waited for.

@@ -4,7 +4,8 @@ A line is the record that stands beside the track's stems too (``<split>/<track>
 
     {"track", "split", "source": its folder in the data set, "sample_rate": Hz, "frames",
      "stems": {stem: {"path", "sha256", "frames", "subtype", "sources":
-               [{"path", "program", "bytes", "sample_rate", "frames", "channels"}]}},
+               [{"path", "program", "bytes", "mtime_ns": when it was last changed, "sha256",
+                 "sample_rate", "frames", "channels"}]}},
      "decisions": [{"of", "what", "why"}], "fingerprint": of the sources and the options}
 
 Paths of stems are relative to the manifest, those of sources to the track's folder. Where a track
@@ -43,6 +44,31 @@ def is_intact(record: Record, root: Path) -> bool:
         return all(hash_file(root / s["path"]) == s["sha256"] for s in record["stems"].values())
     except UserError:
         return False
+
+
+def is_of(record: Record, files: dict[tuple[str, int | None], Path]) -> bool:
+    """Whether the record's sources have the content that they had, by (path, stream).
+
+    Size and time of the last change tell; where they differ, the bytes do.
+    """
+    try:
+        sources = {
+            (source["path"], source.get("stream")): source
+            for stem in record["stems"].values()
+            for source in stem["sources"]
+        }
+        return sources.keys() == files.keys() and all(
+            _is_unchanged(files[key], source) for key, source in sources.items()
+        )
+    except (KeyError, TypeError, OSError, UserError):  # another version's record, or it is gone
+        return False
+
+
+def _is_unchanged(file: Path, source: dict[str, Any]) -> bool:
+    found = file.stat()
+    if (found.st_size, found.st_mtime_ns) == (source["bytes"], source["mtime_ns"]):
+        return True
+    return found.st_size == source["bytes"] and hash_file(file) == source["sha256"]
 
 
 def write(root: Path, records: Iterable[Record]) -> Path:

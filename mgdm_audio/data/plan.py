@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mgdm_audio.audio.files import STEM_SUFFIXES
+from mgdm_audio.audio.files import SUFFIXES
 from mgdm_audio.config import nearest
 from mgdm_audio.errors import UserError
 
@@ -17,7 +17,8 @@ LARGEST = 1 << 20  # bytes of a track's description; those of published data set
 class Decision:
     """Something that a reader of the stems should know: ``what`` was done about ``of``, and why.
 
-    ignored, unrendered, missing, duplicate (of source files), padded, averaged (of their samples),
+    ignored, unrendered, missing, duplicate (of source files), padded, averaged, converted (of their
+    samples),
     silent, float (of stems).
     """
 
@@ -53,17 +54,17 @@ Planner = Callable[[Path], Plan]  # of a track's folder or file; raises UserErro
 def find_audio(track: Path, inside: str = ".") -> tuple[dict[str, str], list[Decision]]:
     """Every sound file under ``track/inside``, at any depth: name -> path, and the duplicates.
 
-    Both are relative to ``track``; a name has no suffix. Of one that is there as flac and as wav
-    the flac is taken: it carries a checksum. Hidden files are left out.
+    Both are relative to ``track``; a name has no suffix. Of one that is there in several formats
+    the flac is taken, which carries a checksum, or the wav. Hidden files are left out.
     """
     files = [
         file.relative_to(track)
         for file in (track / inside).rglob("*")
-        if file.suffix.lower() in STEM_SUFFIXES and file.is_file()
+        if file.suffix.lower() in SUFFIXES and file.is_file()
     ]
     found: dict[str, str] = {}
     decisions = []
-    for file in sorted(files, key=lambda file: (file.suffix.lower() != ".flac", file.as_posix())):
+    for file in sorted(files, key=lambda file: (_preference(file), file.as_posix())):
         if any(part[0] == "." for part in file.parts):
             continue
         name = file.with_suffix("").as_posix()
@@ -72,6 +73,11 @@ def find_audio(track: Path, inside: str = ".") -> tuple[dict[str, str], list[Dec
         else:
             found[name] = file.as_posix()
     return found, decisions
+
+
+def _preference(file: Path) -> int:
+    suffix = file.suffix.lower()
+    return (".flac", ".wav", suffix).index(suffix)
 
 
 def lost(folder: str, listed: int, description: str) -> str:

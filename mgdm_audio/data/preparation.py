@@ -25,7 +25,7 @@ from mgdm_audio.digest import hash_file, hash_json
 from mgdm_audio.engine.processes import run_jobs
 from mgdm_audio.errors import UserError
 
-_VERSION = 2  # of what is made of sources; in a record, another one makes the track again
+_VERSION = 3  # of what is made of sources; in a record, another one makes the track again
 Form = Literal["flac", "wav"]
 
 
@@ -128,13 +128,14 @@ def _fingerprint(track: Track, plan: Plan, options: Options) -> str:
 
 
 def _is_current(record: Record, fingerprint: str, track: Track, plan: Plan, out: Path) -> bool:
-    """Whether it is of these sources, none of them newer, and every stem has the recorded bytes."""
-    if record["fingerprint"] != fingerprint:
-        return False
-    made = (out / track.split / track.name / RECORD).stat().st_mtime_ns
+    """Whether it is of these sources, unchanged, and every stem has the recorded bytes."""
     sources = [source for sources in plan.stems.values() for source in sources]
-    newest = max(source.file(track.folder).stat().st_mtime_ns for source in sources)
-    return newest <= made and manifest.is_intact(record, out)
+    files = {(source.path, source.stream): source.file(track.folder) for source in sources}
+    return (
+        record["fingerprint"] == fingerprint
+        and manifest.is_of(record, files)
+        and manifest.is_intact(record, out)
+    )
 
 
 def _check_own(target: Path, plan: Plan, record: Record | None) -> None:
@@ -169,7 +170,7 @@ def _make(track: Track, out: Path, plan: Plan, options: Options, fingerprint: st
                 "sha256": hash_file(file),
                 "frames": len(samples),
                 "subtype": subtype,
-                "sources": found.describe(track.folder, sources),
+                "sources": found.describe(sources),
             }
         record = {
             "track": track.name,

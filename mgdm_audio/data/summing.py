@@ -14,11 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mgdm_audio.audio.io import read_blocks
 from mgdm_audio.audio.pcm import full_scale
+from mgdm_audio.audio.reading import Reading
 from mgdm_audio.audio.resampling import resample_span
 from mgdm_audio.audio.wholeness import Extent, measure
 from mgdm_audio.data.plan import Decision, Plan, Source
+from mgdm_audio.errors import UserError
 
 _BLOCK = 2**18  # samples made at a time
 
@@ -31,14 +32,16 @@ class Survey:
     seconds: Fraction  # of the longest one
     decisions: tuple[Decision, ...]
 
-    def describe(self, track: Path, sources: Sequence[Source]) -> list[dict[str, Any]]:
+    def describe(self, sources: Sequence[Source]) -> list[dict[str, Any]]:
         """Of a stem's sources, for the manifest."""
         return [
             {
                 "path": source.path,
                 **({} if source.stream is None else {"stream": source.stream}),
                 "program": source.program,
-                "bytes": source.file(track).stat().st_size,
+                "bytes": self.extents[source].size,
+                "mtime_ns": self.extents[source].mtime_ns,
+                "sha256": self.extents[source].sha256,
                 "sample_rate": self.extents[source].sample_rate,
                 "frames": self.extents[source].frames,
                 "channels": self.extents[source].channels,
@@ -54,6 +57,8 @@ def survey(track: Path, plan: Plan) -> Survey:
     seconds = max(Fraction(e.frames, e.sample_rate) for e in extents.values())
     decisions = []
     for source, extent in extents.items():
+        for note in extent.notes:
+            decisions.append(Decision(source.path, "converted", note))
         if extent.channels > 1:
             decisions.append(Decision(source.path, "averaged", f"{extent.channels} channels"))
         wanted = math.ceil(seconds * extent.sample_rate)
@@ -68,13 +73,13 @@ def sum_sources(track: Path, sources: Sequence[Source], survey: Survey, sample_r
 
     Channels are averaged; zeros follow what ends earlier. Sums are exact (float64) and are
     resampled once, in float32; at the source's own rate they are not touched. Raises UserError
-    where a file cannot be read any more.
+    where a file cannot be read any more, or is no longer the one that was measured.
     """
     total = torch.zeros(math.ceil(survey.seconds * sample_rate), dtype=torch.float64)
     by_rate: dict[int, list[_Waveform]] = {}
     for source in sources:
         rate = survey.extents[source].sample_rate
-        by_rate.setdefault(rate, []).append(_Waveform(track, source))
+        by_rate.setdefault(rate, []).append(_Waveform(track, source, survey.extents[source]))
     for rate, waveforms in sorted(by_rate.items()):
         time = math.ceil(survey.seconds * rate)
 
@@ -88,14 +93,17 @@ def sum_sources(track: Path, sources: Sequence[Source], survey: Survey, sample_r
                 total[start:stop] += _sum(waveforms, start, stop)
             else:
                 total[start:stop] += resample_span(single, time, rate, sample_rate, start, stop)
+        for waveform in waveforms:
+            waveform.finish()
     return total
 
 
 class _Waveform:
     """A source as [time] float64, its channels averaged, which is read forwards."""
 
-    def __init__(self, track: Path, source: Source) -> None:
-        self._blocks = read_blocks(source.file(track), source.stream or 0)
+    def __init__(self, track: Path, source: Source, measured: Extent) -> None:
+        self._blocks = Reading(source.file(track), source.stream or 0, on_note=lambda line: None)
+        self._measured = measured
         self._begin, self._held = 0, torch.zeros(0, dtype=torch.float64)
 
     def read(self, start: int, stop: int) -> Tensor:
@@ -109,6 +117,13 @@ class _Waveform:
             self._held = torch.cat([self._held, block.samples.double().mean(0)])
         part = self._held[: stop - start]
         return torch.nn.functional.pad(part, (0, stop - start - len(part)))
+
+    def finish(self) -> None:
+        """Raise UserError where the file is not the one that was measured."""
+        for _ in self._blocks:
+            pass
+        if self._blocks.sha256 != self._measured.sha256:
+            raise UserError(f"{self._blocks.path}: changed while it was read; run again")
 
 
 def _sum(waveforms: list[_Waveform], start: int, stop: int) -> Tensor:

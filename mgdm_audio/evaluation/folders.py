@@ -179,7 +179,7 @@ def score_track(
             if entry := _load(path):
                 entries[name] = entry
                 continue
-        audio = audio or _read(truth, found)
+        audio = audio or _read(truth, found, hashes)
         with threadpool_limits(1):
             entries[name] = metric.compute(*audio, list(truth))
         if path is not None:
@@ -196,12 +196,19 @@ def _load(path: Path) -> Entry | None:
     return entry if isinstance(entry, dict) else None
 
 
-def _read(truth: Stems, found: Stems) -> tuple[Tensor, Tensor, int]:
-    """Estimates and references, both [stem, channel, time], and their rate in Hz."""
+def _read(truth: Stems, found: Stems, hashes: dict[str, list[str]]) -> tuple[Tensor, Tensor, int]:
+    """Estimates and references, both [stem, channel, time], and their rate in Hz.
+
+    ``hashes``: stem -> of both files' bytes, where they are known.
+    """
+    known = {truth[stem]: shas[0] for stem, shas in hashes.items()}
+    known |= {found[stem]: shas[1] for stem, shas in hashes.items()}
     first: tuple[Path, Audio] | None = None
     loaded: dict[Path, Tensor] = {}
     for path in [*truth.values(), *found.values()]:
-        audio = read(path)
+        audio = read(path, damaged="refuse")
+        if known.get(path, audio.sha256) != audio.sha256:
+            raise UserError(f"{path}: changed while it was read; run again when it is done")
         first = first or (path, audio)
         for what, one, other in (
             ("samples", audio.samples.shape[1], first[1].samples.shape[1]),

@@ -90,13 +90,17 @@ def check_template(template: str) -> None:
     Layout(Path(), template, "track", "sampler").stem("stem")
 
 
-def check_distinct(layouts: Iterable[Layout]) -> None:
-    """UserError where two tracks would write the same files."""
+def clashes(layouts: Iterable[Layout]) -> dict[int, str]:
+    """Number of a track that would write the files of one before it -> the line that says so."""
     seen: dict[PurePath, str] = {}
-    for layout in layouts:
+    found: dict[int, str] = {}
+    for i, layout in enumerate(layouts):
         if layout.record in seen:
+            first = seen[layout.record]
             tracks = f"two inputs are named {layout.track!r}"
-            if seen[layout.record] != layout.track:
-                tracks = f"{seen[layout.record]!r} and {layout.track!r} would be one file"
-            raise UserError(f"{tracks}; separate them into different folders")
-        seen[layout.record] = layout.track
+            if first != layout.track:
+                tracks = f"{first!r} and {layout.track!r} would be one file"
+            found[i] = f"{tracks}; separate them into different folders"
+        else:
+            seen[layout.record] = layout.track
+    return found

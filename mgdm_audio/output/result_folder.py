@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,6 +18,29 @@ def require_writable(folder: str | Path) -> None:
             pass
     except OSError as error:
         raise unwritable(folder, error) from None
+
+
+def spare(planned: Iterable[Path], inputs: Iterable[Path]) -> None:
+    """UserError where a file that is to be written is one of the user's ``inputs``.
+
+    By whatever name: links are seen through. What is not there is spared.
+    """
+    there = {identity: file for file in planned if (identity := _identity(file)) is not None}
+    for path in inputs if there else ():
+        if (identity := _identity(path)) in there:
+            raise UserError(
+                f"{path}: would be replaced by a result ({there[identity]}); choose another output "
+                "folder"
+            )
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Of a file; None where there is none."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from mgdm_audio.audio.wav import WavWriter
 from mgdm_audio.digest import hash_file
 from mgdm_audio.errors import UserError
 from mgdm_audio.output.layout import Layout
-from mgdm_audio.output.result_folder import whole
+from mgdm_audio.output.result_folder import spare, whole
 
 FILES = "files"  # key of the record: path relative to the record -> SHA-256
 
@@ -30,6 +30,7 @@ class Shape(NamedTuple):
     channels: int
     time: int  # samples
     sample_rate: int  # Hz
+    mask: int = 0  # of the speakers that the channels are for
 
 
 class Block(NamedTuple):
@@ -55,14 +56,16 @@ def write_result(
     gain: float,
     report: dict[str, Any],
     uncertainty: dict[str, Any],
+    inputs: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """Write all files, lowered by ``gain``, or none; returns the record.
 
     ``names``: of the stems. ``draws``: how many of them are kept. Stems, and every draw, are
     rounded together, so that they sum to the mixture as exactly as the format can. Of an earlier
     result that ``layout`` leads to, what its record lists goes. Raises UserError where it cannot
-    be written.
+    be written, and where one of the user's ``inputs`` would be replaced or removed.
     """
+    check_inputs(layout, names, draws, inputs)
     parts = [[layout.stem(name, i) for name in names] for i in (None, *range(draws))]
     files = [file for part in parts for file in part]
     folder = PurePath(os.path.commonpath([str(f.parent) for f in (*files, layout.record)]) or ".")
@@ -111,7 +114,7 @@ def _writers(
         yield [
             [
                 stack.enter_context(
-                    WavWriter(path, shape.channels, samples, shape.sample_rate, subtype)
+                    WavWriter(path, shape.channels, samples, shape.sample_rate, subtype, shape.mask)
                 )
                 for path in part
             ]
@@ -143,6 +146,16 @@ def _discard(folder: Path, record: PurePath) -> None:
                     break
                 with suppress(OSError):  # it holds something else
                     parent.rmdir()
+
+
+def check_inputs(layout: Layout, names: Sequence[str], draws: int, inputs: Iterable[Path]) -> None:
+    """UserError where what ``write_result`` writes or removes is one of ``inputs``.
+
+    ``draws``: how many are kept. Links and other names of a file are seen through.
+    """
+    stems = [layout.stem(name, i) for i in (None, *range(draws)) for name in names]
+    planned = [layout.root / file for file in (*stems, layout.record, layout.uncertainty)]
+    spare([*planned, *listed(layout.root / layout.record)], inputs)
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -192,10 +205,12 @@ def is_done(layout: Layout, path: Path, wanted: dict[str, Any]) -> bool:
     """Whether what ``layout`` leads to is what separating ``path`` as ``wanted`` would write.
 
     The record must hold the ``SETTINGS`` of ``wanted`` and the hash of ``path``, and every file
-    that it lists must be as it was written.
+    that it lists must be as it was written. One of a damaged file counts where "damaged" is "keep".
     """
     place = layout.root / layout.record
     record = read_record(place)
+    if record.get("missing") and wanted.get("damaged") != "keep":
+        return False
     asked = json.loads(json.dumps({key: wanted[key] for key in SETTINGS}))  # tuples become lists
     if {key: record.get(key) for key in SETTINGS} != asked:
         return False

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mgdm_audio.audio.files import MIXTURES, STEM_SUFFIXES
-from mgdm_audio.audio.io import read_blocks
+from mgdm_audio.audio.reading import Reading
 from mgdm_audio.errors import UserError
 from mgdm_audio.output.stem_files import FILES, Shape
 from mgdm_audio.separation.result import RECORD, UNCERTAINTY
@@ -122,12 +122,12 @@ def track_shape(folder: Path, record: dict[str, Any]) -> Shape:
 def _beginning(path: Path, shape: Shape, kept: int) -> Tensor:
     """The first ``kept`` samples; the rest is only counted, since it may be longer than memory."""
     time, parts = 0, []
-    for block in read_blocks(path):
+    for block in Reading(path):
         if time < kept:
             parts.append(block.samples[:, : kept - time])
         time += block.samples.shape[-1]
     found = (block.samples.shape[0], time, block.sample_rate)
-    for what, value, wanted in zip(("channels", "samples", "Hz"), found, shape, strict=True):
+    for what, value, wanted in zip(("channels", "samples", "Hz"), found, shape[:3], strict=True):
         if value != wanted:
             raise UserError(f"{path}: {value} {what}, {RECORD} says {wanted}; separate it again")
     return torch.cat(parts, -1)

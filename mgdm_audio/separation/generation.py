@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from mgdm_audio.audio.resampling import resample, resample_back
 from mgdm_audio.engine.runner import UNITS, Progress
 from mgdm_audio.errors import UserError
 from mgdm_audio.measurement import GaussianLikelihood, KnownSources
-from mgdm_audio.output.result_folder import whole
+from mgdm_audio.output.result_folder import spare, whole
 from mgdm_audio.priors.folder import LoadedPrior
 from mgdm_audio.rng import generator_for
 from mgdm_audio.samplers import Ancestral, Step
@@ -44,6 +44,8 @@ class Sample:
     given: frozenset[str]  # names of those that were given
     sample_rate: int
     report: dict[str, Any]
+    mask: int = 0  # of the speakers that the channels are for, see ``audio.speakers``
+    files: tuple[Path, ...] = ()  # that the given stems were read from
 
     @property
     def mixture(self) -> Tensor:
@@ -57,8 +59,9 @@ class Sample:
         are lowered by one gain where any of them would clip (``gain`` of the record), and so is
         the mixture of what is written (``mixture_gain``). The folder is written whole or not at
         all; in one that is there already files of the same names are replaced. Raises UserError
-        where it cannot be written to.
+        where it cannot be written to, and where the file of a given stem would be replaced.
         """
+        check_planned(Path(folder), self.stems, self.files)
         if subtype not in SUBTYPES:
             raise UserError(f"subtype {subtype!r} is unknown; use one of {', '.join(SUBTYPES)}")
         made = [samples for name, samples in self.stems.items() if name not in self.given]
@@ -69,9 +72,15 @@ class Sample:
         record = self.report | {"subtype": subtype, "gain": gain, "mixture_gain": mixture_gain}
         with whole(Path(folder), RECORD) as fresh:
             for name, samples in (stems | {"mixture": mixture_gain * mixture}).items():
-                write(fresh / f"{name}.wav", samples, self.sample_rate, subtype)
+                write(fresh / f"{name}.wav", samples, self.sample_rate, subtype, self.mask)
             (fresh / RECORD).write_text(json.dumps(record, indent=2) + "\n")
         return record
+
+
+def check_planned(folder: Path, stems: Iterable[str], given: Iterable[Path]) -> None:
+    """UserError where what ``Sample.save`` writes to ``folder`` is one of the files ``given``."""
+    planned = [folder / f"{name}.wav" for name in (*stems, "mixture")]
+    spare([*planned, folder / RECORD], given)
 
 
 class Generator(StemRunner):
@@ -190,7 +199,8 @@ class Generator(StemRunner):
                 "level_gain": gain,
                 "denoiser_calls": calls,
             }
-            yield Sample(stems, frozenset(names), sample_rate, report)
+            mask, files = (0, ()) if given is None else (given.mask, given.files)
+            yield Sample(stems, frozenset(names), sample_rate, report, mask, files)
 
     def _draw(
         self,

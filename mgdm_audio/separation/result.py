@@ -40,6 +40,8 @@ class Separation(Mapping[str, Tensor]):
     sample_rate: int  # Hz
     report: dict[str, Any]
     spread: Spread | None
+    mask: int = 0  # of the speakers that the channels are for, see ``audio.speakers``
+    path: Path | None = None  # of the mixture, if it was a file
 
     @classmethod
     def of(
@@ -126,7 +128,8 @@ class Separation(Mapping[str, Tensor]):
         gain (in the record) where any of them would clip. The folder is written whole or not at
         all; in one that is there already files of the same names are replaced, and those that
         the record of an earlier result lists are removed.
-        Raises UserError where it cannot be written to.
+        Raises UserError where it cannot be written to, and where the mixture's own file would be
+        replaced.
         """
         check_subtype(subtype)
         layout = place if isinstance(place, Layout) else Layout(Path(place), "{stem}", "")
@@ -135,13 +138,14 @@ class Separation(Mapping[str, Tensor]):
         return write_result(
             layout,
             self.names,
-            Shape(self.source.shape[0], self.source.time, self.sample_rate),
+            Shape(self.source.shape[0], self.source.time, self.sample_rate, self.mask),
             self._blocks(),
             len(extremes) - 1,
             subtype,
             gain,
             self.report,
             uncertainty_record(self.report["draws"], self.spread, self._confidence_db(power), gain),
+            inputs=() if self.path is None else (self.path,),
         )
 
     def _measured(self) -> tuple[list[Extremes], dict[str, float]]:

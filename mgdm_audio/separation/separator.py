@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, Self, Unpack
@@ -14,9 +14,8 @@ from typing import Any, Self, Unpack
 import torch
 from torch import Tensor
 
-from mgdm_audio.audio.io import RATES, read_blocks
+from mgdm_audio.audio.reading import MAX_SECONDS, RATES, Policy, Reading
 from mgdm_audio.audio.store import Held, Spool, Store
-from mgdm_audio.digest import hash_file
 from mgdm_audio.engine.runner import Progress
 from mgdm_audio.errors import UserError
 from mgdm_audio.output.result_folder import unwritable
@@ -103,6 +102,8 @@ class Separator(StemRunner):
         keep_draws: bool = False,
         two_stems: str | None = None,
         folder: str | Path | None = None,
+        damaged: Policy = "refuse",
+        max_seconds: float = MAX_SECONDS,
         on_progress: Progress | None = None,
     ) -> Separation:
         """A sound file, or samples in memory, -> stems of its rate, channels and length.
@@ -112,14 +113,19 @@ class Separator(StemRunner):
         in the result. ``two_stems``: only this stem, and the mixture less it. ``folder``: where
         temporary files hold what else is in memory: 4 bytes a sample of the input, of each stem at
         the prior's rate and of each stem at the input's, for each draw that is kept once more;
-        until the result is closed.
+        until the result is closed. ``damaged``, ``max_seconds``: of a file, see ``Reading``; what
+        is missing of one that is kept is in the report.
 
         Raises UserError, in one line, for a file that cannot be read, samples of another shape,
-        none, or some that are not finite, an unknown stem and a folder that cannot be written to.
+        none, or some that are not finite, an unknown stem and a folder that cannot be written to;
+        DamagedError for a file that is cut short or damaged.
         """
         if two_stems is not None:
             check_stem(two_stems, self.stems)
-        blocks, rate, path = _opened(source, sample_rate, on_progress)
+        reading = None
+        if isinstance(source, str | os.PathLike):
+            reading = Reading(Path(source), damaged=damaged, max_seconds=max_seconds)
+        blocks, rate, mask = _opened(reading or source, sample_rate, on_progress)
         with ExitStack() as stack:
 
             def store(shape: tuple[int, ...]) -> Store:
@@ -145,9 +151,14 @@ class Separator(StemRunner):
             except OSError as error:
                 raise unwritable(folder or ".", error) from None
             stack.pop_all()
-        if path is not None:
-            named = {"input": path.name, "input_sha256": hash_file(path)}
-            found = replace(found, report=found.report | named)
+        found = replace(found, mask=mask)
+        if reading is not None:
+            named = {
+                "input": reading.path.name,
+                "input_sha256": reading.sha256,  # of the bytes that were decoded
+                "missing": [asdict(part) for part in reading.missing],
+            }
+            found = replace(found, report=found.report | named, path=reading.path)
         return found if two_stems is None else found.two_stems(two_stems)
 
     def separate_batch(
@@ -256,6 +267,7 @@ class Separator(StemRunner):
             "input": None,  # the file's name and content, if it was a file
             "input_sha256": None,
             "start": self.preset.start_record,
+            "missing": [],  # of a damaged file: {"at", "seconds"} of what was read, and why
             "published": self.preset.stands_for(draws),
             "draws": draws or self.preset.draws,
             "keep_draws": keep_draws,
@@ -271,29 +283,27 @@ class Separator(StemRunner):
 
 def _opened(
     source: Any, sample_rate: int | None, on_progress: Progress | None
-) -> tuple[Iterator[Tensor], int, Path | None]:
-    """Samples [channel, any] in consecutive blocks, their rate in Hz, and the path if it is one."""
-    if not isinstance(source, str | os.PathLike):
+) -> tuple[Iterator[Tensor], int, int]:
+    """Samples [channel, any] in consecutive blocks, their rate in Hz, and the mask of speakers."""
+    if not isinstance(source, Reading):
         if sample_rate is None:
             raise UserError("samples in memory: give their sample_rate in Hz")
         if sample_rate not in RATES:
             raise UserError(f"sample_rate {sample_rate}: give {RATES[0]} to {RATES[-1]} Hz")
-        return iter([as_samples(source)]), sample_rate, None
-    path = Path(source)
-    blocks = read_blocks(path)
-    first = next(blocks)
+        return iter([as_samples(source)]), sample_rate, 0
+    first = next(source)
     if sample_rate not in (None, first.sample_rate):
         raise UserError(
-            f"{path}: has {first.sample_rate} Hz, not {sample_rate}; leave sample_rate out"
+            f"{source.path}: has {first.sample_rate} Hz, not {sample_rate}; leave sample_rate out"
         )
 
     def samples() -> Iterator[Tensor]:
-        for block in chain([first], blocks):
+        for block in chain([first], source):
             yield block.samples
             if on_progress is not None:
                 on_progress(0, 1)  # nothing to show, but it may want to stop
 
-    return samples(), first.sample_rate, path
+    return samples(), first.sample_rate, first.mask
 
 
 def _warn(old: str, new: str) -> None:

@@ -186,12 +186,17 @@ class Jobs:
 PAGE = "report.html"
 
 
-def separation(separator: Separator) -> Work:
-    """Work that gives ``report.html`` and ``<stem>.wav`` of each stem."""
+def separation(separator: Separator, max_seconds: float = 3600.0) -> Work:
+    """Work that gives ``report.html`` and ``<stem>.wav`` of each stem.
+
+    ``max_seconds``: of sound, at most.
+    """
 
     def work(path: Path, out: Path, on_progress: Callable[[int, int], None]) -> Mapping[str, Path]:
         layout = Layout(out, DEFAULT_TEMPLATE, path.stem, separator.preset.name)
-        with separator.separate(path, folder=out, on_progress=on_progress) as found:
+        with separator.separate(
+            path, folder=out, max_seconds=max_seconds, on_progress=on_progress
+        ) as found:
             found.save(layout)
         page = write_page(out / path.stem)
         stems = {f"{name}.wav": out / layout.stem(name) for name in separator.stems}

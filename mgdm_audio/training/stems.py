@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import torch
 from torch import Tensor
 
 from mgdm_audio.audio.files import find_stems
+from mgdm_audio.audio.segments import Segments, open_segments
 from mgdm_audio.data import manifest
 from mgdm_audio.errors import UserError
 from mgdm_audio.evaluation.metrics import ACTIVE
@@ -45,6 +45,7 @@ class StemFolder:
         skip: Collection[str] = (),
     ):
         self.root, self.stems, self.sample_rate = Path(root), tuple(stems), sample_rate
+        self._opened: dict[Path, Segments] = {}
         found = self._find(split, skip)
         opened = [self._open(folder, files) for folder, files in found.items()]
         self.tracks = [track for track in opened if track]
@@ -84,14 +85,10 @@ class StemFolder:
         for path in files:
             if path is None:
                 continue
-            try:
-                info = soundfile.info(str(path))
-            except soundfile.LibsndfileError as error:
-                reason = error.error_string.rstrip(".")
-                raise UserError(f"{path}: cannot be read ({reason}); render it again") from None
-            if info.samplerate != self.sample_rate or info.channels != 1:
+            info = self._opened[path] = open_segments(path)
+            if info.sample_rate != self.sample_rate or info.channels != 1:
                 raise UserError(
-                    f"{path}: {info.samplerate} Hz with {info.channels} channels; "
+                    f"{path}: {info.sample_rate} Hz with {info.channels} channels; "
                     f"training needs {self.sample_rate} Hz mono, resample it first"
                 )
             frames.add(info.frames)
@@ -104,14 +101,15 @@ class StemFolder:
         return Track(folder.name, files, frames.pop())
 
     def read(self, track: Track, stem: int, start: int, length: int) -> Tensor:
-        """[length] float32; zeros past the end and where the track lacks the stem."""
+        """[length] float32; zeros past the end and where the track lacks the stem.
+
+        Raises UserError for a file that is damaged there, or holds NaN or infinity.
+        """
         out = np.zeros(length, np.float32)
         path = track.files[stem]
         if path is not None:
-            with soundfile.SoundFile(path) as file:
-                file.seek(start)
-                data = file.read(length, dtype="float32")
-            out[: len(data)] = data
+            data = self._opened[path].read(start, length)
+            out[: len(data)] = data[:, 0]
         return torch.from_numpy(out)
 
     def batch(

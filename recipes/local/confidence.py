@@ -34,7 +34,7 @@ Row = tuple[str, float, float, float]  # stem; SI-SDR, confidence, the same by d
 def middle(separator: Separator, files: dict[str, Path], seconds: float) -> Tensor:
     """The true stems [stem, time], mono, at the prior's rate."""
     rate = separator.loaded.sample_rate
-    sounds = [read(files[stem]) for stem in separator.stems]
+    sounds = [read(files[stem], damaged="refuse") for stem in separator.stems]
     stems = torch.stack([resample(x.samples.mean(0), x.sample_rate, rate) for x in sounds])
     length = round(seconds * rate)
     start = max(0, (stems.shape[-1] - length) // 2)

@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--tracks", type=int, help="Only the first so many.")
     arguments = parser.parse_args()
     for track, files in list(find_tracks(arguments.stems).items())[: arguments.tracks]:
-        stems = {stem: read(path) for stem, path in files.items()}
+        stems = {stem: read(path, damaged="refuse") for stem, path in files.items()}
         for i in range(arguments.per_track):
             final = arguments.out / f"{track}-{i}"
             if final.exists():

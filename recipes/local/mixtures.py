@@ -25,14 +25,14 @@ def mix(stems: list[Path], out: Path) -> None:
 
     Raises UserError where the stems differ in rate, channels or length.
     """
-    parts = [read(path) for path in stems]
+    parts = [read(path, damaged="refuse") for path in stems]
     first = parts[0]
     for path, part in zip(stems, parts, strict=True):
         if (part.samples.shape, part.sample_rate) != (first.samples.shape, first.sample_rate):
             raise UserError(f"{path}: differs from {stems[0]} in length, channels or rate")
     total = torch.stack([part.samples for part in parts]).double().sum(0).float()
     if out.is_file():
-        there = read(out)
+        there = read(out, damaged="refuse")
         if there.sample_rate == first.sample_rate and torch.equal(there.samples, total):
             return
     write(out, total, first.sample_rate, "FLOAT")

@@ -78,7 +78,7 @@ def main() -> None:
         rate, gains = separator.loaded.sample_rate, []
         found: dict[tuple[float, str], list[Tensor]] = {}
         for track, files in list(find_tracks(options.stems).items())[: options.tracks]:
-            sounds = [read(files[stem]) for stem in separator.stems]
+            sounds = [read(files[stem], damaged="refuse") for stem in separator.stems]
             truth = torch.stack([resample(x.samples.mean(0), x.sample_rate, rate) for x in sounds])
             mixture, seed, time = truth.sum(0), track_number(track), truth.shape[-1]
             stems, shift = separated(separator, mixture, seed), separator.segment // 2

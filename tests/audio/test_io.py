@@ -8,7 +8,7 @@ import pytest
 import soundfile
 import torch
 
-from mgdm_audio.audio import io
+from mgdm_audio.audio import reading
 from mgdm_audio.audio.io import read, write
 from mgdm_audio.errors import UserError
 from tests.toys import song
@@ -210,8 +210,8 @@ def bad_file(kind: str, folder: Path) -> Path:
         ("nan", "sample 123 of channel 1 is nan"),
         ("inf", "sample 7 of channel 0 is -inf"),
         ("cut wav", r"cut short, 1\.2 of 3\.0 s"),
-        ("cut flac", "damaged after|cut short"),  # libsndfile's versions differ
-        ("flac with a wrong byte", r"damaged after 0\.0 s"),
+        ("cut flac", r"cut short, 1\.\d of 3\.0 s"),
+        ("flac with a wrong byte", r"damaged at 1\.\d s"),
         ("cut mp3", r"cut short, 1\.\d of 3\.0 s"),
         ("cut m4a", r"cut short, \d\.\d of 3\.0 s"),
         ("rate", "7 Hz; the header is damaged"),
@@ -221,7 +221,7 @@ def bad_file(kind: str, folder: Path) -> Path:
 def test_bad_input_is_one_clear_line(tmp_path: Path, kind: str, says: str) -> None:
     path = bad_file(kind, tmp_path)
     with pytest.raises(UserError, match=says) as caught:
-        read(path)
+        read(path, damaged="refuse")
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)
 
@@ -244,7 +244,7 @@ def test_an_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         raise PermissionError(errno.EACCES, "Permission denied")
 
     (tmp_path / "a.wav").touch()
-    monkeypatch.setattr(io, "open", refuse, raising=False)  # chmod does not stop root
+    monkeypatch.setattr(reading, "open", refuse, raising=False)  # chmod does not stop root
     with pytest.raises(UserError, match=r"a\.wav: may not be read; change its permissions"):
         read(tmp_path / "a.wav")
 

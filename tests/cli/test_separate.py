@@ -127,7 +127,7 @@ def test_it_writes_the_stems_and_how_they_were_made(separate: Separate) -> None:
     }
     assert {key: report[key] for key in want} == want
     more = {"options", "speeds", "precision", "batch_size", "level", "join"}
-    more |= {"segment_seconds", "overlap_seconds"}
+    more |= {"segment_seconds", "overlap_seconds", "missing", "start"}
     measured = {"seconds", "seconds_per_second", "residual_db"}
     assert report.keys() == want.keys() | more | measured
 
@@ -398,11 +398,16 @@ def test_a_pickle_in_the_place_of_weights_is_not_opened(separate: Separate) -> N
     assert nothing_written(separate)
 
 
-def test_two_inputs_of_one_name_are_refused_before_any_work(separate: Separate) -> None:
+def test_the_second_of_two_inputs_of_one_name_fails_alone(separate: Separate) -> None:
     a = separate.put("one/a.wav", song(1, 1, 3000, 22050))
     b = separate.put("two/a.wav", song(2, 1, 3000, 22050))
-    assert "two inputs are named 'a'" in complaint(separate(a, b))
-    assert nothing_written(separate)
+    c = separate.put("c.wav", song(3, 1, 3000, 22050))
+    result = separate(a, b, c)
+    assert result.exit_code == 1
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert line.startswith(f"error: {b}: two inputs are named 'a'")
+    assert separate.report("a")["input_sha256"] == hashlib.sha256(a.read_bytes()).hexdigest()
+    assert separate.report("c")["input"] == "c.wav"
 
 
 @pytest.mark.parametrize("where", ["below a file", "a file", "a file in the folder's place"])

@@ -49,10 +49,15 @@ def test_a_folder_without_sound_or_of_the_output_is_refused(separate: Separate) 
     folder.mkdir()
     assert "holds no sound" in complaint(separate(folder))
     assert "is the output folder as well" in complaint(separate(folder, out=folder))
-    separate.put("in/a.wav", song(1, 1, 2000, 22050))
-    separate.put("in/a.aiff", song(1, 1, 2000, 22050))
-    assert "two inputs are named 'a'" in complaint(separate(folder))
     assert nothing_written(separate)
+
+
+def test_files_that_differ_in_their_suffix_alone_are_told_apart(separate: Separate) -> None:
+    separate.put("in/a.wav", song(1, 1, 2000, 22050))
+    separate.put("in/a.aiff", song(2, 1, 2000, 22050))
+    assert separate(separate.folder / "in").exit_code == 0
+    assert sorted(path.name for path in separate.out.iterdir()) == ["a.aiff", "a.wav"]
+    assert separate.report("a.wav")["input"] == "a.wav"
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import torch
 
 from mgdm_audio.engine.processes import run_jobs
 from mgdm_audio.errors import UserError
+from mgdm_audio.evaluation import folders as folders_module
 from mgdm_audio.evaluation.bss_eval import bss_eval
 from mgdm_audio.evaluation.folders import score
 from mgdm_audio.evaluation.metric_registry import METRICS
@@ -339,3 +340,21 @@ def test_tables_by_hand() -> None:
         "sdr,mean,,drums,4.0,,,",
         "sdr,mean,,all,3.25,3.0,3.5,",
     ]
+
+
+def test_a_score_is_kept_under_what_was_read(
+    few: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that changes after it was hashed and before it is read gets no entry in the cache."""
+    path = few[1] / "track1" / "bass.wav"
+    original = folders_module.read
+
+    def change(file: Path, **options: Any) -> Any:
+        if file == path:
+            soundfile.write(path, stem(9, 9, 7.3), RATE, "FLOAT")
+        return original(file, **options)
+
+    monkeypatch.setattr(folders_module, "read", change)
+    with pytest.raises(UserError, match=r"track1/bass\.wav: changed while it was read"):
+        score(*few, ["sdr"], cache=tmp_path / "cache")
+    assert len(list((tmp_path / "cache").iterdir())) == 1  # of track 0

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mgdm_audio.audio import io
-from mgdm_audio.audio.io import read, read_blocks
+from mgdm_audio.audio import sndfile
+from mgdm_audio.audio.io import read
+from mgdm_audio.audio.reading import Reading
 from mgdm_audio.audio.store import Spool
 from mgdm_audio.errors import UserError
 from mgdm_audio.output.layout import Layout
@@ -43,7 +44,7 @@ def shorten_spans(monkeypatch: pytest.MonkeyPatch) -> None:
     """To some thousand samples, so that a short file has many."""
     monkeypatch.setattr(bandwidth, "_BLOCK", 2**13)
     monkeypatch.setattr(pipeline, "_SECONDS", 1)
-    monkeypatch.setattr(io, "_BLOCK", 3000)
+    monkeypatch.setattr(sndfile, "_BLOCK", 3000)
 
 
 @pytest.fixture
@@ -232,7 +233,7 @@ def test_a_spool_is_read_anywhere(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("short_spans")
 def test_blocks_are_the_file(tmp_path: Path) -> None:
     path = put(tmp_path, 2, 7001, RATE)
-    blocks = list(read_blocks(path))
+    blocks = list(Reading(path))
     assert [block.samples.shape[-1] for block in blocks] == [3000, 3000, 1001]
     assert torch.equal(torch.cat([block.samples for block in blocks], -1), read(path).samples)
 
@@ -244,7 +245,7 @@ def test_damage_in_the_middle_is_found(tmp_path: Path, monkeypatch: pytest.Monke
     path = tmp_path / "a.wav"
     soundfile.write(path, samples.T.numpy(), RATE, "FLOAT")
     with pytest.raises(UserError, match="sample 4321 of channel 0 is inf"):
-        list(read_blocks(path))
+        list(Reading(path))
 
     class Damaged(soundfile.SoundFile):
         def read(self, *arguments: Any, **options: Any) -> Any:
@@ -253,5 +254,5 @@ def test_damage_in_the_middle_is_found(tmp_path: Path, monkeypatch: pytest.Monke
             return super().read(*arguments, **options)
 
     monkeypatch.setattr(soundfile, "SoundFile", Damaged)
-    with pytest.raises(UserError, match=r"damaged after 0\.1 s"):
-        list(read_blocks(path))
+    with pytest.raises(UserError, match=r"damaged at 0\.1 s"):
+        list(Reading(path))

@@ -390,3 +390,28 @@ def test_equalising_filters_the_chosen_stems_alone() -> None:
     ratio = torch.fft.rfft(y[~same]) / torch.fft.rfft(x[~same])
     assert ratio.imag.abs().max() < 1e-3  # float32, divided by the smallest of 6600 bins
     assert (20 * ratio.real.log10()).abs().max() < 15.1
+
+
+@pytest.mark.parametrize("place", [40, 4])
+def test_a_length_left_open_is_that_of_the_file(root: Path, place: int) -> None:
+    path = root / "song0" / f"{STEMS[0]}.wav"
+    whole = StemFolder(root, STEMS, RATE)
+    want = whole.read(whole.tracks[0], 0, 100, FRAMES)
+    data = bytearray(path.read_bytes())
+    place = data.index(b"data") + 4 if place == 40 else place
+    data[place : place + 4] = b"\xff" * 4
+    path.write_bytes(data)
+    folder = StemFolder(root, STEMS, RATE)
+    assert folder.tracks[0].frames == FRAMES
+    assert torch.equal(folder.read(folder.tracks[0], 0, 100, FRAMES), want)
+
+
+def test_a_stem_that_is_cut_short_is_refused(root: Path) -> None:
+    """Not padded with zeros: when the folder is opened, and when it is cut after that."""
+    path = root / "song0" / f"{STEMS[0]}.wav"
+    folder = StemFolder(root, STEMS, RATE)
+    path.write_bytes(path.read_bytes()[: -4 * FRAMES // 2])
+    with pytest.raises(UserError, match=rf"{STEMS[0]}\.wav: (cut short|cannot be read)"):
+        folder.read(folder.tracks[0], 0, 0, FRAMES)
+    with pytest.raises(UserError, match=rf"{STEMS[0]}\.wav: cut short, 0\.1 of 0\.1 s"):
+        StemFolder(root, STEMS, RATE)

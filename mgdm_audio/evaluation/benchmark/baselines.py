@@ -62,7 +62,7 @@ def training_levels(folder: Path, prior: LoadedPrior, network: TFUNet) -> Tensor
     power = torch.zeros_like(network.scale)
     for files in tracks.values():
         for stem, path in files.items():
-            spectrum = network.analysis(read(path).samples.mean(0))
+            spectrum = network.analysis(read(path, damaged="refuse").samples.mean(0))
             power[prior.stems.index(stem)] += spectrum.square().mean(0)
     return (power / len(tracks)).sqrt().clamp_min(1e-6)
 

@@ -172,7 +172,7 @@ class Bench:
         try:
             settings = self.settings(row)
             record |= {"key": hash_json(settings), "settings": settings}
-            record |= self.measuring.measure(row, progress)
+            record |= self.measuring.measure(row, progress, settings["input_sha256"])
         except UserError as error:
             record["reason"] = " ".join(str(error).split())
         except Exception as error:  # a bug in one sampler is no reason to lose the others' rows

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from mgdm_audio.audio.io import read
+from mgdm_audio.digest import hash_json
 from mgdm_audio.errors import UserError
 from mgdm_audio.evaluation.benchmark.baselines import baselines
 from mgdm_audio.evaluation.benchmark.peak_memory import PeakMemory
@@ -67,9 +68,12 @@ class Measuring:
         self.suite, self.loaded, self.presets, self.device = suite, loaded, presets, device
         self._warm: set[tuple[int, int]] = set()  # (draws, length) that the network has seen
 
-    def measure(self, row: Row, progress: Progress) -> Record:
-        """What is new in the row's record. Raises UserError for what cannot be separated."""
-        truth, rate = load_stems(row.files, row.set.seconds, row.set.start, row.position)
+    def measure(self, row: Row, progress: Progress, sha256: str | None = None) -> Record:
+        """What is new in the row's record. Raises UserError for what cannot be separated.
+
+        ``sha256``: of the stems' files, see ``load_stems``.
+        """
+        truth, rate = load_stems(row.files, row.set.seconds, row.set.start, row.position, sha256)
         mixture = truth.double().sum(0).float()
         if unknown := sorted(row.files.keys() - set(self.loaded.stems)):
             known = ", ".join(self.loaded.stems)
@@ -171,14 +175,18 @@ def load_stems(
     seconds: float | None = None,
     start: float | None = None,
     position: float = 0.5,
+    sha256: str | None = None,
 ) -> tuple[Tensor, int]:
     """([stem, channel, time], rate) of a track, or of ``seconds`` of it.
 
     These begin ``start`` seconds into the track, or lie at ``position``, see ``Row``.
 
-    Raises UserError where the stems differ in length, rate or channels, or end before ``start``.
+    ``sha256``: ``hash_json`` of stem -> the file's, if it is known. Raises UserError where the
+    stems differ in length, rate or channels, end before ``start``, or have changed since.
     """
-    parts = {path: read(path) for path in files.values()}
+    parts = {path: read(path, damaged="refuse") for path in files.values()}
+    if sha256 not in (None, hash_json({s: parts[path].sha256 for s, path in files.items()})):
+        raise UserError(f"{next(iter(files.values())).parent}: changed meanwhile; run again")
     first, audio = next(iter(parts.items()))
     for path, part in parts.items():
         if (part.samples.shape, part.sample_rate) != (audio.samples.shape, audio.sample_rate):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mgdm_audio.audio.io import read, write
+from mgdm_audio.digest import hash_file, hash_json
 from mgdm_audio.errors import UserError
 from mgdm_audio.evaluation.benchmark.bench import Bench
 from mgdm_audio.evaluation.benchmark.measuring import load_stems
@@ -457,3 +458,14 @@ def test_what_cannot_work_is_said_before_anything_runs(
         make(*systems, **sets)
     assert says in str(error.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_stems_are_those_that_a_row_s_key_names(tmp_path: Path) -> None:
+    files = {stem: tmp_path / f"{stem}.wav" for stem in ("bass", "drums")}
+    for k, path in enumerate(files.values()):
+        write(path, torch.full((1, 100), 0.1 * k), 8000)
+    key = hash_json({stem: hash_file(path) for stem, path in files.items()})
+    assert load_stems(files, sha256=key)[0].shape == (2, 1, 100)
+    write(files["bass"], torch.full((1, 100), 0.3), 8000)
+    with pytest.raises(UserError, match="changed meanwhile"):
+        load_stems(files, sha256=key)
