@@ -1,6 +1,7 @@
 """``mgdm-audio score``: how near separated tracks come to their true stems."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,8 @@ def score(
       mr-stft  multi-resolution STFT distance, for generated stems; lower is better
 
     Scores in the cache are not computed again, so that the same command continues what was stopped;
-    a changed file or metric is. The cache may be deleted at any time.
+    a changed file or metric is. The cache may be deleted at any time.  A track that fails stops no
+    other; the exit code is 1 then.
 
     \b
     mgdm-audio score --reference true --estimate stems
@@ -93,6 +95,7 @@ def score(
             cache=cache,
             nj=nj,
             museval=museval,
+            log=outs[0].parent if outs else None,
             on_progress=update,
         )
     click.echo(to_text(result), nl=False)
@@ -100,6 +103,11 @@ def score(
     for out in outs:
         write_text(out, writers.get(out.suffix.lower(), to_json)(result))
         click.echo(f"written: {out}")
+    failed = [track["failed"] for track in result["tracks"].values() if "failed" in track]
+    for why in failed:
+        click.echo(f"error: {why}", err=True)
+    if failed:
+        sys.exit(1)
 
 
 def to_json(result: dict[str, Any]) -> str:

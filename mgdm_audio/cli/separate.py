@@ -197,7 +197,7 @@ class _Run:
 
     def row(self, track: "Track", layout: "Layout") -> Row:
         """Separates a track and prints so, or its error, which stops no other track."""
-        from mgdm_audio.errors import UserError
+        from mgdm_audio.errors import recorded
         from mgdm_audio.output.stem_files import is_done
         from mgdm_audio.report import ensure_page
 
@@ -209,8 +209,8 @@ class _Run:
             if self.report and (missing := ensure_page(folder)) is not None:
                 click.echo(f"written: {missing}")
             return (track.name, "", "", "ok, there already")
-        except UserError as error:
-            line = " ".join(str(error).split())
+        except Exception as error:  # a bug that one track meets is no reason to lose the others
+            line = recorded(error, self.output, track.path)
             click.echo(f"error: {line}", err=True)
             return (track.name, "", "", f"error: {line}")
 

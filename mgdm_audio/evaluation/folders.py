@@ -19,7 +19,7 @@ from mgdm_audio.audio.files import find_stems
 from mgdm_audio.audio.io import Audio, read
 from mgdm_audio.digest import hash_file, hash_json
 from mgdm_audio.engine.processes import run_jobs
-from mgdm_audio.errors import UserError
+from mgdm_audio.errors import UserError, recorded
 from mgdm_audio.evaluation.bss_eval import museval_text
 from mgdm_audio.evaluation.metric_registry import Entry, Metric, find_metrics
 from mgdm_audio.evaluation.score_table import summarise
@@ -59,6 +59,7 @@ def score(
     cache: Path | None = None,
     nj: int = 1,
     museval: Path | None = None,
+    log: Path | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Scores of every stem of every track under ``reference``, as plain JSON values.
@@ -71,16 +72,19 @@ def score(
     computed again. ``nj``: so many tracks at a time, each in a process; a script that asks for
     more than 1 must be importable, with its work under ``if __name__ == "__main__"``. ``museval``:
     a folder for ``test/<track>.json``, which ``museval.EvalStore().add_eval_dir`` reads.
-    ``on_progress(done, total)`` is called after each track.
+    ``log``: a folder for tracebacks, see ``recorded``. ``on_progress(done, total)`` is called after
+    each track.
 
     Result: ``tracks``, {track: {column: {stem: score or None, "all": mean}, ...}}; ``summaries``,
     {column: {"metric", "title", "over_tracks", "value": {stem: score}, "n", "interval_95"}} of the
     columns in which a track has a score; and where si_sdri is one, ``summary``, its
     {"si_sdri": {stem: dB}, "n", "interval_95"}. A track without a scorable window has "windows": 0
-    and "skipped": why in place of "si_sdri", ``unscored`` says why a stem has None.
+    and "skipped": why in place of "si_sdri", ``unscored`` says why a stem has None. A track whose
+    files cannot be read, or differ in length, rate or channels, has "failed": why, alone, and
+    counts in no summary.
 
-    Raises UserError for what is missing or differs in length, rate or channels, before any
-    scoring where it can, and where no track can be scored.
+    Raises UserError for a track or a stem that is missing, before any scoring, and where no track
+    can be scored.
     """
     chosen = find_metrics(list(metrics))
     if museval is not None and "bss" not in chosen:
@@ -90,13 +94,17 @@ def score(
         if folder is not None:
             require_writable(folder)
     jobs = {
-        track: partial(score_track, truth, found, list(chosen), cache)
+        track: partial(_attempt, track, truth, found, list(chosen), cache, log)
         for track, (truth, found) in pairs.items()
     }
-    tracks, stores = {}, {}
+    tracks: dict[str, Entry] = {}
+    stores = {}
     for track, entries in run_jobs(jobs, nj):
-        stores[track] = entries.get("bss", {}).pop("museval", None)
-        tracks[track] = _merge(entries)
+        if isinstance(entries, str):
+            tracks[track] = {"failed": entries}
+        else:
+            stores[track] = entries.get("bss", {}).pop("museval", None)
+            tracks[track] = _merge(entries)
         if on_progress:
             on_progress(len(tracks), len(jobs))
     summaries = _summaries(chosen, tracks)
@@ -151,11 +159,23 @@ def _summaries(metrics: dict[str, Metric], tracks: dict[str, Entry]) -> dict[str
 
 
 def _why_nothing(entry: Entry) -> str:
+    if "failed" in entry:
+        return str(entry["failed"])
     reasons = [why for stems in entry.get("unscored", {}).values() for why in stems.values()]
     return str(entry.get("skipped") or next(iter(reasons), "no metric has a value"))
 
 
 Stems = dict[str, Path]  # stem -> file
+
+
+def _attempt(
+    track: str, truth: Stems, found: Stems, names: list[str], cache: Path | None, log: Path | None
+) -> dict[str, Entry] | str:
+    """``score_track``, or why not: one track of many stops no other."""
+    try:
+        return score_track(truth, found, names, cache)
+    except Exception as error:
+        return recorded(error, log, track)
 
 
 def score_track(
