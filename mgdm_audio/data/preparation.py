@@ -82,7 +82,8 @@ def prepare(
         here = (file.parent.parent.name, file.parent.name)
         if here[0] not in splits and record and (record["split"], record["track"]) == here:
             records.append(record)
-    manifest.write(out, records)
+    if records or (out / manifest.MANIFEST).exists():  # of no track at all nothing is written
+        manifest.write(out, records)
     return outcomes
 
 
