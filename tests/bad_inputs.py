@@ -151,7 +151,7 @@ COMMANDS = {
     TRAIN + "--set data.train=silent": "silent",
     TRAIN + "--set data.segment=7": "data.segment = 7",
     TRAIN + "--set schedule.steps=many": "steps",
-    TRAIN + """--set 'data.stems=["vocals", "other"]'""": "true/a",
+    TRAIN + """--set 'data.stems=["vocals", "other"]'""": "with stems vocals, other",
     TRAIN + "--set prior_schedule.kind=odd": "prior_schedule",
     TRAIN + "--set data.sample_rate=44100": "44100",
     TRAIN + "-o file": "file",
