@@ -87,22 +87,19 @@ def score(
     if cache is None and outs:
         cache = outs[0].parent / ".scores"
     names = [name.strip() for name in metrics.split(",") if name.strip()]
+    places = {"cache": cache, "museval": museval, "log": outs[0].parent if outs else None}
     with progress("scoring") as update:
-        result = folders.score(
-            reference,
-            estimate,
-            names,
-            cache=cache,
-            nj=nj,
-            museval=museval,
-            log=outs[0].parent if outs else None,
-            on_progress=update,
-        )
+        result = folders.score(reference, estimate, names, nj=nj, on_progress=update, **places)
     click.echo(to_text(result), nl=False)
     writers = {".csv": to_csv, ".md": to_markdown}
     for out in outs:
         write_text(out, writers.get(out.suffix.lower(), to_json)(result))
         click.echo(f"written: {out}")
+    _end(result)
+
+
+def _end(result: dict[str, Any]) -> None:
+    """Say which tracks failed, and exit with 1 if any did."""
     failed = [track["failed"] for track in result["tracks"].values() if "failed" in track]
     for why in failed:
         click.echo(f"error: {why}", err=True)

@@ -3,12 +3,16 @@
 import socket
 import webbrowser
 from pathlib import Path
+from typing import Any
 
 import click
 
 from mgdm_audio.cli.options import PRESET, PRIOR, imports
 
 ADDRESS = "127.0.0.1"
+# What is under way at Ctrl-C is stopped, not waited for. Of a request that is none, of which there
+# may be thousands, no line is logged.
+SETTINGS: dict[str, Any] = {"log_level": "error", "ws": "none", "timeout_graceful_shutdown": 1}
 
 
 @click.command()
@@ -81,6 +85,7 @@ def serve(
     from mgdm_audio.priors.folder import DEFAULT_PRIOR
     from mgdm_audio.separation.separator import DEFAULT_SAMPLER, Separator
 
+    limits = Limits(max_megabytes, max_sound_minutes, max_minutes)
     with _listen(port) as listener:
         separator = Separator.from_pretrained(
             prior or DEFAULT_PRIOR, sampler or DEFAULT_SAMPLER, device=device
@@ -88,28 +93,19 @@ def serve(
         click.echo(f"device: {separator.device} ({separator.device_reason})", err=True)
         about = f"{', '.join(separator.stems)}; prior {separator.loaded.name}, "
         about += f"sampler {separator.preset.name}, {separator.device}"
-        limits = Limits(max_megabytes, max_sound_minutes, max_minutes)
         click.echo(str(limits), err=True)
         log = Path(click.get_app_dir("mgdm-audio"))  # of bugs: the room goes
         with private_room() as room:
             jobs = Jobs(separation(separator, limits), room, limits, log)
             port = listener.getsockname()[1]
             app = make_app(jobs, port, about=about)
-            # What is under way at Ctrl-C is stopped, not waited for. Of a request that is none, of
-            # which there may be thousands, no line is logged.
-            config = uvicorn.Config(
-                app,
-                http=bounded(limits),
-                log_level="error",
-                ws="none",
-                timeout_graceful_shutdown=1,
-            )
+            server = uvicorn.Server(uvicorn.Config(app, http=bounded(limits), **SETTINGS))
             url = f"http://{ADDRESS}:{port}"
             click.echo(f"{url}  (Ctrl-C stops it)")
             if browse:
                 webbrowser.open(url)  # the listener already takes the connection
             try:
-                uvicorn.Server(config).run([listener])
+                server.run([listener])
             finally:
                 jobs.close()
 

@@ -16,7 +16,7 @@ from mgdm_audio.data import preparation
 from mgdm_audio.diffusion import NoiseSchedule
 from mgdm_audio.errors import LOG, UserError, recorded
 from mgdm_audio.evaluation import folders
-from mgdm_audio.evaluation.benchmark.bench import Bench
+from mgdm_audio.evaluation.benchmark.measuring import Measuring
 from mgdm_audio.images.restorer import Restorer
 from mgdm_audio.priors.trained_images import save_trained
 from mgdm_audio.report import pages
@@ -135,7 +135,7 @@ def test_bench(tiny_prior: Path, tmp_path: Path, break_at: Patch) -> None:
     truth, out = stems(tmp_path / "truth", "a", "bad", "z"), tmp_path / "out"
     suite = tmp_path / "suite.toml"
     suite.write_text('sets = ["mine"]\nsystems = ["mixture"]\ndevice = "cpu"\n')
-    break_at(Bench, "_measure", "track='bad'")
+    break_at(Measuring, "measure", "track='bad'")
     result = run("bench", suite, "-o", out, "--reference", f"mine={truth}", "--prior", tiny_prior)
     assert result.exit_code == 1
     rows = {path.stem: json.loads(path.read_text()) for path in out.glob("rows/*/*/*.json")}
