@@ -117,8 +117,12 @@ def require_new(path: str | Path) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """``write_bytes`` of ``text`` in UTF-8."""
-    write_bytes(path, text.encode())
+    """``write_bytes`` of ``text`` in UTF-8.
+
+    Bytes of a file's name that are no UTF-8 are written as \\udcXX. In a string of JSON that stands
+    for what the name has in Python, so that it is read again as it was.
+    """
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def _partial(path: Path) -> Path:

@@ -61,8 +61,10 @@ class Registry(dict[str, T]):
                 return self._checked(name, self[name])
             if found := [entry for entry in _declared(self.group) if entry.name == name]:
                 return self._loaded(name, found)
-        near = nearest(str(name), {*self, *(entry.name for entry in _declared(self.group))})
-        own = "; one of your own needs its module, --import MODULE" if "; known:" in near else ""
+        known = {*self, *(entry.name for entry in _declared(self.group))}
+        near = nearest(str(name), known) if known else ", and there is none"
+        own = "; one of your own needs its module, --import MODULE"
+        own = "" if "; did you mean" in near else own
         raise UserError(f"{self.what} {name!r} is unknown{near}{own}")
 
     def _loaded(self, name: str, entries: list[EntryPoint]) -> T:
@@ -137,7 +139,7 @@ def _import_file(path: Path) -> None:
     """Under a name of its own, so that a file named like an installed module hides none."""
     if not path.is_file():
         raise FileNotFoundError("there is no such file")
-    digest = hashlib.sha256(str(path).encode()).hexdigest()[:8]
+    digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:8]
     name = f"{re.sub(r'[^a-zA-Z0-9]', '_', path.stem)}_{digest}"
     if name in sys.modules:
         return

@@ -29,7 +29,9 @@ if at_stage 0 "score"; then
             continue
         fi
         echo "$system"
-        mgdm-audio score --reference "$reference" --estimate "$folder" -o "$scores" --nj "$nj"
+        # Scores that lack a track that failed are none: the next call would take them as done.
+        mgdm-audio score --reference "$reference" --estimate "$folder" -o "$scores" --nj "$nj" ||
+            { rm -f "$scores" && fail "$folder: not all of its tracks were scored, see above"; }
     done
 fi
 

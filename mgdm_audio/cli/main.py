@@ -1,12 +1,15 @@
 """The ``mgdm-audio`` group: its verbs are imported when called, so that --help needs no torch."""
 
 import difflib
+import sys
 import warnings
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, TextIO
 
 import click
 
+from mgdm_audio.cli.streams import lost, steady
 from mgdm_audio.errors import SoundWarning, UserError
 from mgdm_audio.version import __version__
 
@@ -61,12 +64,52 @@ class LazyGroup(click.Group):
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(COMMANDS)}."
         raise click.UsageError(f"no command {name!r}; {hint}", ctx)
 
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """As click's, but that a mistyped line is told in one line, and that a closed terminal, a
+        reader that has left and a name that cannot be shown end nothing."""
+        steady()
+        if not standalone_mode:
+            return super().main(args, prog_name, complete_var, False, **extra)
+        try:
+            code = super().main(args, prog_name, complete_var, False, **extra)
+        except click.exceptions.NoArgsIsHelpError as error:  # a group alone shows its help
+            error.show()
+            code = error.exit_code
+        except click.ClickException as error:
+            ctx = getattr(error, "ctx", None)
+            more = f" See {ctx.command_path} --help." if ctx else ""
+            click.echo(f"error: {' '.join(error.format_message().split())}{more}", err=True)
+            code = error.exit_code
+        except click.Abort:
+            code = 1
+        if (why := lost()) is not None:
+            if why:
+                click.echo(f"error: standard output: cannot be written ({why})", err=True)
+            code = code or 1
+        sys.exit(code)
+
     def invoke(self, ctx: click.Context) -> Any:
         warnings.showwarning = _show
         try:
             return super().invoke(ctx)
         except UserError as error:
             click.echo(f"error: {' '.join(str(error).split())}", err=True)
+            ctx.exit(1)
+        except OSError as error:  # of the system, not of the program: a full disk, say
+            if error.strerror is None:
+                raise
+            place = f"{error.filename}: " if error.filename else ""
+            click.echo(f"error: {place}{error.strerror}", err=True)
+            ctx.exit(1)
+        except MemoryError:
+            click.echo("error: not enough memory; give less, or close other programs", err=True)
             ctx.exit(1)
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)

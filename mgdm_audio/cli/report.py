@@ -1,5 +1,6 @@
 """``mgdm-audio report``: a page to listen to separated tracks."""
 
+import sys
 from pathlib import Path
 
 import click
@@ -31,9 +32,20 @@ def report(folder: Path, reference: Path | None) -> None:
     mgdm-audio report stems/song
     mgdm-audio report stems --reference true
     """
+    from tqdm import tqdm
+
+    from mgdm_audio.errors import recorded
     from mgdm_audio.report import write_pages
 
+    failed = []
+
+    def note(track: Path, error: Exception) -> None:
+        failed.append(track)
+        tqdm.write(f"error: {recorded(error, folder, track)}", file=sys.stderr)
+
     with progress("pages") as update:
-        written = write_pages(folder, reference, on_progress=update)
+        written = write_pages(folder, reference, on_progress=update, on_error=note)
     for path in written:
         click.echo(f"written: {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    if failed:
+        sys.exit(1)

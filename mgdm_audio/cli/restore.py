@@ -54,7 +54,8 @@ Options of tasks, by --task-option:
   motion_blur      kernel_size, intensity (0..1), or kernel=FILE
                    (.npy or a grey image, correlated with the picture)
   nonuniform_blur  kernel_size, intensity
-  nonlinear_blur   network=FILE.pt2, which torch.export.save wrote
+  nonlinear_blur   network=NAME, which a module that --import names has
+                   registered in mgdm_audio.images.blurs.BLUR_NETWORKS
 
 \b
 mgdm-audio restore face.png --task sr4 --prior ffhq.pt -o out
@@ -119,7 +120,7 @@ def restore(
     from mgdm_audio.atomic import require_new
     from mgdm_audio.config import apply_overrides
     from mgdm_audio.engine.device import choose_device
-    from mgdm_audio.errors import UserError
+    from mgdm_audio.errors import UserError, recorded
     from mgdm_audio.images.metrics import lpips_distance
     from mgdm_audio.images.presets import load_image_preset
     from mgdm_audio.images.restorer import Restorer
@@ -144,8 +145,8 @@ def restore(
         try:
             result = _restored(restorer, path, observation, samples)
             record = result.save(output / path.stem, lpips)
-        except UserError as error:
-            click.echo(f"error: {' '.join(str(error).split())}", err=True)
+        except Exception as error:  # a bug that one image meets is no reason to lose the others
+            click.echo(f"error: {recorded(error, output, path)}", err=True)
             failed = True
             continue
         said = _scores(record["scores"], restorer.operator.symmetries is not None)

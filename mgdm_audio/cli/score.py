@@ -1,6 +1,7 @@
 """``mgdm-audio score``: how near separated tracks come to their true stems."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,8 @@ def score(
       mr-stft  multi-resolution STFT distance, for generated stems; lower is better
 
     Scores in the cache are not computed again, so that the same command continues what was stopped;
-    a changed file or metric is. The cache may be deleted at any time.
+    a changed file or metric is. The cache may be deleted at any time.  A track that fails stops no
+    other; the exit code is 1 then.
 
     \b
     mgdm-audio score --reference true --estimate stems
@@ -87,21 +89,24 @@ def score(
     if cache is None and outs:
         cache = outs[0].parent / ".scores"
     names = [name.strip() for name in metrics.split(",") if name.strip()]
+    places = {"cache": cache, "museval": museval, "log": outs[0].parent if outs else None}
     with progress("scoring") as update:
-        result = folders.score(
-            reference,
-            estimate,
-            names,
-            cache=cache,
-            nj=nj,
-            museval=museval,
-            on_progress=update,
-        )
+        result = folders.score(reference, estimate, names, nj=nj, on_progress=update, **places)
     click.echo(to_text(result), nl=False)
     writers = {".csv": to_csv, ".md": to_markdown}
     for out in outs:
         write_text(out, writers.get(out.suffix.lower(), to_json)(result))
         click.echo(f"written: {out}")
+    _end(result)
+
+
+def _end(result: dict[str, Any]) -> None:
+    """Say which tracks failed, and exit with 1 if any did."""
+    failed = [track["failed"] for track in result["tracks"].values() if "failed" in track]
+    for why in failed:
+        click.echo(f"error: {why}", err=True)
+    if failed:
+        sys.exit(1)
 
 
 def to_json(result: dict[str, Any]) -> str:

@@ -232,7 +232,7 @@ class _Run:
         ``inputs``: the user's files, none of which is replaced. ``clash``: why its files would be
         those of another track, if they would.
         """
-        from mgdm_audio.errors import DamagedError, UserError
+        from mgdm_audio.errors import DamagedError, UserError, recorded
         from mgdm_audio.output.stem_files import check_inputs, is_done
         from mgdm_audio.report import ensure_page
 
@@ -248,8 +248,8 @@ class _Run:
             if self.report and (missing := ensure_page(folder)) is not None:
                 click.echo(f"written: {missing}")
             return (track.name, "", "", "ok, there already")
-        except UserError as error:
-            line = " ".join(str(error).split())
+        except Exception as error:  # a bug that one track meets is no reason to lose the others
+            line = recorded(error, self.output, track.path)
             if isinstance(error, DamagedError):
                 line += ", or go on with what is left: --damaged keep"
             click.echo(f"error: {line}", err=True)

@@ -1,15 +1,18 @@
 """``mgdm-audio serve``: a page in the browser that separates the files dropped on it."""
 
 import socket
-import tempfile
 import webbrowser
 from pathlib import Path
+from typing import Any
 
 import click
 
 from mgdm_audio.cli.options import PRESET, PRIOR, imports
 
 ADDRESS = "127.0.0.1"
+# What is under way at Ctrl-C is stopped, not waited for. Of a request that is none, of which there
+# may be thousands, no line is logged.
+SETTINGS: dict[str, Any] = {"log_level": "error", "ws": "none", "timeout_graceful_shutdown": 1}
 
 
 @click.command()
@@ -31,19 +34,18 @@ ADDRESS = "127.0.0.1"
     help="Of a file.",
 )
 @click.option(
+    "--max-sound-minutes",
+    type=click.FloatRange(0, min_open=True),
+    default=180.0,
+    show_default=True,
+    help="Of the sound in a file.",
+)
+@click.option(
     "--max-minutes",
     type=click.FloatRange(0, min_open=True),
     default=60.0,
     show_default=True,
     help="Of work on a file.",
-)
-@click.option(
-    "--max-duration",
-    type=click.FloatRange(0, min_open=True),
-    default=1.0,
-    show_default=True,
-    metavar="HOURS",
-    help="Of sound that a file may decode to.",
 )
 @click.option("--open", "browse", is_flag=True, help="Open the page in the browser.")
 @imports
@@ -53,15 +55,16 @@ def serve(
     sampler: str | None,
     device: str,
     max_megabytes: float,
+    max_sound_minutes: float,
     max_minutes: float,
-    max_duration: float,
     browse: bool,
 ) -> None:
     """Serve a page to drop sound files on, which shows how far they are and then lets one listen.
 
     Only this computer can open it.  Files are separated one after the other; their stems can be
     taken from the page.  All of it lies in the folder for temporary files (TMPDIR changes it) until
-    it is removed on the page or the server stops, by Ctrl-C.
+    it is removed on the page or the server stops, by Ctrl-C; other users cannot look into it.  The
+    limits are said at the start.
 
     \b
     mgdm-audio serve
@@ -74,7 +77,7 @@ def serve(
     try:
         import uvicorn
 
-        from mgdm_audio.serve import Jobs, make_app, separation
+        from mgdm_audio.serve import Jobs, Limits, bounded, make_app, private_room, separation
     except ModuleNotFoundError as error:
         if error.name not in ("uvicorn", "starlette"):
             raise
@@ -82,6 +85,7 @@ def serve(
     from mgdm_audio.priors.folder import DEFAULT_PRIOR
     from mgdm_audio.separation.separator import DEFAULT_SAMPLER, Separator
 
+    limits = Limits(max_megabytes, max_sound_minutes, max_minutes)
     with _listen(port) as listener:
         separator = Separator.from_pretrained(
             prior or DEFAULT_PRIOR, sampler or DEFAULT_SAMPLER, device=device
@@ -89,20 +93,19 @@ def serve(
         click.echo(f"device: {separator.device} ({separator.device_reason})", err=True)
         about = f"{', '.join(separator.stems)}; prior {separator.loaded.name}, "
         about += f"sampler {separator.preset.name}, {separator.device}"
-        with tempfile.TemporaryDirectory(prefix="mgdm-audio-", ignore_cleanup_errors=True) as room:
-            jobs = Jobs(separation(separator, 3600 * max_duration), Path(room), minutes=max_minutes)
+        click.echo(str(limits), err=True)
+        log = Path(click.get_app_dir("mgdm-audio"))  # of bugs: the room goes
+        with private_room() as room:
+            jobs = Jobs(separation(separator, limits), room, limits, log)
             port = listener.getsockname()[1]
-            app = make_app(jobs, port, max_megabytes=max_megabytes, about=about)
-            # What is under way at Ctrl-C is stopped, not waited for.
-            config = uvicorn.Config(
-                app, log_level="warning", ws="none", timeout_graceful_shutdown=1
-            )
+            app = make_app(jobs, port, about=about)
+            server = uvicorn.Server(uvicorn.Config(app, http=bounded(limits), **SETTINGS))
             url = f"http://{ADDRESS}:{port}"
             click.echo(f"{url}  (Ctrl-C stops it)")
             if browse:
                 webbrowser.open(url)  # the listener already takes the connection
             try:
-                uvicorn.Server(config).run([listener])
+                server.run([listener])
             finally:
                 jobs.close()
 

@@ -23,7 +23,7 @@ from mgdm_audio.data.plan import Decision, Plan, Planner, Track
 from mgdm_audio.data.summing import narrowest_subtype, sum_sources, survey
 from mgdm_audio.digest import hash_file, hash_json
 from mgdm_audio.engine.processes import run_jobs
-from mgdm_audio.errors import UserError
+from mgdm_audio.errors import UserError, recorded
 
 _VERSION = 3  # of what is made of sources; in a record, another one makes the track again
 Form = Literal["flac", "wav"]
@@ -82,7 +82,8 @@ def prepare(
         here = (file.parent.parent.name, file.parent.name)
         if here[0] not in splits and record and (record["split"], record["track"]) == here:
             records.append(record)
-    manifest.write(out, records)
+    if records or (out / manifest.MANIFEST).exists():  # of no track at all nothing is written
+        manifest.write(out, records)
     return outcomes
 
 
@@ -100,8 +101,8 @@ def _one_thread() -> Iterator[None]:
 def prepare_track(track: Track, out: Path, planner: Planner, options: Options) -> Outcome:
     """Make one track, unless it is there already."""
     target = out / track.split / track.name
-    atomic.sweep(target.parent, track.name)  # of a run that was killed
     try:
+        atomic.sweep(target.parent, track.name)  # of a run that was killed
         if track.elsewhere:
             others = " and ".join(track.elsewhere)
             raise UserError(f"{track.folder}: a track so named is in {others} too; remove one")
@@ -113,10 +114,8 @@ def prepare_track(track: Track, out: Path, planner: Planner, options: Options) -
         _check_own(target, plan, record)
         with _one_thread():
             record = _make(track, out, plan, options, fingerprint)
-    except UserError as error:
-        return Outcome(track, "failed", error=" ".join(str(error).split()))
-    except OSError as error:
-        return Outcome(track, "failed", error=f"{error.filename or target}: {error.strerror}")
+    except Exception as error:  # a bug that one track meets is no reason to lose the others
+        return Outcome(track, "failed", error=recorded(error, out, target))
     return Outcome(track, "made", record)
 
 

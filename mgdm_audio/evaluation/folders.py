@@ -19,12 +19,13 @@ from mgdm_audio.audio.files import find_stems
 from mgdm_audio.audio.io import Audio, read
 from mgdm_audio.digest import hash_file, hash_json
 from mgdm_audio.engine.processes import run_jobs
-from mgdm_audio.errors import UserError
+from mgdm_audio.errors import UserError, recorded
 from mgdm_audio.evaluation.bss_eval import museval_text
 from mgdm_audio.evaluation.metric_registry import Entry, Metric, find_metrics
 from mgdm_audio.evaluation.score_table import summarise
 from mgdm_audio.output.result_folder import require_writable
 
+FAILED = "failed"  # key of a track that cannot be scored -> why
 Tracks = dict[str, dict[str, Path]]  # track -> stem -> file
 
 
@@ -59,6 +60,7 @@ def score(
     cache: Path | None = None,
     nj: int = 1,
     museval: Path | None = None,
+    log: Path | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Scores of every stem of every track under ``reference``, as plain JSON values.
@@ -71,29 +73,30 @@ def score(
     computed again. ``nj``: so many tracks at a time, each in a process; a script that asks for
     more than 1 must be importable, with its work under ``if __name__ == "__main__"``. ``museval``:
     a folder for ``test/<track>.json``, which ``museval.EvalStore().add_eval_dir`` reads.
-    ``on_progress(done, total)`` is called after each track.
+    ``log``: a folder for tracebacks. ``on_progress(done, total)`` is called after each track.
 
     Result: ``tracks``, {track: {column: {stem: score or None, "all": mean}, ...}}; ``summaries``,
     {column: {"metric", "title", "over_tracks", "value": {stem: score}, "n", "interval_95"}} of the
     columns in which a track has a score; and where si_sdri is one, ``summary``, its
     {"si_sdri": {stem: dB}, "n", "interval_95"}. A track without a scorable window has "windows": 0
-    and "skipped": why in place of "si_sdri", ``unscored`` says why a stem has None.
+    and "skipped": why in place of "si_sdri", ``unscored`` says why a stem has None. A track that
+    cannot be read, or whose files differ in shape or rate, has "failed": why, and no score.
 
-    Raises UserError for what is missing or differs in length, rate or channels, before any
-    scoring where it can, and where no track can be scored.
+    Raises UserError for a track or a stem that is missing, before any scoring, and where no track
+    can be scored.
     """
     chosen = find_metrics(list(metrics))
     if museval is not None and "bss" not in chosen:
         raise UserError(f"{museval}: museval's files hold the metric bss; add it to the metrics")
     pairs = _pair(reference, estimate)
-    for folder in (cache, museval and museval / "test"):
-        if folder is not None:
-            require_writable(folder)
+    for folder in filter(None, (cache, museval and museval / "test")):
+        require_writable(folder)
     jobs = {
-        track: partial(score_track, truth, found, list(chosen), cache)
+        track: partial(_attempt, track, truth, found, list(chosen), cache, log)
         for track, (truth, found) in pairs.items()
     }
-    tracks, stores = {}, {}
+    tracks: dict[str, Entry] = {}
+    stores = {}
     for track, entries in run_jobs(jobs, nj):
         stores[track] = entries.get("bss", {}).pop("museval", None)
         tracks[track] = _merge(entries)
@@ -103,13 +106,19 @@ def score(
     if not summaries:
         name, first = next(iter(tracks.items()))
         raise UserError(f"{reference}: no track can be scored; {name}: {_why_nothing(first)}")
-    for track, store in stores.items():
-        if museval is not None:
-            write_text(museval / "test" / f"{track}.json", museval_text(store))
+    if museval is not None:
+        _write_museval(museval, stores)
     result: dict[str, Any] = {"tracks": tracks}
     if "si_sdri" in summaries:
         result["summary"] = summarise([t["si_sdri"] for t in tracks.values() if "si_sdri" in t])
     return result | {"summaries": summaries}
+
+
+def _write_museval(folder: Path, stores: dict[str, Any]) -> None:
+    """The frames of the tracks that have some."""
+    for track, store in stores.items():
+        if store is not None:
+            write_text(folder / "test" / f"{track}.json", museval_text(store))
 
 
 def _pair(reference: Path, estimate: Path) -> dict[str, tuple[Stems, Stems]]:
@@ -126,8 +135,10 @@ def _pair(reference: Path, estimate: Path) -> dict[str, tuple[Stems, Stems]]:
     return {t: (files, {s: found[t][s] for s in files}) for t, files in truth.items()}
 
 
-def _merge(entries: dict[str, Entry]) -> Entry:
+def _merge(entries: dict[str, Any]) -> Entry:
     """A track's entries as one, with ``unscored`` by metric."""
+    if FAILED in entries:
+        return entries
     unscored = {name: e["unscored"] for name, e in entries.items() if e.get("unscored")}
     merged: Entry = {}
     for entry in entries.values():
@@ -151,11 +162,23 @@ def _summaries(metrics: dict[str, Metric], tracks: dict[str, Entry]) -> dict[str
 
 
 def _why_nothing(entry: Entry) -> str:
+    if FAILED in entry:
+        return str(entry[FAILED])
     reasons = [why for stems in entry.get("unscored", {}).values() for why in stems.values()]
     return str(entry.get("skipped") or next(iter(reasons), "no metric has a value"))
 
 
 Stems = dict[str, Path]  # stem -> file
+
+
+def _attempt(
+    track: str, truth: Stems, found: Stems, names: list[str], cache: Path | None, log: Path | None
+) -> dict[str, Any]:
+    """``score_track``, or {FAILED: why not}: one track of many stops no other."""
+    try:
+        return score_track(truth, found, names, cache)
+    except Exception as error:
+        return {FAILED: recorded(error, log, track)}
 
 
 def score_track(

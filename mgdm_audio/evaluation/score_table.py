@@ -24,7 +24,7 @@ def to_text(result: dict[str, Any]) -> str:
             if column in record:
                 rows.append((track, [_number(record[column].get(stem)) for stem in columns]))
             else:
-                rows.append((track, f"skipped: {record['skipped']}"))
+                rows.append((track, ": ".join(_absence(record))))
         means = [_number(summary["value"].get(stem)) for stem in columns]
         rows.append((f"{summary['over_tracks']} of {summary['n']}", means))
         intervals = [_interval(summary, stem) for stem in columns]
@@ -77,7 +77,7 @@ def to_csv(result: dict[str, Any]) -> str:
                 row = [column, "track", track, stem, value, None, None, why.get(stem)]
                 writer.writerow(row)
             if column not in record:
-                writer.writerow([column, "track", track, *[None] * 4, record["skipped"]])
+                writer.writerow([column, "track", track, *[None] * 4, _absence(record)[1]])
         for stem, value in summary["value"].items():
             low, high = summary["interval_95"][stem] or (None, None)
             writer.writerow([column, summary["over_tracks"], None, stem, value, low, high, None])
@@ -107,11 +107,19 @@ def _interval(summary: dict[str, Any], stem: str) -> str:
     return f"±{(high - low) / 2:.2f}"
 
 
+def _absence(record: dict[str, Any]) -> tuple[str, str]:
+    """How a track has no score, and why."""
+    kind = "failed" if "failed" in record else "skipped"
+    return kind, record[kind]
+
+
 def _notes(result: dict[str, Any], skipped: bool) -> Iterator[str]:
     """What has no score and why, three places at most named for each reason."""
     places: dict[tuple[str, str], list[str]] = {}
     for track, record in result["tracks"].items():
-        if skipped and "skipped" in record:
+        if skipped and "failed" in record:
+            yield f"{track} failed: {record['failed']}\n"
+        elif skipped and "skipped" in record:
             places.setdefault(("si-sdri", record["skipped"]), []).append(track)
         for metric, stems in record.get("unscored", {}).items():
             for stem, why in stems.items():

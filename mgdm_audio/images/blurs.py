@@ -9,14 +9,23 @@ import torch
 from torch import Tensor
 
 from mgdm_audio.images.io import read_kernel
-from mgdm_audio.images.program import load_program
 from mgdm_audio.measurement.filtering import Blur, SeparableBlur, SpatiallyVaryingBlur
 from mgdm_audio.measurement.nonlinear import Clip, Function, on_unit_range
 from mgdm_audio.measurement.operator import Operator, compose
+from mgdm_audio.registry import Registry
 from mgdm_audio.rng import randn
 
 Shape = tuple[int, int, int]
 """``(channels, height, width)``."""
+BlurNetwork = Callable[[Tensor, Tensor], Tensor]
+"""``(image [batch, *shape] in [0, 1], code [batch, 512, 2, 2]) -> image``."""
+BLUR_NETWORKS: Registry[BlurNetwork] = Registry(
+    "blur network",
+    "mgdm_audio.images.blur_networks",
+    lambda value: None if callable(value) else "is no function of an image and a code",
+    {},
+)
+"""By name, for the command line: a file with a network's code in it is never run."""
 
 
 def blur(shape: Shape, generator: torch.Generator, *, std: float = 3.0) -> Operator:
@@ -79,27 +88,21 @@ def nonuniform_blur(
 
 
 def nonlinear_blur(
-    shape: Shape, generator: torch.Generator, *, network: str | Callable[[Tensor, Tensor], Tensor]
+    shape: Shape, generator: torch.Generator, *, network: str | BlurNetwork
 ) -> Operator:
     """The paper's non-uniform blur: a learned one, of the encoded kernel space of Tran et al.
 
-    ``network(image in [0, 1], code) -> image in [0, 1]``, to be had from the authors of "Explore
-    image deblurring via encoded blur kernel space" (arXiv 2104.00317); this package has neither
-    its code nor its weights. Or the name of a file to which ``torch.export.save`` wrote it,
-
-        one = torch.export.Dim("batch")
-        program = torch.export.export(network, (image, code), dynamic_shapes=({0: one}, {0: one}))
-
-    with ``image: [2, *shape]`` and ``code: [2, 512, 2, 2]``. The code here is ``1.2 N(0, I)`` of
-    ``[batch, 512, 2, 2]``, drawn once and the same for all images, so that ``y`` and every gradient
-    see one operator.
+    ``network(image in [0, 1], code) -> image in [0, 1]``, differentiable, is to be had from the
+    authors of "Explore image deblurring via encoded blur kernel space" (arXiv 2104.00317); this
+    package has neither its code nor its weights. ``network`` may also be the name under which it is
+    in ``BLUR_NETWORKS``. The code is ``1.2 N(0, I)`` of ``[batch, 512, 2, 2]``, drawn once and the
+    same for all images, so that ``y`` and every gradient see one operator.
     """
     code = 1.2 * randn((1, 512, 2, 2), generator=generator)
-    if isinstance(network, str):
-        network = load_program(network)
+    function = BLUR_NETWORKS.find(network) if isinstance(network, str) else network
 
     def blurred(x: Tensor) -> Tensor:
-        return network(x, code.to(x).expand(len(x), -1, -1, -1))
+        return function(x, code.to(x).expand(len(x), -1, -1, -1))
 
     return compose(Clip(-1, 1), on_unit_range(Function(blurred)))
 

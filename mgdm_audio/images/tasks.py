@@ -26,9 +26,10 @@ import torch
 from torch import Tensor
 
 from mgdm_audio.config import convert, nearest
-from mgdm_audio.digest import hash_file
+from mgdm_audio.digest import hash_file, hash_own_code
 from mgdm_audio.errors import UserError
 from mgdm_audio.images.blurs import (
+    BLUR_NETWORKS,
     Shape,
     blur,
     blur_svd,
@@ -50,7 +51,7 @@ from mgdm_audio.measurement.operator import Operator, compose
 from mgdm_audio.measurement.separable import Separable
 
 NOISE_STD = 0.05  # sigma_y of every task, for images in [-1, 1]
-FILE_OPTIONS = ("kernel", "network")  # options of tasks that may name a file
+FILE_OPTION, CODE_OPTION = "kernel", "network"  # what they name, or are, is hashed
 
 
 class TaskOptions(TypedDict, total=False):
@@ -109,15 +110,17 @@ def build_operator(
 
 
 def option_hashes(options: Mapping[str, Any]) -> dict[str, str]:
-    """Option -> SHA-256 of the file that it names, of those that name one.
+    """Option -> SHA-256 of the file that it names, or of the user's code that it names or is.
 
     Raises ``UserError`` where one cannot be read.
     """
-    return {
-        option: hash_file(Path(value))
-        for option, value in options.items()
-        if option in FILE_OPTIONS and isinstance(value, str | os.PathLike)
-    }
+    hashes: dict[str, str | None] = {}
+    if isinstance(kernel := options.get(FILE_OPTION), str | os.PathLike):
+        hashes[FILE_OPTION] = hash_file(Path(kernel))
+    if (network := options.get(CODE_OPTION)) is not None:
+        found = BLUR_NETWORKS.find(network) if isinstance(network, str) else network
+        hashes[CODE_OPTION] = hash_own_code(found)
+    return {option: sha256 for option, sha256 in hashes.items() if sha256}
 
 
 def require_task(name: str) -> None:

@@ -101,7 +101,8 @@ def write_result(
             },
         }
         text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
-        place(layout.record).write_text(text, encoding="utf-8")
+        # A name's bytes that are no UTF-8 become \udcXX, which JSON reads back as they were.
+        place(layout.record).write_text(text, encoding="utf-8", errors="backslashreplace")
     return record
 
 

@@ -23,11 +23,14 @@ def write_pages(
     reference: str | Path | None = None,
     *,
     on_progress: Callable[[int, int], None] | None = None,
+    on_error: Callable[[Path, Exception], None] | None = None,
 ) -> list[Path]:
     """A page for the track ``folder``, or for every track in it and then an index; their paths.
 
     ``reference``: true stems, ``<track>/<stem>.wav|flac``, or those of the one track directly.
-    ``on_progress(done, total)`` counts tracks. Raises UserError where there is no track.
+    ``on_progress(done, total)`` counts tracks. ``on_error(track, error)`` is called where the page
+    of one of many cannot be made, and the others are; without it the error is raised. Raises
+    UserError where there is no track.
     """
     folder = Path(folder)
     if (folder / RECORD).is_file():
@@ -39,10 +42,16 @@ def write_pages(
             "give what `mgdm-audio separate -o` wrote"
         )
     written = []
-    for track in tracks:
-        written.append(write_page(track, reference and Path(reference) / track.relative_to(folder)))
+    for done, track in enumerate(tracks, 1):
+        truth = reference and Path(reference) / track.relative_to(folder)
+        try:
+            written.append(write_page(track, truth))
+        except Exception as error:
+            if on_error is None:
+                raise
+            on_error(track, error)
         if on_progress is not None:
-            on_progress(len(written), len(tracks))
+            on_progress(done, len(tracks))
     return [*written, write_index(folder)]
 
 
@@ -74,14 +83,17 @@ def write_index(folder: str | Path) -> Path:
     rows = []
     for track in _tracks(folder):
         if (track / PAGE).is_file():
-            record = read_json(track / RECORD)
             name = track.relative_to(folder).as_posix()
             address = quote(os.fsencode(f"{name}/{PAGE}"))
-            shape = track_shape(track, record)
+            try:
+                record = read_json(track / RECORD)
+                shape = track_shape(track, record)
+                length, sampler = clock(shape.time / shape.sample_rate), record.get("sampler")
+            except UserError:  # of one of many, which says so when its page is made again
+                length, sampler = "", f"{RECORD} is damaged"
             rows.append(
                 f'<tr><td><a href="{address}">{text_of(name)}</a></td>'
-                f'<td class="number">{clock(shape.time / shape.sample_rate)}</td>'
-                f"<td>{text_of(record.get('sampler'))}</td></tr>\n"
+                f'<td class="number">{length}</td><td>{text_of(sampler)}</td></tr>\n'
             )
     page = Template(resource("index.html")).substitute(
         policy=content_security_policy(style),

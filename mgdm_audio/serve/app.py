@@ -8,7 +8,8 @@ Jobs have names that cannot be guessed, and there is no list of them.
 
 from __future__ import annotations
 
-import re
+import asyncio
+import unicodedata
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -30,7 +31,7 @@ from starlette.responses import (
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mgdm_audio.errors import UserError
+from mgdm_audio.errors import UserError, recorded
 from mgdm_audio.report.markup import content_security_policy, resource, text_of
 from mgdm_audio.serve.jobs import PAGE, Job, Jobs
 
@@ -44,9 +45,9 @@ HEADERS = {
 }
 
 
-def make_app(jobs: Jobs, port: int, *, max_megabytes: float, about: str) -> Starlette:
+def make_app(jobs: Jobs, port: int, *, about: str) -> Starlette:
     """``about``: a line on how tracks are separated. The jobs are closed when the server ends."""
-    page = _Page(jobs, int(max_megabytes * 1e6), about)
+    page = _Page(jobs, about)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -62,16 +63,18 @@ def make_app(jobs: Jobs, port: int, *, max_megabytes: float, about: str) -> Star
             Route("/tracks/{id}", page.remove, methods=["DELETE"]),
             Route("/tracks/{id}/{result}", page.result),
         ],
-        middleware=[Middleware(_Guard, hosts=hosts)],
+        middleware=[Middleware(_Guard, hosts=hosts, log=jobs.log)],
         lifespan=lifespan,
     )
 
 
 class _Guard:
-    """Refuses what does not come from our own page, and keeps answers away from other sites."""
+    """Refuses what does not come from our own page, and keeps answers away from other sites.
 
-    def __init__(self, app: ASGIApp, hosts: set[str]) -> None:
-        self._app, self._hosts = app, hosts
+    A bug is an answer too, and its traceback in a file in ``log``."""
+
+    def __init__(self, app: ASGIApp, hosts: set[str], log: Path | None) -> None:
+        self._app, self._hosts, self._log = app, hosts, log
         self._origins = {f"http://{host}" for host in hosts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -85,24 +88,33 @@ class _Guard:
         elif scope["method"] not in ("GET", "HEAD") and headers.get("origin") not in self._origins:
             refusal = PlainTextResponse("from another site\n", 403)
 
+        begun = False
+
         async def answer(message: Message) -> None:
+            nonlocal begun
             if message["type"] == "http.response.start":
+                begun = True
                 MutableHeaders(scope=message).update(HEADERS)
             await send(message)
 
-        await (refusal or self._app)(scope, receive, answer)
+        try:
+            await (refusal or self._app)(scope, receive, answer)
+        except Exception as error:
+            line = await run_in_threadpool(recorded, error, self._log, scope["path"])
+            if not begun:
+                await _refusal(500, line)(scope, receive, answer)
 
 
 class _Page:
     """The answers. A refusal is JSON: {"message": why}."""
 
-    def __init__(self, jobs: Jobs, limit: int, about: str) -> None:
-        self.jobs, self.limit = jobs, limit  # limit: bytes
+    def __init__(self, jobs: Jobs, about: str) -> None:
+        self.jobs, self.limit = jobs, int(1e6 * jobs.limits.megabytes)  # limit: bytes
         style = resource("page.css", "mgdm_audio.report") + resource("page.css", __package__)
         script = resource("page.js", __package__)
         text = resource("page.html", __package__)
         self.html = Template(text).substitute(
-            about=text_of(about), limit=f"{limit / 1e6:g}", style=style, script=script
+            about=text_of(about), limit=f"{self.limit / 1e6:g}", style=style, script=script
         )
         own = ["connect-src 'self'", "frame-src 'self'", "frame-ancestors 'none'"]
         self.policy = content_security_policy(style, script, *own)
@@ -119,21 +131,31 @@ class _Page:
             job = await run_in_threadpool(self.jobs.open, file_name(request.query_params))
         except UserError as error:
             return _refusal(503, str(error))
-        received = 0
-        try:
-            with open(job.source, "wb") as file:
-                async for block in request.stream():
-                    received += len(block)
-                    if received > self.limit:
-                        self.jobs.remove(job)
-                        return self._too_large()
-                    await run_in_threadpool(file.write, block)
-        except (ClientDisconnect, OSError) as error:
-            self.jobs.remove(job)
-            reason = getattr(error, "strerror", None) or "it was not sent to its end"
-            return _refusal(507 if isinstance(error, OSError) else 400, f"{job.name}: {reason}")
+        refusal = await self._arrived(request, job)
+        if refusal is not None:
+            await run_in_threadpool(self.jobs.remove, job)
+            return refusal
         self.jobs.add(job)
         return JSONResponse(self.jobs.describe(job), 201)
+
+    async def _arrived(self, request: Request, job: Job) -> Response | None:
+        """None when the file is whole, else why it is not."""
+        received, seconds = 0, self.jobs.limits.upload
+        try:
+            with open(job.source, "xb") as file:
+                async with asyncio.timeout(seconds):
+                    async for block in request.stream():
+                        received += len(block)
+                        if received > self.limit:
+                            return self._too_large()
+                        await run_in_threadpool(file.write, block)
+        except TimeoutError:
+            return _refusal(408, f"{job.name}: it did not arrive in {seconds:g} s")
+        except ClientDisconnect:
+            return _refusal(400, f"{job.name}: it was not sent to its end")
+        except OSError as error:
+            return _refusal(507, f"{job.name}: {error.strerror}")
+        return None
 
     async def state(self, request: Request) -> Response:
         job = self._find(request)
@@ -166,9 +188,13 @@ class _Page:
 
 
 def file_name(query: Any) -> str:
-    """The query's name without folders and control characters, short enough for a file."""
-    last = re.split(r"[/\\]", query.get("name", ""))[-1]
-    path = Path(re.sub(r"[\x00-\x1f\x7f\ud800-\udfff]", "", last).strip().lstrip("."))
+    """The query's name without folders, short enough for a file.
+
+    Nor has it what is no character: controls, and marks that change the direction of a text.
+    """
+    last = query.get("name", "").replace("\\", "/").rpartition("/")[2]
+    shown = "".join(c for c in last if unicodedata.category(c)[0] != "C")
+    path = Path(shown.strip().lstrip("."))
     stem = path.stem.encode()[:150].decode(errors="ignore").strip()
     return (stem or "track") + path.suffix[:10]
 

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 import threading
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from mgdm_audio.errors import UserError
+from mgdm_audio.audio.reading import Reading
+from mgdm_audio.errors import UserError, recorded
 from mgdm_audio.output.layout import DEFAULT_TEMPLATE, Layout
 from mgdm_audio.report import write_page
 from mgdm_audio.separation.separator import Separator
+from mgdm_audio.serve.limits import Limits
 
 Work = Callable[[Path, Path, Callable[[int, int], None]], Mapping[str, Path]]
 """(file, new folder, on_progress(done, total)) -> the results in that folder, by their names."""
@@ -53,30 +55,38 @@ class Job:
 class Jobs:
     """A queue with one worker, a thread. All files are below ``room``, which ``close`` removes.
 
-    ``waiting``: jobs at most that are not over. ``minutes``: of work on one, at most. ``kept``:
-    jobs at most that are over; the oldest go.
+    ``log``: a folder that stays, for the tracebacks of bugs, see ``recorded``.
     """
 
     def __init__(
-        self, work: Work, room: Path, *, waiting: int = 20, minutes: float = 60, kept: int = 20
+        self, work: Work, room: Path, limits: Limits | None = None, log: Path | None = None
     ) -> None:
-        self._work, self.room = work, room
-        self._waiting, self.minutes, self._kept = waiting, minutes, kept
+        self._work, self.room, self.log = work, room, log
+        self.limits = limits or Limits()
+        self._identity = _identity(room)
         self._jobs: dict[str, Job] = {}  # the oldest first
         self._change, self._closed = threading.Condition(threading.RLock()), False
         self._thread = threading.Thread(target=self._run, name="separation", daemon=True)
         self._thread.start()
 
     def open(self, name: str) -> Job:
-        """A job whose file, ``source``, is to be written. Raises UserError if too many wait."""
+        """A job whose file, ``source``, is to be written.
+
+        Raises UserError if too many wait, if the disk is full, and if ``room`` is gone: another
+        user may have made a folder of that name since.
+        """
+        if _identity(self.room) != self._identity:
+            raise UserError("the folder for temporary files is gone; start the server again")
+        self.limits.require_disk(self.room, 1e6 * self.limits.megabytes)
         with self._change:
             unfinished = sum(not job.over() for job in self._jobs.values())
-            if self._closed or unfinished >= self._waiting:
+            if self._closed or unfinished >= self.limits.waiting:
                 raise UserError(f"{unfinished} files wait already; try again when some are done")
             job = Job(name, self.room)
             job.folder = self.room / job.id
             self._jobs[job.id] = job
-        job.source.parent.mkdir(parents=True)
+        job.folder.mkdir(mode=0o700)
+        job.source.parent.mkdir()
         return job
 
     def add(self, job: Job) -> None:
@@ -140,9 +150,8 @@ class Jobs:
                 # Its path is ours, and nothing to the user.
                 line = " ".join(str(error).split()).replace(str(job.source), job.name)
                 self._finish(job, "failed", message=line)
-            except Exception:  # a bug, which should end neither the worker nor its other jobs
-                traceback.print_exc()
-                self._finish(job, "failed", message="it failed; the terminal says why")
+            except Exception as error:  # a bug, which ends neither the worker nor its other jobs
+                self._finish(job, "failed", message=recorded(error, self.log, job.name))
 
     def _finish(
         self,
@@ -158,7 +167,7 @@ class Jobs:
             if job.removed or state == "failed":
                 shutil.rmtree(job.folder, ignore_errors=True)
             over = [j for j in self._jobs.values() if j.over()]
-            for old in over[: -self._kept]:
+            for old in over[: -self.limits.kept]:
                 self.remove(old)
             self._change.notify_all()
 
@@ -177,25 +186,35 @@ class Jobs:
         job.done, job.total = done, total
         if job.removed:
             raise Stopped
-        if time.monotonic() - job.began > 60 * self.minutes:
+        if time.monotonic() - job.began > 60 * self.limits.minutes:
             raise UserError(
-                f"{job.name}: took longer than {self.minutes:g} minutes, as --max-minutes says"
+                f"{job.name}: took longer than {self.limits.minutes:g} minutes, as --max-minutes "
+                "says"
             )
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """Of the folder itself, whatever its name leads to later; None where there is none."""
+    try:
+        found = os.lstat(folder)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 PAGE = "report.html"
 
 
-def separation(separator: Separator, max_seconds: float = 3600.0) -> Work:
-    """Work that gives ``report.html`` and ``<stem>.wav`` of each stem.
-
-    ``max_seconds``: of sound, at most.
-    """
+def separation(separator: Separator, limits: Limits | None = None) -> Work:
+    """Work that gives ``report.html`` and ``<stem>.wav`` of each stem."""
+    bounds = limits or Limits()
 
     def work(path: Path, out: Path, on_progress: Callable[[int, int], None]) -> Mapping[str, Path]:
+        wanted = _unpacked(path, bounds, separator, on_progress)
+        bounds.require_disk(path.parent, wanted)
         layout = Layout(out, DEFAULT_TEMPLATE, path.stem, separator.preset.name)
         with separator.separate(
-            path, folder=out, max_seconds=max_seconds, on_progress=on_progress
+            path, folder=out, max_seconds=60 * bounds.sound_minutes, on_progress=on_progress
         ) as found:
             found.save(layout)
         page = write_page(out / path.stem)
@@ -203,3 +222,27 @@ def separation(separator: Separator, max_seconds: float = 3600.0) -> Work:
         return {PAGE: page} | stems
 
     return work
+
+
+def _unpacked(
+    path: Path, limits: Limits, separator: Separator, on_progress: Callable[[int, int], None]
+) -> float:
+    """Bytes of disk that separating takes; UserError for sound that is too long.
+
+    A file of some kilobytes may hold days of it: it is read to its end, or to the limit, before
+    any of it is kept.
+    """
+    frames = 0
+    for block in Reading(path):
+        on_progress(0, 1)  # which may stop it
+        frames += block.samples.shape[-1]
+        if frames > 60 * limits.sound_minutes * block.sample_rate:
+            raise UserError(
+                f"{path}: holds more than {limits.sound_minutes:g} minutes of sound, as "
+                "--max-sound-minutes says"
+            )
+    values = len(block.samples) * frames
+    inner = values * separator.loaded.sample_rate / block.sample_rate  # at the prior's rate
+    stems = len(separator.stems)
+    # Floats of the mixture and of every stem, at both rates, and the stems' files of 24 bits.
+    return 4 * (1 + stems) * (values + inner) + 3 * stems * values

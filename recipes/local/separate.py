@@ -15,7 +15,7 @@ from pending import find_pending, parser
 from script import run
 
 from mgdm_audio.engine.processes import run_jobs
-from mgdm_audio.errors import UserError
+from mgdm_audio.errors import UserError, recorded
 from mgdm_audio.evaluation.folders import track_number
 from mgdm_audio.separation.separator import Separator
 from mgdm_audio.sharding import find_shard
@@ -35,8 +35,8 @@ def separate(
         found = separator(prior, sampler, level, device)
         result = found.separate(mixture, seed=track_number(mixture.stem))
         record = result.save(estimate, "FLOAT")
-    except UserError as error:
-        return " ".join(str(error).split())
+    except Exception as error:  # a bug that one track meets is no reason to lose the others
+        return recorded(error, estimate.parent, mixture)
     print(f"{estimate}: {record['seconds']:.1f} s on {found.device}", flush=True)
     return ""
 

@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from torch import Tensor
 
 from mgdm_audio.cli.main import main
+from mgdm_audio.evaluation.folders import score
 from mgdm_audio.evaluation.metric_registry import METRICS
 from mgdm_audio.evaluation.metrics import si_sdr_improvement
 from mgdm_audio.evaluation.score_table import to_csv, to_markdown, to_text
@@ -208,11 +209,6 @@ def spoil(kind: str, reference: Path, estimate: Path) -> None:
         ("stem", "estimate/track1/bass.wav: missing"),
         ("one stem", "reference/track1: holds one stem"),
         ("twice", "as wav and as flac"),
-        ("length", "estimate/track1/bass.wav: 11999 samples"),
-        ("rate", "estimate/track1/bass.wav: 4000 Hz"),
-        ("channels", "estimate/track1/bass.wav: 1 channels"),
-        ("nan", "sample 0 of channel 0 is nan"),
-        ("text", "check that it is a sound file"),
         ("short", "no track can be scored; track0: 2.00 s long"),
         ("silent", "no track can be scored; track0: no window has two active stems"),
     ],
@@ -226,6 +222,34 @@ def test_bad_input_is_one_clear_line(folders: tuple[Path, Path], kind: str, says
     assert result.stderr.startswith("error: ")
     assert result.stderr.count("\n") == 1
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("length", "estimate/track1/bass.wav: 11999 samples"),
+        ("rate", "estimate/track1/bass.wav: 4000 Hz"),
+        ("channels", "estimate/track1/bass.wav: 1 channels"),
+        ("nan", "sample 0 of channel 0 is nan"),
+        ("text", "check that it is a sound file"),
+    ],
+)
+def test_a_track_that_cannot_be_scored_stops_no_other(
+    folders: tuple[Path, Path], kind: str, says: str
+) -> None:
+    without = score(*folders)["tracks"]
+    spoil(kind, *folders)
+    out = folders[0].parent / "scores.json"
+    result = run(folders, "--out", str(out))
+    assert result.exit_code == 1
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert says in line
+    found = json.loads(out.read_text())
+    assert found["tracks"].pop("track1") == {"failed": line.removeprefix("error: ")}
+    del without["track1"]
+    assert found["tracks"] == without
+    assert found["summary"]["n"] == len(without)
 
 
 def test_an_unwritable_output(folders: tuple[Path, Path]) -> None:

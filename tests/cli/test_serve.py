@@ -57,6 +57,8 @@ def test_it_serves_until_it_is_stopped_and_leaves_nothing(
     tiny_prior: Path, tmp_path: Path, stop: signal.Signals
 ) -> None:
     pytest.importorskip("uvicorn")
+    from mgdm_audio.serve import Limits
+
     command = [sys.executable, "-m", "mgdm_audio.cli.main", "serve", "--port", "0"]
     command += ["--prior", str(tiny_prior), "--device", "cpu"]
     (room := tmp_path / "tmp").mkdir()
@@ -82,4 +84,5 @@ def test_it_serves_until_it_is_stopped_and_leaves_nothing(
         _, errors = process.communicate(timeout=60)
     assert process.returncode == (130 if stop == signal.SIGINT else -signal.SIGTERM)
     assert "Traceback" not in errors
+    assert f"{Limits()}\n" in errors
     assert list(room.glob("mgdm-audio-*")) == []

@@ -255,7 +255,11 @@ def test_two_processes_give_the_same_bytes(few: tuple[Path, Path], tmp_path: Pat
 
 def test_a_nan_names_its_file(folders: tuple[Path, Path]) -> None:
     soundfile.write(folders[1] / "track1" / "bass.wav", np.full(7300, np.nan), RATE, "FLOAT")
-    with pytest.raises(UserError, match=r"track1/bass.wav: sample 0 of channel 0 is nan"):
+    why = score(*folders)["tracks"]["track1"]["failed"]
+    assert "track1/bass.wav: sample 0 of channel 0 is nan" in why
+    for path in folders[1].glob("*/bass.wav"):
+        soundfile.write(path, np.full(7300, np.nan), RATE, "FLOAT")
+    with pytest.raises(UserError, match=r"no track can be scored; .*sample 0 of channel 0"):
         score(*folders)
 
 

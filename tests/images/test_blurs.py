@@ -1,4 +1,4 @@
-"""The tasks that blur: kernels against SciPy, files of kernels and of networks."""
+"""The tasks that blur: kernels against SciPy, files of kernels, networks by their names."""
 
 from pathlib import Path
 
@@ -8,6 +8,10 @@ import scipy.ndimage
 import torch
 from torch import Tensor
 
+from mgdm_audio.digest import hash_own_code
+from mgdm_audio.errors import UserError
+from mgdm_audio.images.blurs import BLUR_NETWORKS
+from mgdm_audio.images.tasks import option_hashes
 from mgdm_audio.measurement import SpectralOperator
 from tests.images.test_tasks import SHAPE, build, image
 
@@ -70,19 +74,19 @@ class Shading(torch.nn.Module):
         return self.convolution(x) * code.mean((1, 2, 3), keepdim=True)
 
 
-def test_a_learned_blur_comes_from_a_file(tmp_path: Path) -> None:
+def test_a_learned_blur_has_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
-    network, batch = Shading(), torch.export.Dim("batch")
-    arguments = (torch.rand(2, *SHAPE), torch.rand(2, 512, 2, 2))
-    program = torch.export.export(network, arguments, dynamic_shapes=({0: batch}, {0: batch}))
-    torch.export.save(program, tmp_path / "blur.pt2")
+    monkeypatch.setitem(BLUR_NETWORKS, "shading", network := Shading())
     x = image(3, *SHAPE).float()
     results = []
-    for one in (network, str(tmp_path / "blur.pt2")):
+    for one in (network, "shading"):
         seen = x.clone().requires_grad_()
         y = build("nonlinear_blur", network=one)(seen)
         (gradient,) = torch.autograd.grad(y.square().sum(), seen)
         results.append((y.detach(), gradient))
+        assert option_hashes({"network": one})["network"] == hash_own_code(network)
     for found, expected in zip(*results, strict=True):
         assert expected.abs().max() > 0
-        torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)  # float32
+        assert torch.equal(found, expected)
+    with pytest.raises(UserError, match="blur network 'shade' is unknown; did you mean shading"):
+        build("nonlinear_blur", network="shade")

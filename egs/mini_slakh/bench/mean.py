@@ -167,7 +167,7 @@ class Results:
                 several = []
                 for item in items:
                     found = [
-                        torch.load(self._stems(row))[key]
+                        torch.load(self._stems(row), weights_only=True)[key]
                         for row in mine
                         if row["track"] == item.track and key in row["gains"]
                     ]

@@ -19,7 +19,7 @@ from mgdm_audio import atomic
 from mgdm_audio.config import ConfigError
 from mgdm_audio.digest import hash_file, hash_json, hash_own_code
 from mgdm_audio.engine.device import choose_device
-from mgdm_audio.errors import UserError
+from mgdm_audio.errors import UserError, recorded
 from mgdm_audio.evaluation.benchmark.measuring import Measuring, Progress, Record, Row
 from mgdm_audio.evaluation.benchmark.plot import cost_plot, require_matplotlib
 from mgdm_audio.evaluation.benchmark.suite import Suite, System, TrackSet
@@ -173,10 +173,9 @@ class Bench:
             settings = self.settings(row)
             record |= {"key": hash_json(settings), "settings": settings}
             record |= self.measuring.measure(row, progress, settings["input_sha256"])
-        except UserError as error:
-            record["reason"] = " ".join(str(error).split())
         except Exception as error:  # a bug in one sampler is no reason to lose the others' rows
-            record["reason"] = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            line = recorded(error, self.output, row.name)
+            record["reason"] = line.removeprefix(f"{row.name}: ")  # the same of many rows
         return record
 
     def settings(self, row: Row) -> Record:
