@@ -147,6 +147,7 @@ def samplers(problem: Problem) -> dict[str, Row]:
     on_latents = Prior(network.denoise, schedule, tuple(network.variance.shape[1:]), network)
     rows |= latent("the MDCT as latents", on_latents)
     rows |= mgdm(SWEEPS) | preset_row("mgdm-covariance")
+    rows |= preset_row("mgdm-mean") | preset_row("mgdm-refine")
     covariant = CovarianceMGDM(covariance="reported", project=True)
     for r in SWEEPS:
         rows[f"MGDM with covariance, R = {r}"] = Row(replace(covariant, gibbs_steps=r))

@@ -148,6 +148,14 @@ class Results:
         file = self.folder / "chains.jsonl"
         return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
+    def excerpt(self, track: Path, loaded: LoadedPrior, length: int) -> Excerpt:
+        """``excerpt``, kept."""
+        file = self.folder / f"{track.name}_{length}.pt"
+        if not file.exists():
+            item = excerpt(track, loaded, length)
+            torch.save((item.truth, item.start), file)
+        return Excerpt(track.name, *torch.load(file))
+
     def add(self, row: dict[str, Any], means: dict[str, Tensor]) -> None:
         torch.save(means, self._stems(row))
         with (self.folder / "chains.jsonl").open("a") as out:
@@ -196,8 +204,8 @@ def main() -> None:
     results = Results(options.output)
     done = {(row["setting"], row["track"], row["chain"]) for row in results.rows}
     folders = sorted(path for path in options.stems.iterdir() if path.is_dir())[: options.tracks]
-    items = [excerpt(folder, loaded, options.samples) for folder in folders]
-    for number, item, setting in product(range(options.chains), items, settings):
+    items = [results.excerpt(folder, loaded, options.samples) for folder in folders]
+    for number, setting, item in product(range(options.chains), settings, items):
         if (setting.name, item.track, number) in done:
             continue
         sweeps, calls = chain(loaded, item, setting, number)
