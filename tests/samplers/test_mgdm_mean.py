@@ -181,11 +181,7 @@ def test_levels_that_cannot_be_averaged_are_not_run(
     noise, grid = prior.schedule.noise_level, prior.schedule.timesteps(21)[::-1]
     steps: list[Step] = []
     sampler.sample(prior, one, generator=generator_for(0), on_step=steps.append)
-    run = [
-        t
-        for t, s in pairwise(grid)
-        if noise[max(1, s // 5 - 1) if law == "mu0" else s] >= 0.1
-    ]
+    run = [t for t, s in pairwise(grid) if noise[max(1, s // 5 - 1) if law == "mu0" else s] >= 0.1]
     assert [step.t for step in steps] == run
     assert 0 < len(run) < 19
     # From a start: the first level at or below refine_from, and as many below it.
@@ -271,5 +267,7 @@ def test_levels_that_are_none_are_refused(prior: Prior, one: GaussianLikelihood)
     for sampler, says in cases:
         with pytest.raises(ValueError, match=says):
             sampler.sample(prior, one, generator=generator_for(0), start=start)
+    with pytest.raises(ValueError, match=r"start has the shape \(4, 8\): give \(1, 4, 8\)"):
+        CHAIN.sample(prior, one, generator=generator_for(0), start=start[0])
     with pytest.raises(PairingError, match="WienerGuidance begins at noise: it takes no start"):
         WienerGuidance().sample(prior, one, generator=generator_for(0), start=start)
