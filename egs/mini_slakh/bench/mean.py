@@ -153,7 +153,7 @@ class Results:
         file = self.folder / f"{track.name}_{length}.pt"
         if not file.exists():
             item = excerpt(track, loaded, length)
-            torch.save((item.truth, item.start), file)
+            torch.save((item.truth.clone(), item.start.clone()), file)
         return Excerpt(track.name, *torch.load(file))
 
     def add(self, row: dict[str, Any], means: dict[str, Tensor]) -> None:
