@@ -69,7 +69,7 @@ class Runner:
         if self.preset.start is not None and options.get("start") is None:
             raise UserError(
                 f"sampler {self.preset.name} starts from the stems of {self.preset.start.name}, "
-                "which are made for mixtures alone; set start=none to begin at noise"
+                "which are made for mixtures alone; set start_from=none to begin at noise"
             )
         try:
             x: Tensor = self.preset.sampler.sample(prior, likelihood, **options)

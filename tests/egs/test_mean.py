@@ -78,8 +78,8 @@ def test_the_sweeps_that_are_kept_are_the_sampler_s(egs: Any, tiny_prior: Path) 
     loaded = load_prior(tiny_prior)
     truth = 0.1 * song(3, 4, SAMPLES, RATE)
     item = egs.Excerpt("one", truth, 0.5 * truth)
-    options = {"num_steps": 10, "gibbs_steps": 1, "denoise_steps": 2, "covariance": "band"}
-    options |= {"mean_min": 0.03}
+    options: dict[str, Any] = {"num_steps": 10, "gibbs_steps": 1, "denoise_steps": 2}
+    options |= {"covariance": "band", "mean_min": 0.03}
     for start in (False, True):
         sweeps, _ = egs.chain(loaded, item, egs.Setting("", options, start), 7)
         (_, found) = next(egs.averages(sweeps, [[0.03, 0.5]]))
