@@ -151,8 +151,8 @@ def test_the_command_refines_and_says_from_what(tiny_prior: Path, tmp_path: Path
             }
         )
     )
-    # Two draws of two levels at or below .7 with an s that counts, two calls a sweep.
-    assert record["denoiser_calls"]["forward"] == default.draws + 2 * 2 * 2
+    # Two draws of one level at or below .7 with an s that counts, .2; two calls a sweep.
+    assert record["denoiser_calls"]["forward"] == default.draws + 2 * 2
     assert "there already" in separate("out", "--skip-existing")["output"]
     other = separate("out", "--skip-existing", "--set", "start_from=wiener")
     assert "there already" not in other["output"]
