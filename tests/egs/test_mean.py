@@ -67,6 +67,8 @@ def test_every_chain_is_run_once_and_tabled(
         *(["from noise", key] for key in ("0.1 .. 1", "0.03 .. 0.3")),
         ["from .3", "0.03 .. 0.3"],  # none of its s is above .1
     ]
+    several, calls = lines[2][3:]
+    assert (float(several) != float(lines[2][2]), int(calls)) == (True, rows[0]["calls"])
     mine = [row["gains"]["0.1 .. 1"] for row in rows if row["setting"] == "from noise"]
     assert float(lines[2][2]) == pytest.approx(sum(mine) / 4, abs=0.006)  # two digits
     monkeypatch.setattr(egs, "chain", None)  # it would be called

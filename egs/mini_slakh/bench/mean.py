@@ -166,22 +166,20 @@ class Results:
         return self.folder / f"{words}_{row['track']}_{row['chain']}.pt"
 
     def table(self, items: list[Excerpt], settings: list[Setting]) -> Iterator[list[str]]:
-        """A row for each setting and range: its chains, and the mean of them."""
+        """A row for each setting and each range that all of its chains reach."""
         rows = self.rows
         for setting in settings:
             mine = [row for row in rows if row["setting"] == setting.name]
-            for key in mine[0]["gains"] if mine else []:
-                one = fmean(row["gains"][key] for row in mine if key in row["gains"])
-                several = []
+            keys = mine[0]["gains"] if mine else []
+            for key in [key for key in keys if all(key in row["gains"] for row in mine)]:
+                means = []
                 for item in items:
-                    found = [
-                        torch.load(self._stems(row))[key]
-                        for row in mine
-                        if row["track"] == item.track and key in row["gains"]
-                    ]
-                    several += [item.gain(torch.stack(found).mean(0))] if found else []
+                    chains = [row for row in mine if row["track"] == item.track]
+                    found = [torch.load(self._stems(row))[key] for row in chains]
+                    means.append(item.gain(torch.stack(found).mean(0)))
+                one = fmean(row["gains"][key] for row in mine)
                 calls = str(mine[0]["calls"])
-                yield [setting.name, key, f"{one:.2f}", f"{fmean(several):.2f}", calls]
+                yield [setting.name, key, f"{one:.2f}", f"{fmean(means):.2f}", calls]
 
 
 @torch.no_grad()
