@@ -177,9 +177,9 @@ class Results:
                     chains = [row for row in mine if row["track"] == item.track]
                     found = [torch.load(self._stems(row))[key] for row in chains]
                     means.append(item.gain(torch.stack(found).mean(0)))
-                one = fmean(row["gains"][key] for row in mine)
-                calls = str(mine[0]["calls"])
-                yield [setting.name, key, f"{one:.2f}", f"{fmean(means):.2f}", calls]
+                one = f"{fmean(row['gains'][key] for row in mine):.2f}"
+                several = f"{fmean(means):.2f}" if len(mine) > len(items) else "-"
+                yield [setting.name, key, one, several, str(mine[0]["calls"])]
 
 
 @torch.no_grad()
