@@ -82,7 +82,7 @@ class Runner:
         if self.preset.start is not None and start is None:
             raise UserError(
                 f"sampler {self.preset.name} starts from the stems of {self.preset.start.name}, "
-                "which are made for mixtures alone; set start=none to begin at noise"
+                "which are made for mixtures alone; set start_from=none to begin at noise"
             )
         sampler: Any = self.preset.sampler
         begin = {} if start is None else {"start": start}  # which a sampler need not know

@@ -185,7 +185,7 @@ SETTINGS = (
     "options",
     "noise_std",
     "own_code_sha256",
-    "start",
+    "start_from",
     "speeds",
     "draws",
     "keep_draws",

@@ -133,7 +133,8 @@ class Stepwise(Checked):
         """An iterator of the steps of ``sample``, to stop at, look at and go on with.
 
         The last ``Step`` alone carries the result. Between two steps the caller's own gradient mode
-        holds; a run that is not resumed costs nothing more. Raises ``PairingError`` at once.
+        holds; a run that is not resumed costs nothing more. Raises ``PairingError`` at once, and
+        ``ValueError`` for a start of another shape than x_T.
         """
         self.check(prior, likelihood)
         if start is not None and not self.takes_start:
@@ -142,6 +143,9 @@ class Stepwise(Checked):
             raise TypeError(f"{type(self).__name__} needs x_T where no likelihood gives the batch")
         x_T = initial_state(prior, likelihood, generator, x_T)
         if start is not None:
+            if start.shape != x_T.shape:
+                shapes = f"{tuple(start.shape)}: give {tuple(x_T.shape)}"
+                raise ValueError(f"start has the shape {shapes}, [batch, *event]")
             return _resumed(self.refinement(prior, likelihood, start, x_T, generator))
         return _resumed(self.algorithm(prior, likelihood, x_T, generator))
 

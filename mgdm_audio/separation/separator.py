@@ -266,7 +266,7 @@ class Separator(StemRunner):
         return self.provenance() | {
             "input": None,  # the file's name and content, if it was a file
             "input_sha256": None,
-            "start": self.preset.start_record,
+            "start_from": self.preset.start_record,
             "missing": [],  # of a damaged file: {"at", "seconds"} of what was read, and why
             "published": self.preset.stands_for(draws),
             "draws": draws or self.preset.draws,

@@ -102,7 +102,7 @@ def test_it_writes_the_stems_and_how_they_were_made(separate: Separate) -> None:
         "sampler": "wiener",
         "noise_std": 1e-4,
         "own_code_sha256": None,
-        "start": None,
+        "start_from": None,
         "published": "none",
         "draws": 2,
         "keep_draws": False,

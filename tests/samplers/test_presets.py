@@ -1,10 +1,12 @@
+import dataclasses
 from pathlib import Path
 
 import pytest
 
 from mgdm_audio.config import ConfigError
-from mgdm_audio.samplers import MGDM, PerStep
+from mgdm_audio.samplers import MGDM, SAMPLERS, PerStep
 from mgdm_audio.samplers.presets import list_presets, load_preset
+from mgdm_audio.samplers.presets import preset as preset_module
 
 
 @pytest.mark.parametrize("name", list_presets())
@@ -36,6 +38,13 @@ def test_overrides_reach_options_and_the_file_s_own_keys() -> None:
     assert load_preset("mgdm", ["vi_steps.base=5"]).sampler == MGDM(
         vi_steps=PerStep(5, last=(5, 20))
     )
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_no_option_has_the_name_of_a_key_of_the_file(sampler: str) -> None:
+    """`--set start=0.3` would not reach it."""
+    own = {field.name for field in dataclasses.fields(preset_module._File)}
+    assert not own & {field.name for field in dataclasses.fields(SAMPLERS[sampler])}
 
 
 def test_what_is_changed_stands_for_no_published_row_unless_it_names_one() -> None:
@@ -88,28 +97,32 @@ def test_a_mistake_is_named(name: str, overrides: list[str], says: str) -> None:
 def test_a_start_is_a_preset_or_a_file_that_begins_at_noise(tmp_path: Path) -> None:
     preset = load_preset("mgdm-refine")
     assert preset.start == load_preset("default")
-    assert preset.settings["start"] == preset.start_record
-    other = load_preset("mgdm-refine", ["start=none"])
+    assert preset.settings["start_from"] == preset.start_record
+    other = load_preset("mgdm-refine", ["start_from=none"])
     assert (other.start, other.start_record) == (None, None)
     assert other.sampler == preset.sampler
-    assert "start" not in other.settings
+    assert "start_from" not in other.settings
     path = tmp_path / "mine.toml"
     path.write_text('sampler = "wiener"\ndraws = 5\n')
-    assert load_preset("mgdm-refine", [f"start={path}"]).start == load_preset(path)
+    assert load_preset("mgdm-refine", [f"start_from={path}"]).start == load_preset(path)
 
 
 @pytest.mark.parametrize(
     ("name", "start", "says"),
     [
-        ("wiener", "default", "sampler wiener begins at noise; leave start out"),
+        ("wiener", "default", "sampler wiener begins at noise; leave it out"),
         ("mgdm-refine", "defualt", "no preset 'defualt', nor a .toml file; did you mean default"),
         ("mgdm-refine", "absent.toml", "absent.toml: cannot be read"),
-        ("mgdm-refine", "mgdm-refine", "it has a start of its own; give a preset that has none"),
+        (
+            "mgdm-refine",
+            "mgdm-refine",
+            "it starts from another itself; give a preset that begins at",
+        ),
     ],
 )
 def test_a_start_that_cannot_be_is_named(name: str, start: str, says: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        load_preset(name, [f"start={start}"])
-    assert f"{name}: start = {start!r}: " in str(caught.value)
+        load_preset(name, [f"start_from={start}"])
+    assert f"{name}: start_from = {start!r}: " in str(caught.value)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)

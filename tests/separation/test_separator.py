@@ -422,7 +422,7 @@ def test_a_file_comes_with_a_report(make: Make, tmp_path: Path) -> None:
         "sampler": "wiener",
         "noise_std": 1e-4,
         "own_code_sha256": None,
-        "start": None,
+        "start_from": None,
         "speeds": [0.0],
         "published": "none",
         "draws": 3,

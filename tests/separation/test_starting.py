@@ -139,7 +139,7 @@ def test_the_command_refines_and_says_from_what(tiny_prior: Path, tmp_path: Path
         return record | {"output": result.stdout}
 
     record, default = separate("out"), load_preset("default")
-    assert record["start"] == json.loads(
+    assert record["start_from"] == json.loads(
         json.dumps(
             {
                 "sampler": "default",
@@ -151,15 +151,15 @@ def test_the_command_refines_and_says_from_what(tiny_prior: Path, tmp_path: Path
             }
         )
     )
-    # Two draws of two levels at or below .7 with an s that counts, two calls a sweep.
-    assert record["denoiser_calls"]["forward"] == default.draws + 2 * 2 * 2
+    # Two draws of one level at or below .7 with an s that counts, .2; two calls a sweep.
+    assert record["denoiser_calls"]["forward"] == default.draws + 2 * 2
     assert "there already" in separate("out", "--skip-existing")["output"]
-    other = separate("out", "--skip-existing", "--set", "start=wiener")
+    other = separate("out", "--skip-existing", "--set", "start_from=wiener")
     assert "there already" not in other["output"]
-    assert other["start"]["sampler"] == "wiener"
+    assert other["start_from"]["sampler"] == "wiener"
     assert other["files"] != record["files"]
-    noise = separate("out", "--set", "start=none")
-    assert noise["start"] is None
+    noise = separate("out", "--set", "start_from=none")
+    assert noise["start_from"] is None
     assert noise["denoiser_calls"]["forward"] > 2 * 2 * 5  # from the top on
 
 
@@ -167,6 +167,6 @@ def test_where_nothing_is_separated_a_start_is_one_line(tiny_prior: Path) -> Non
     generator = Generator(load_prior(tiny_prior), load_preset("mgdm-refine"), device="cpu")
     given = Given({"bass": song(1, 1, 4000, RATE)}, RATE)
     with pytest.raises(
-        UserError, match=r"mgdm-refine starts from the stems of default.*start=none"
+        UserError, match=r"mgdm-refine starts from the stems of default.*start_from=none"
     ):
         next(generator.impute(given))

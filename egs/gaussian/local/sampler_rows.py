@@ -25,6 +25,7 @@ class Row(NamedTuple):
     sampler: Sampler
     stands_for: str = NO_ROW
     prior: Prior | None = None  # where it is not the table's: the same one on latents
+    start: Sampler | None = None  # whose draws the sampler starts from, each from its own
 
 
 PUBLISHED: tuple[tuple[str, ...], ...] = (
@@ -55,7 +56,8 @@ def preset_row(preset: str | Path, *changes: str) -> dict[str, Row]:
     label = " ".join([found.name, *changes])
     if found == load_preset(preset):
         label = f"`{found.name}`"
-    return {label: Row(found.sampler, found.stands_for())}
+    start = None if found.start is None else found.start.sampler
+    return {label: Row(found.sampler, found.stands_for(), start=start)}
 
 
 def published() -> dict[str, Row]:
@@ -95,7 +97,10 @@ def draw(
     """Draws [batch, source, time] given the mixtures ``y: [batch, 1, time]``, and their calls."""
     likelihood = GaussianLikelihood(MixtureSum(prior.event_shape[0]), y, noise_std)
     known, counter = counted(row.prior or prior)
-    return row.sampler.sample(known, likelihood, generator=generator), counter
+    options = {}
+    if row.start is not None:
+        options["start"] = row.start.sample(known, likelihood, generator=generator)
+    return row.sampler.sample(known, likelihood, generator=generator, **options), counter
 
 
 ONLY = "rows whose name has this regular expression"

@@ -147,6 +147,8 @@ def samplers(problem: Problem) -> dict[str, Row]:
     on_latents = Prior(network.denoise, schedule, tuple(network.variance.shape[1:]), network)
     rows |= latent("the MDCT as latents", on_latents)
     rows |= mgdm(SWEEPS) | preset_row("mgdm-covariance")
+    for preset in ("mgdm-mean", "mgdm-refine"):
+        rows |= preset_row(preset) | preset_row(preset, "covariance=reported")
     covariant = CovarianceMGDM(covariance="reported", project=True)
     for r in SWEEPS:
         rows[f"MGDM with covariance, R = {r}"] = Row(replace(covariant, gibbs_steps=r))

@@ -148,6 +148,14 @@ class Results:
         file = self.folder / "chains.jsonl"
         return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
+    def excerpt(self, track: Path, loaded: LoadedPrior, length: int) -> Excerpt:
+        """``excerpt``, kept."""
+        file = self.folder / f"{track.name}_{length}.pt"
+        if not file.exists():
+            item = excerpt(track, loaded, length)
+            torch.save((item.truth.clone(), item.start.clone()), file)
+        return Excerpt(track.name, *torch.load(file))
+
     def add(self, row: dict[str, Any], means: dict[str, Tensor]) -> None:
         torch.save(means, self._stems(row))
         with (self.folder / "chains.jsonl").open("a") as out:
@@ -158,22 +166,23 @@ class Results:
         return self.folder / f"{words}_{row['track']}_{row['chain']}.pt"
 
     def table(self, items: list[Excerpt], settings: list[Setting]) -> Iterator[list[str]]:
-        """A row for each setting and range: its chains, and the mean of them."""
+        """A row for each setting and each range that all of its chains reach."""
         rows = self.rows
         for setting in settings:
             mine = [row for row in rows if row["setting"] == setting.name]
-            for key in mine[0]["gains"] if mine else []:
-                one = fmean(row["gains"][key] for row in mine if key in row["gains"])
-                several = []
+            keys = mine[0]["gains"] if mine else []
+            for key in [key for key in keys if all(key in row["gains"] for row in mine)]:
+                means = []
                 for item in items:
                     found = [
                         torch.load(self._stems(row), weights_only=True)[key]
                         for row in mine
-                        if row["track"] == item.track and key in row["gains"]
+                        if row["track"] == item.track
                     ]
-                    several += [item.gain(torch.stack(found).mean(0))] if found else []
-                calls = str(mine[0]["calls"])
-                yield [setting.name, key, f"{one:.2f}", f"{fmean(several):.2f}", calls]
+                    means.append(item.gain(torch.stack(found).mean(0)))
+                one = f"{fmean(row['gains'][key] for row in mine):.2f}"
+                several = f"{fmean(means):.2f}" if len(mine) > len(items) else "-"
+                yield [setting.name, key, one, several, str(mine[0]["calls"])]
 
 
 @torch.no_grad()
@@ -196,8 +205,8 @@ def main() -> None:
     results = Results(options.output)
     done = {(row["setting"], row["track"], row["chain"]) for row in results.rows}
     folders = sorted(path for path in options.stems.iterdir() if path.is_dir())[: options.tracks]
-    items = [excerpt(folder, loaded, options.samples) for folder in folders]
-    for number, item, setting in product(range(options.chains), items, settings):
+    items = [results.excerpt(folder, loaded, options.samples) for folder in folders]
+    for number, setting, item in product(range(options.chains), settings, items):
         if (setting.name, item.track, number) in done:
             continue
         sweeps, calls = chain(loaded, item, setting, number)

@@ -49,7 +49,7 @@ class Preset:
     def settings(self) -> dict[str, Any]:
         """What decides a draw, for the record."""
         settings = {"options": self.options, "noise_std": self.noise_std}
-        return settings if self.start is None else settings | {"start": self.start_record}
+        return settings if self.start is None else settings | {"start_from": self.start_record}
 
     @property
     def start_record(self) -> dict[str, Any] | None:
@@ -80,7 +80,7 @@ class _File(Checked):
     noise_std: Annotated[float, within("(0, inf)", _RANGES)] = 1e-4
     draws: Annotated[int, within("[1, inf)", _RANGES)] = 1
     published: Annotated[str, _ROW] = NO_ROW
-    start: str = NO_START
+    start_from: str = NO_START
     options: dict[str, Any] = field(default_factory=dict)
     separation: dict[str, Any] = field(default_factory=dict)
 
@@ -96,8 +96,8 @@ def load_preset(
     """The bundled preset of that name, or the preset in that ``.toml`` file.
 
     ``overrides``: ``["gibbs_steps=2", "noise_std=1e-3", "vi_steps.base=5"]``. A key that is not
-    one of the file's own (sampler, noise_std, draws, published, start, options, separation) is an
-    option of the sampler. What they change stands for no published row, unless they name one.
+    one of the file's own (sampler, noise_std, draws, published, start_from, options, separation) is
+    an option of the sampler. What they change stands for no published row, unless they name one.
     ``settled``: overrides that come first and are part of the preset, as those of an image task.
     Raises ``ConfigError`` for an unknown name (naming the nearest), key, value or file.
     """
@@ -137,19 +137,21 @@ def _resolve(table: Mapping[str, Any], name: str, where: str) -> Preset:
 
 def _resolve_start(file: _File, sampler: Any, where: str) -> Preset | None:
     """The preset or file that ``file`` starts from, which begins at noise."""
-    if file.start == NO_START:
+    if file.start_from == NO_START:
         return None
-    where = f"{where}: start = {file.start!r}"
+    where = f"{where}: start_from = {file.start_from!r}"
     if not getattr(sampler, "takes_start", False):
-        raise ConfigError(f"{where}: sampler {file.sampler} begins at noise; leave start out")
+        raise ConfigError(f"{where}: sampler {file.sampler} begins at noise; leave it out")
     try:
-        path = _find(file.start)
+        path = _find(file.start_from)
         table = load_toml(path)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
-    if table.get("start", NO_START) != NO_START:
-        raise ConfigError(f"{where}: it has a start of its own; give a preset that has none")
-    return _resolve(table, path.stem, f"{where}: {file.start}")
+    if table.get("start_from", NO_START) != NO_START:
+        raise ConfigError(
+            f"{where}: it starts from another itself; give a preset that begins at noise"
+        )
+    return _resolve(table, path.stem, f"{where}: {file.start_from}")
 
 
 def _find(name: str) -> Path:
