@@ -28,6 +28,33 @@ class Track:
     frames: int
 
 
+class NotFinite(UserError):
+    """A sample of ``path`` is no number."""
+
+    def __init__(self, path: Path, value: float, seconds: float) -> None:
+        super().__init__(f"{path}: a sample is {value} at {seconds:.3f} s; render it again")
+        self.path = path
+
+
+def read_samples(path: Path, start: int, length: int) -> np.ndarray:
+    """Float32 samples of a mono file, at most ``length`` from ``start`` on.
+
+    Raises UserError for a file that cannot be read, and NotFinite, which names the time.
+    """
+    try:
+        with soundfile.SoundFile(path) as file:
+            file.seek(start)
+            data: np.ndarray = file.read(length, dtype="float32")
+            rate = file.samplerate
+    except (soundfile.LibsndfileError, OSError) as error:
+        reason = getattr(error, "error_string", str(error)).rstrip(".")
+        raise UserError(f"{path}: cannot be read ({reason}); render it again") from None
+    if not np.isfinite(data).all():
+        first = int(np.flatnonzero(~np.isfinite(data))[0])
+        raise NotFinite(path, float(data[first]), (start + first) / rate)
+    return data
+
+
 class StemFolder:
     """``root/<track>/<stem>.wav|flac``: mono stems at one sample rate.
 
@@ -104,13 +131,14 @@ class StemFolder:
         return Track(folder.name, files, frames.pop())
 
     def read(self, track: Track, stem: int, start: int, length: int) -> Tensor:
-        """[length] float32; zeros past the end and where the track lacks the stem."""
+        """[length] float32; zeros past the end and where the track lacks the stem.
+
+        Raises UserError for a file that cannot be read, and for NaN and infinity in it.
+        """
         out = np.zeros(length, np.float32)
         path = track.files[stem]
         if path is not None:
-            with soundfile.SoundFile(path) as file:
-                file.seek(start)
-                data = file.read(length, dtype="float32")
+            data = read_samples(path, start, length)
             out[: len(data)] = data
         return torch.from_numpy(out)
 

@@ -1,14 +1,16 @@
 """WAV headers as libsndfile, FFmpeg and SoX write them."""
 
+import os
 import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from mgdm_audio.audio.io import read
-from mgdm_audio.audio.wav import WavHeader, wav_header
+from mgdm_audio.audio.wav import WavHeader, WavWriter, wav_header
 from mgdm_audio.audio.wholeness import measure
 from mgdm_audio.errors import UserError
 
@@ -65,3 +67,21 @@ def test_what_is_no_wav_has_no_header(tmp_path: Path) -> None:
     assert wav_header(tmp_path / "b.wav") is None
     (tmp_path / "c.wav").write_bytes(b"")
     assert wav_header(tmp_path / "c.wav") is None
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT"])
+def test_what_is_written_has_reached_the_disk_when_it_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, subtype: str
+) -> None:
+    """Every byte of it, the header that is mended last too."""
+    synced = []
+
+    def fsync(descriptor: int) -> None:
+        synced.append((os.fstat(descriptor).st_ino, path.read_bytes()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    path = tmp_path / "a.wav"
+    with WavWriter(path, 2, 2 * FRAMES, 22050, subtype) as writer:
+        writer.write(torch.linspace(-0.5, 0.5, 2 * FRAMES).view(2, FRAMES))
+        assert not synced
+    assert synced[-1] == (path.stat().st_ino, path.read_bytes())

@@ -181,11 +181,7 @@ def test_levels_that_cannot_be_averaged_are_not_run(
     noise, grid = prior.schedule.noise_level, prior.schedule.timesteps(21)[::-1]
     steps: list[Step] = []
     sampler.sample(prior, one, generator=generator_for(0), on_step=steps.append)
-    run = [
-        t
-        for t, s in pairwise(grid)
-        if noise[max(1, s // 5 - 1) if law == "mu0" else s] >= 0.1
-    ]
+    run = [t for t, s in pairwise(grid) if noise[max(1, s // 5 - 1) if law == "mu0" else s] >= 0.1]
     assert [step.t for step in steps] == run
     assert 0 < len(run) < 19
     # From a start: the first level at or below refine_from, and as many below it.
