@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from mgdm_audio.errors import UserError
+from mgdm_audio.reading import read_bytes
 
 T = TypeVar("T")
 
@@ -24,11 +25,16 @@ class ConfigError(UserError, ValueError):
 def load_toml(path: str | Path) -> dict[str, Any]:
     """The table in the file ``path``. Raises ``ConfigError`` naming the file (and the line)."""
     try:
-        with open(path, "rb") as file:
-            return tomllib.load(file)
+        text = read_bytes(Path(path)).decode()
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from error
+    except ValueError as error:  # no regular file
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not TOML: {' '.join(str(error).split())}") from error
 
 
@@ -93,7 +99,7 @@ def _parse_value(text: str) -> Any:
     try:
         # TOML wants .5 written 0.5; nobody types that on a command line.
         table = tomllib.loads(f"value = {'0' + text if text.startswith('.') else text}")
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # no TOML, or a number too long for Python
         return text
     return table["value"] if len(table) == 1 else text
 

@@ -1,17 +1,45 @@
 """Files and folders are there whole or not at all."""
 
+import errno
 import os
 import shutil
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from mgdm_audio import atomic
-from mgdm_audio.atomic import new_folder, replace_folder, room, write_by, write_text
+from mgdm_audio.atomic import (
+    new_folder,
+    recover,
+    replaced_folder,
+    room,
+    sweep,
+    write_by,
+    write_text,
+)
 from mgdm_audio.errors import UserError
+from mgdm_audio.output.result_folder import whole
+from tests.killing import full_disk, killed_at_every_moment, leftovers
+
+
+@pytest.fixture(params=["at once", "in two calls"])
+def exchange(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On file systems that exchange two folders, and on those that do not."""
+    if request.param == "in two calls":
+
+        def cannot(one: bytes, other: bytes) -> None:
+            raise NotImplementedError
+
+        monkeypatch.setattr(atomic, "_exchange_at_once", cannot)
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {p.name: p.read_text() for p in folder.iterdir()}
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
@@ -19,6 +47,212 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     write_text(tmp_path / "a", "zwölf")
     assert (tmp_path / "a").read_bytes() == "zwölf".encode()
     assert os.listdir(tmp_path) == ["a"]
+
+
+def test_a_file_that_is_killed_is_the_old_or_the_new_one(tmp_path: Path) -> None:
+    seen = set()
+
+    def work() -> None:
+        write_text(tmp_path / "a", "new")
+
+    for _ in killed_at_every_moment(work, tmp_path, lambda: write_text(tmp_path / "a", "old")):
+        seen.add((tmp_path / "a").read_text())
+    assert seen == {"old", "new"}
+    assert os.listdir(tmp_path) == ["a"]
+
+
+@pytest.mark.usefixtures("exchange")
+def test_a_folder_that_is_killed_is_the_old_or_the_new_one(tmp_path: Path) -> None:
+    """Of both files: never one of each, and never neither."""
+    final, seen = tmp_path / "prior", []
+
+    def put(text: str) -> None:
+        with replaced_folder(final, own=("weights", "config")) as partial:
+            for name in ("weights", "config"):
+                (partial / name).write_text(text)
+
+    def prepare() -> None:
+        put("old")
+        (final / "mine").write_text("mine")
+        assert leftovers(tmp_path) == []  # of the process that was killed before
+
+    for _ in killed_at_every_moment(lambda: put("new"), tmp_path, prepare):
+        recover(final)  # as a reader does
+        found = contents(final)
+        assert found.pop("mine") == "mine"  # what is not of the group stays
+        assert found in ({"weights": text, "config": text} for text in ("old", "new"))
+        seen.append(found["config"])
+    assert {"old", "new"} == set(seen)
+    assert seen == sorted(seen, reverse=True)  # once it is new it stays so
+
+
+@pytest.mark.usefixtures("exchange")
+def test_a_folder_is_replaced_with_all_that_is_its_own(tmp_path: Path) -> None:
+    final = tmp_path / "deep" / "track"
+    with replaced_folder(final) as partial:
+        (partial / "old").write_text("1")
+    (final / "mine").write_text("mine")
+    with replaced_folder(final) as partial:
+        (partial / "new").write_text("2")
+    assert contents(final) == {"new": "2"}
+    link = tmp_path / "link"
+    link.symlink_to(final)
+    with replaced_folder(link) as partial:
+        (partial / "newer").write_text("3")
+    assert link.is_symlink()
+    assert contents(final) == {"newer": "3"}
+    assert sorted(p.name for p in (tmp_path / "deep").iterdir()) == ["track"]
+
+
+@pytest.mark.usefixtures("exchange")
+def test_a_folder_replaces_the_one_that_another_process_made_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, rename, again = tmp_path / "there", os.rename, iter([True])
+
+    def interfere(source: Path, target: Path) -> None:
+        if target == there and next(again, False):
+            there.mkdir()
+            (there / "theirs").write_text("theirs")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", interfere)
+    with replaced_folder(there) as partial:
+        (partial / "mine").write_text("mine")
+    assert contents(there) == {"mine": "mine"}
+    assert os.listdir(tmp_path) == ["there"]
+
+
+def test_what_cannot_be_exchanged_is_put_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cannot(one: bytes, other: bytes) -> None:
+        raise NotImplementedError
+
+    final, rename = tmp_path / "a", os.rename
+    with replaced_folder(final) as partial:
+        (partial / "b").write_text("old")
+
+    def refuse(source: Path, target: Path) -> None:
+        if target == final and source.name != "a":
+            raise OSError(errno.EEXIST if final.exists() else errno.EIO, "refused")
+        rename(source, target)
+
+    monkeypatch.setattr(atomic, "_exchange_at_once", cannot)
+    monkeypatch.setattr(os, "rename", refuse)
+    with (
+        pytest.raises(UserError, match=r"a: cannot be written \(refused\)"),
+        replaced_folder(final) as partial,
+    ):
+        (partial / "b").write_text("new")
+    assert contents(final) == {"b": "old"}
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def write_file(path: Path) -> None:
+    write_text(path, "new")
+
+
+def write_new(path: Path) -> None:
+    fill(new_folder(path))
+
+
+def write_over(path: Path) -> None:
+    fill(replaced_folder(path))
+
+
+def write_result(path: Path) -> None:
+    fill(whole(path, "record"))
+
+
+def fill(folder: AbstractContextManager[Path]) -> None:
+    with folder as partial:
+        (partial / "deep").mkdir()
+        for name in ("record", "deep/stem"):
+            (partial / name).write_text("new")
+
+
+Writer = Callable[[Path], None]
+WRITERS = [(write_file, False), (write_file, True), (write_new, False), (write_over, False),
+           (write_over, True), (write_result, False), (write_result, True)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("write", "before"), WRITERS)
+def test_what_takes_a_name_has_reached_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Writer, before: bool
+) -> None:
+    """A power cut after the rename would else leave the name without the content."""
+    if before and write is write_file:
+        write_text(tmp_path / "a", "old")
+    elif before:
+        (tmp_path / "a").mkdir()
+        (tmp_path / "a" / "record").write_text("old")
+    synced: dict[int, int] = {}  # number of a file -> bytes
+
+    def fsync(descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        synced[status.st_ino] = status.st_size
+
+    renames = 0
+
+    def before_rename(path: Path) -> None:
+        nonlocal renames
+        renames += 1
+        parts = [path, *path.rglob("*")] if path.is_dir() else [path]
+        for part in parts:
+            if part.is_file():
+                assert synced.get(part.stat().st_ino) == part.stat().st_size == 3
+
+    rename, replace, take = os.rename, os.replace, atomic._exchange
+
+    def wrapped(move: Callable[..., None]) -> Callable[..., None]:
+        def call(source: Path, target: Path) -> None:
+            before_rename(Path(source))
+            move(source, target)
+
+        return call
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "rename", wrapped(rename))
+    monkeypatch.setattr(os, "replace", wrapped(replace))
+    monkeypatch.setattr(atomic, "_exchange", wrapped(take))
+    write(tmp_path / "a")
+    assert renames
+
+
+@pytest.mark.parametrize(("write", "before"), WRITERS)
+def test_a_full_disk_is_one_line_and_leaves_the_old_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Writer, before: bool
+) -> None:
+    if before:
+        write(tmp_path / "a")
+    old = sorted((str(p), p.is_file() and p.read_text()) for p in tmp_path.rglob("*"))
+    monkeypatch.setattr(os, "fsync", full_disk(1, []))
+    with pytest.raises(UserError, match=r"a: cannot be written \(No space left on device\)") as e:
+        write(tmp_path / "a")
+    assert "\n" not in str(e.value)
+    assert sorted((str(p), p.is_file() and p.read_text()) for p in tmp_path.rglob("*")) == old
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        (errno.ENOSPC, "make room, or choose another place"),
+        (errno.EDQUOT, "make room, or choose another place"),
+        (errno.EROFS, "(Read-only file system); choose another place"),
+    ],
+)
+def test_the_line_says_what_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, says: str
+) -> None:
+    def refuse(source: object, target: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(UserError) as caught:
+        write_text(tmp_path / "a", "x")
+    assert str(caught.value).endswith(says)
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_writer_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
@@ -59,9 +293,12 @@ def test_a_folder_appears_when_it_is_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [OSError(28, "full"), UserError("no"), KeyboardInterrupt()])
-def test_a_folder_that_cannot_be_finished_is_gone(tmp_path: Path, error: BaseException) -> None:
+@pytest.mark.parametrize("make", [new_folder, replaced_folder])
+def test_a_folder_that_cannot_be_finished_is_gone(
+    tmp_path: Path, make: Callable[[Path], AbstractContextManager[Path]], error: BaseException
+) -> None:
     def half() -> None:
-        with new_folder(tmp_path / "out") as partial:
+        with make(tmp_path / "out") as partial:
             (partial / "a").write_text("x")
             raise error
 
@@ -75,55 +312,68 @@ def test_a_folder_that_exists_is_left_alone(tmp_path: Path) -> None:
         pass
     with pytest.raises(UserError, match="cannot be written"), new_folder(Path("/dev/null/out")):
         pass
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot be written"), replaced_folder(tmp_path / "file"):
+        pass
+    assert os.listdir(tmp_path) == ["file"]
 
 
-def test_two_at_work_for_one_purpose_do_not_meet(tmp_path: Path) -> None:
-    with room(tmp_path, "song") as one, room(tmp_path, "song") as other:
+def test_two_at_work_in_one_folder_do_not_meet(tmp_path: Path) -> None:
+    with room(tmp_path) as one, room(tmp_path) as other:
         assert one != other
         (one / "a").write_text("1")
         assert list(other.iterdir()) == []
     assert os.listdir(tmp_path) == []
 
 
-def test_what_a_killed_process_left_goes_and_what_others_work_in_stays(
+LEAVE = """import os, sys
+from pathlib import Path
+from mgdm_audio.atomic import room, write_by
+with room(Path(sys.argv[1])) as a:
+    (a / "half").touch()
+    write_by(Path(sys.argv[1]) / "file", lambda partial: os._exit(9))
+"""
+
+
+def test_what_a_killed_process_left_goes_with_the_next_that_writes_there(tmp_path: Path) -> None:
+    for clean in (lambda: sweep(tmp_path), lambda: write_text(tmp_path / "other", "x")):
+        subprocess.run([sys.executable, "-c", LEAVE, tmp_path], check=False)
+        assert len(leftovers(tmp_path)) == 2  # a file and a folder
+        with room(tmp_path) as mine:
+            clean()
+            assert leftovers(tmp_path) == [mine.name]  # what a living one works in stays
+        assert leftovers(tmp_path) == []
+
+
+def test_the_number_of_an_ended_process_may_be_another_s_today(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    code = "import os, sys; from mgdm_audio.atomic import room; from pathlib import Path\n"
-    code += "with room(Path(sys.argv[1]), 'song'), room(Path(sys.argv[1]), 'other'): os._exit(9)"
-    subprocess.run([sys.executable, "-c", code, tmp_path], check=False)
-    left = sorted(tmp_path.iterdir())
-    assert len(left) == 2
-    with room(tmp_path, "song") as mine:
-        atomic.sweep(tmp_path, "song")
-        assert mine.is_dir()
-        # Of the two that were left, one is of another purpose.
-        assert len(list(tmp_path.iterdir())) == 2
-    (theirs,) = tmp_path.iterdir()
-    # On another machine nobody can tell whether its process is alive: a week must have gone by.
-    monkeypatch.setattr(atomic, "_host", lambda: "0" * 8)
-    atomic.sweep(tmp_path, "other")
+    with monkeypatch.context() as patch:
+        patch.setattr(atomic, "_born", lambda process: 12345)  # as this one was not
+        (tmp_path / atomic._name()).touch()
+    sweep(tmp_path)
+    assert leftovers(tmp_path) == ([] if sys.platform == "linux" else [os.listdir(tmp_path)[0]])
+
+
+def test_what_another_machine_left_goes_after_a_week(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody can tell whether its process is alive."""
+    with monkeypatch.context() as patch:
+        patch.setattr(atomic, "_host", lambda: "0" * 8)
+        (theirs := tmp_path / atomic._name()).mkdir()
+    sweep(tmp_path)
     assert theirs.is_dir()
     os.utime(theirs, (0, 0))
-    atomic.sweep(tmp_path, "other")
+    sweep(tmp_path)
     assert not theirs.exists()
 
 
-def test_a_folder_replaces_the_one_that_another_process_made_meanwhile(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (new := tmp_path / "new").mkdir()
-    (new / "a").write_text("mine")
-    (there := tmp_path / "there").mkdir()
-    (there / "b").write_text("old")
-    remove, again = shutil.rmtree, iter([True])
-
-    def interfere(path: Path) -> None:
-        remove(path)
-        if next(again, False):
-            path.mkdir()
-            (path / "c").write_text("theirs")
-
-    monkeypatch.setattr(shutil, "rmtree", interfere)
-    replace_folder(new, there)
-    assert os.listdir(there) == ["a"]
-    assert os.listdir(tmp_path) == ["there"]
+def test_files_of_the_user_s_with_that_ending_stay(tmp_path: Path) -> None:
+    names = {".partial", "song.partial", f".{'0' * 16}.partial", ".download.partial"}
+    for name in names:
+        (tmp_path / name).touch()
+    sweep(tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == names
+    shutil.rmtree(tmp_path)
+    sweep(tmp_path)  # no folder: nothing to do

@@ -12,8 +12,9 @@ import mgdm_audio
 PACKAGE = Path(__file__).parents[1] / "mgdm_audio"
 LAYERS = [
     {"errors", "tables", "tensors", "version"},
+    {"reading"},
     {"rng", "config", "ranges", "atomic", "digest", "sharding"},
-    {"krylov", "registry"},
+    {"krylov", "registry", "locks"},
     {"diffusion", "measurement"},
     {"conditioning"},
     {"samplers", "networks"},

@@ -18,6 +18,14 @@ from mgdm_audio.errors import DamagedError, UserError
 _REMEDY = "render it again"
 
 
+class NotFinite(UserError):
+    """A sample of ``path`` is NaN or infinity."""
+
+    def __init__(self, path: Path, value: float, seconds: float) -> None:
+        super().__init__(f"{path}: a sample is {value} at {seconds:.3f} s; {_REMEDY}")
+        self.path = path
+
+
 @dataclass(frozen=True)
 class Segments:
     """A WAV, RF64, W64, AIFF, CAF, AU or FLAC file. Open it by ``open_segments``."""
@@ -32,7 +40,7 @@ class Segments:
         """[time, channel] float32, ``length`` samples from ``start`` on, or fewer at the end.
 
         Raises UserError for a file that cannot be read, that has fewer samples than its header
-        says, and, naming the time, for NaN and infinity.
+        says, and NotFinite, which names the time.
         """
         wanted = max(0, min(length, self.frames - start))
         try:
@@ -52,7 +60,7 @@ class Segments:
             first = int(np.flatnonzero(wrong)[0])
             at = (start + first) / self.sample_rate
             value = data[first][~np.isfinite(data[first])][0]
-            raise UserError(f"{self.path}: a sample is {value} at {at:.3f} s; {_REMEDY}")
+            raise NotFinite(self.path, float(value), at)
         return data
 
 

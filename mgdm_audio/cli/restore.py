@@ -36,6 +36,8 @@ Images are cut to the prior's proportions and resized to its size.  The noise ad
 assumed, is the preset's noise_std; values of images lie in [-1, 1].  The same seed gives the
 same result.
 
+The same command continues what was stopped: results that are there and are the same are kept.
+
 With --observation the IMAGE, or a .npy array, already is the measurement of the task, in the
 task's own shape; random masks and kernels are those of --seed.
 
@@ -123,6 +125,7 @@ def restore(
     from mgdm_audio.errors import UserError, recorded
     from mgdm_audio.images.metrics import lpips_distance
     from mgdm_audio.images.presets import load_image_preset
+    from mgdm_audio.images.restoration import RECORD
     from mgdm_audio.images.restorer import Restorer
     from mgdm_audio.images.tasks import require_task
     from mgdm_audio.priors.images import load_image_prior
@@ -132,7 +135,8 @@ def restore(
     for name in names:
         if names.count(name) > 1:
             raise UserError(f"two inputs are named {name!r}; restore them into different folders")
-        require_new(output / name)
+        if not (output / name / RECORD).is_file():
+            require_new(output / name)
     preset = load_image_preset(sampler, task, overrides)
     chosen, reason = choose_device(device)
     opened = load_image_prior(prior, chosen, size=size)
@@ -143,7 +147,10 @@ def restore(
     failed = False
     for path in inputs:
         try:
-            result = _restored(restorer, path, observation, samples)
+            result = _restored(restorer, path, observation, samples, output / path.stem)
+            if result is None:
+                click.echo(f"{output / path.stem}: there already")
+                continue
             record = result.save(output / path.stem, lpips)
         except Exception as error:  # a bug that one image meets is no reason to lose the others
             click.echo(f"error: {recorded(error, output, path)}", err=True)
@@ -157,9 +164,12 @@ def restore(
 
 
 def _restored(
-    restorer: "Restorer", path: Path, observation: bool, samples: int | None
-) -> "Restoration":
+    restorer: "Restorer", path: Path, observation: bool, samples: int | None, folder: Path
+) -> "Restoration | None":
+    """None where ``folder`` holds it already."""
+    from mgdm_audio.atomic import require_new
     from mgdm_audio.images.io import read_image, read_observation
+    from mgdm_audio.images.restoration import is_restored
 
     original = None
     if observation:
@@ -169,6 +179,9 @@ def _restored(
         if changes:
             click.echo(f"{path}: {changes}", err=True)
         y = restorer.observe(original, path.stem)
+    if is_restored(folder, restorer.asked(path.stem, samples), y, original):
+        return None
+    require_new(folder)
     with progress(path.name) as move:
         return restorer.restore(y, path.stem, draws=samples, original=original, on_progress=move)
 

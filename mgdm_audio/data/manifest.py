@@ -21,6 +21,7 @@ from typing import Any
 from mgdm_audio import atomic
 from mgdm_audio.digest import hash_file
 from mgdm_audio.errors import UserError
+from mgdm_audio.reading import parse, read_bytes, read_json
 
 MANIFEST, RECORD = "manifest.jsonl", "track.json"
 Record = dict[str, Any]
@@ -33,8 +34,8 @@ def to_line(record: Record) -> str:
 def load_record(folder: Path) -> Record | None:
     """The record of the prepared track in ``folder``; None where it is missing or damaged."""
     try:
-        return _checked(json.loads((folder / RECORD).read_bytes()))
-    except (OSError, ValueError, RecursionError):
+        return _checked(read_json(folder / RECORD))
+    except (OSError, ValueError):
         return None
 
 
@@ -81,15 +82,16 @@ def write(root: Path, records: Iterable[Record]) -> Path:
 def read(path: Path, split: str) -> dict[str, dict[str, Path]]:
     """Track -> stem -> file, of one split. Raises UserError for a damaged manifest or no track."""
     try:
-        lines = path.read_bytes().splitlines()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); prepare the data") from None
+        lines = read_bytes(path).splitlines()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path}: cannot be read ({reason}); prepare the data") from None
     found: dict[str, dict[str, Path]] = {}
     splits = set()
     for number, line in enumerate(lines, 1):
         try:
-            record = _checked(json.loads(line))
-        except (ValueError, RecursionError):
+            record = _checked(parse(line))
+        except ValueError:
             raise UserError(f"{path}: line {number} is damaged; prepare the data again") from None
         splits.add(record["split"])
         if record["split"] == split:
@@ -105,9 +107,12 @@ def _checked(record: Any) -> Record:
     """``record``, if it has what its readers rely on; ValueError otherwise."""
     try:
         texts = [record["track"], record["split"], record["fingerprint"]]
+        if any(PurePosixPath(name).name != name for name in texts[:2]):
+            raise ValueError("its track or split is no name of a folder")
         for entry in record["stems"].values():
             path = PurePosixPath(entry["path"])
-            if path.is_absolute() or ".." in path.parts:  # a manifest names its own files alone
+            # A manifest names its own files alone.
+            if path.is_absolute() or ".." in path.parts or "\0" in entry["path"]:
                 raise ValueError(f"{path} is outside")
             texts.append(entry["sha256"])
     except (KeyError, TypeError, AttributeError) as error:

@@ -102,7 +102,7 @@ def prepare_track(track: Track, out: Path, planner: Planner, options: Options) -
     """Make one track, unless it is there already."""
     target = out / track.split / track.name
     try:
-        atomic.sweep(target.parent, track.name)  # of a run that was killed
+        atomic.sweep(target.parent)  # of a run that was killed
         if track.elsewhere:
             others = " and ".join(track.elsewhere)
             raise UserError(f"{track.folder}: a track so named is in {others} too; remove one")
@@ -155,7 +155,7 @@ def _make(track: Track, out: Path, plan: Plan, options: Options, fingerprint: st
     found = survey(track.folder, plan)
     decisions = [*plan.decisions, *found.decisions]
     target = out / track.split / track.name
-    with atomic.room(target.parent, track.name) as room:
+    with atomic.replaced_folder(target) as room:
         stems = {}
         for stem, sources in plan.stems.items():
             samples = sum_sources(track.folder, sources, found, options.sample_rate)
@@ -181,8 +181,7 @@ def _make(track: Track, out: Path, plan: Plan, options: Options, fingerprint: st
             "decisions": [asdict(decision) for decision in sorted(decisions)],
             "fingerprint": fingerprint,
         }
-        atomic.write_text(room / RECORD, manifest.to_line(record))
-        atomic.replace_folder(room, target)
+        (room / RECORD).write_text(manifest.to_line(record), encoding="utf-8")
     return record
 
 

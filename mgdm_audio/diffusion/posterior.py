@@ -230,6 +230,8 @@ class Calibration:
             raise ValueError("calibration: give an exponent above -1 for each factor")
         if not bool((self.factors > 0).all() and (self.sigmas > 0).all()):
             raise ValueError("calibration: sigmas and factors must be above 0")
+        if not all(bool(x.isfinite().all()) for x in (self.sigmas, self.factors, self.exponents)):
+            raise ValueError("calibration: sigmas, factors and exponents are finite")
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Calibration:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+MOST_LEVELS = 10**6  # of a table; the largest published one has 4000
 Level = int | Tensor
 """An index into the schedule: one ``int`` for a batch, or int64 ``[batch]`` with one per item."""
 
@@ -44,6 +45,10 @@ class NoiseSchedule:
             raise ValueError("a noise schedule is float64")
         if alpha.ndim != 1 or alpha.shape != sigma.shape or len(alpha) < 2:
             raise ValueError("alpha and sigma are two tables [T+1] with T >= 1")
+        if len(alpha) > MOST_LEVELS + 1:
+            raise ValueError(f"a noise schedule has at most {MOST_LEVELS} levels")
+        if not bool(alpha.isfinite().all() and sigma.isfinite().all()):
+            raise ValueError("a noise schedule is finite")
         if alpha[0] != 1 or sigma[0] != 0:
             raise ValueError("level 0 is clean: alpha[0] = 1 and sigma[0] = 0")
         if not bool((self.noise_level.diff() > 0).all()):
@@ -136,8 +141,12 @@ class NoiseSchedule:
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> NoiseSchedule:
         """The inverse of ``to_config``. Raises ``ValueError`` on an unknown kind or option."""
+        if not isinstance(config, Mapping):
+            raise ValueError(f"noise schedule {config!r}: is no table")
         options = dict(config)
         kind = options.pop("kind", None)
+        if kind in ("karras", "linear"):
+            _check_options(str(kind), options)
         try:
             if kind == "karras":
                 return cls.karras(**options)
@@ -146,6 +155,16 @@ class NoiseSchedule:
             if kind == "table":
                 table = torch.tensor(options.pop("noise_level"), dtype=torch.float64)
                 return cls.from_noise_levels(table, **options)
-        except (TypeError, KeyError) as error:
-            raise ValueError(f"noise schedule '{kind}': {error}") from error
+        except (TypeError, KeyError, RuntimeError, ArithmeticError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"noise schedule '{kind}': {reason}") from error
         raise ValueError(f"unknown noise schedule '{kind}'; known: karras, linear, table")
+
+
+def _check_options(kind: str, options: Mapping[str, Any]) -> None:
+    """ValueError unless they are numbers that make a table. Unknown ones are found later."""
+    for name, value in options.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e9:
+            raise ValueError(f"noise schedule '{kind}': {name} = {value!r}: give a positive number")
+    if not isinstance(levels := options.get("num_levels", 1), int) or levels > MOST_LEVELS:
+        raise ValueError(f"noise schedule '{kind}': num_levels is whole, at most {MOST_LEVELS}")

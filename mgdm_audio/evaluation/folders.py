@@ -24,6 +24,7 @@ from mgdm_audio.evaluation.bss_eval import museval_text
 from mgdm_audio.evaluation.metric_registry import Entry, Metric, find_metrics
 from mgdm_audio.evaluation.score_table import summarise
 from mgdm_audio.output.result_folder import require_writable
+from mgdm_audio.reading import read_json
 
 FAILED = "failed"  # key of a track that cannot be scored -> why
 Tracks = dict[str, dict[str, Path]]  # track -> stem -> file
@@ -199,7 +200,7 @@ def score_track(
         if cache is not None:
             key = {"metric": name, "version": metric.version, "stems": hashes}
             path = cache / f"{hash_json(key)}.json"
-            if entry := _load(path):
+            if entry := _load(path, metric, list(truth)):
                 entries[name] = entry
                 continue
         audio = audio or _read(truth, found, hashes)
@@ -210,13 +211,28 @@ def score_track(
     return entries
 
 
-def _load(path: Path) -> Entry | None:
-    """What is stored at ``path``; None where there is nothing that can be read."""
+def _load(path: Path, metric: Metric, stems: list[str]) -> Entry | None:
+    """What is stored at ``path``; None where that is no entry of the metric, and is computed."""
     try:
-        entry = json.loads(path.read_text(encoding="utf-8"))
+        entry = read_json(path)
     except (OSError, ValueError):
         return None
-    return entry if isinstance(entry, dict) else None
+    return entry if _is_entry(entry, metric, stems) else None
+
+
+def _is_entry(entry: Any, metric: Metric, stems: list[str]) -> bool:
+    if not isinstance(entry, dict):
+        return False
+    for column in metric.columns:
+        scores = entry.get(column)
+        if scores is None and isinstance(entry.get("skipped"), str):
+            continue
+        if not isinstance(scores, dict) or not scores.keys() >= set(stems):
+            return False
+        if not all(type(value) in (int, float, type(None)) for value in scores.values()):
+            return False
+    unscored = entry.get("unscored", {})
+    return isinstance(unscored, dict) and all(isinstance(why, str) for why in unscored.values())
 
 
 def _read(truth: Stems, found: Stems, hashes: dict[str, list[str]]) -> tuple[Tensor, Tensor, int]:

@@ -105,8 +105,7 @@ def _distance(estimate: Tensor, reference: Tensor, size: int, hop: int, length: 
     count = len(frames[0])
     for first in range(0, count, FRAMES):
         e, s = (
-            torch.fft.rfft(window * x[first : first + FRAMES]).abs().clamp_min(1e-4)
-            for x in frames
+            torch.fft.rfft(window * x[first : first + FRAMES]).abs().clamp_min(1e-4) for x in frames
         )
         error = error + (s - e).square().sum()
         power = power + s.square().sum()

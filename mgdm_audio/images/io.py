@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from mgdm_audio.errors import UserError
+from mgdm_audio.reading import require_regular
 
 
 class Picture(NamedTuple):
@@ -107,11 +108,11 @@ def png(x: Tensor) -> bytes:
 
 def _load(path: Path) -> Tensor:
     try:
-        array = np.asarray(np.load(path, allow_pickle=False))
+        array = np.asarray(np.load(require_regular(path), allow_pickle=False))
         if array.dtype.kind not in "biuf":  # of complex values NumPy would drop the imaginary part
             raise ValueError(f"values of type {array.dtype}")
         x = torch.from_numpy(array.astype(np.float64))
-    except (OSError, ValueError, TypeError, EOFError) as error:
+    except Exception as error:  # whatever a damaged or forged file leads to
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"{path}: cannot be read as an array of numbers ({reason})") from None
     if not bool(x.isfinite().all()) or not x.numel():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mgdm_audio import atomic
-from mgdm_audio.images.io import png
+from mgdm_audio.errors import UserError
+from mgdm_audio.images.io import png, read_observation
 from mgdm_audio.images.metrics import Distance, compare
 from mgdm_audio.measurement import ShiftsAndTurn
+from mgdm_audio.reading import read_json
 
-RECORD = "report.json"
+RECORD, OBSERVATION = "report.json", "observation.npy"
+WHERE = ("batch_size", "device", "device_reason")  # keys of the report that decide no pixel
 GAP = 2  # pixels between the images of a sheet
 
 
@@ -90,7 +94,7 @@ class Restoration:
             files["observation.png"] = png(self.y)
         array = io.BytesIO()
         np.save(array, self.y.cpu().numpy(), allow_pickle=False)
-        files["observation.npy"] = array.getvalue()
+        files[OBSERVATION] = array.getvalue()
         files[RECORD] = (json.dumps(record, indent=2) + "\n").encode()
         with atomic.new_folder(folder) as partial:
             for name, content in files.items():
@@ -110,6 +114,26 @@ class Restoration:
         channels = max(len(image) for image in images)
         framed = [F.pad(image.expand(channels, -1, -1), (0, GAP), value=1.0) for image in images]
         return torch.cat(framed, -1)[..., :-GAP]
+
+
+def is_restored(folder: Path, asked: Mapping[str, Any], y: Tensor, original: Tensor | None) -> bool:
+    """Whether ``folder`` holds what restoring ``y`` would write.
+
+    Its report has the settings ``asked`` for (``Restorer.asked``), and scores if there is an
+    ``original``; its observation is ``y``, bit for bit.
+    """
+    try:
+        report = read_json(folder / RECORD)
+        observed = read_observation(folder / OBSERVATION, y.shape)
+    except (OSError, ValueError, UserError):
+        return False
+    wanted = {k: v for k, v in json.loads(json.dumps(dict(asked))).items() if k not in WHERE}
+    return (
+        isinstance(report, dict)
+        and all(k in report and report[k] == v for k, v in wanted.items())
+        and (report.get("scores") is None) == (original is None)
+        and torch.equal(observed, y.cpu().float())
+    )
 
 
 def _grey(spread: Tensor) -> Tensor:

@@ -124,10 +124,8 @@ class Restorer(Runner):
                  "gradient": self.calls.gradient - before[1]}  # fmt: skip
         results = []
         for i, (y, name) in enumerate(zip(observations, names, strict=True)):
-            report = self._settings() | {
-                "input": name or None,
+            report = self.asked(name, draws) | {
                 "published": self.preset.stands_for(draws),
-                "draws": draws,
                 "seconds": round(seconds, 3),
                 "denoiser_calls": calls,
             }
@@ -140,9 +138,11 @@ class Restorer(Runner):
             )
         return results
 
-    def _settings(self) -> dict[str, Any]:
-        """What all reports say."""
+    def asked(self, name: str = "", draws: int | None = None) -> dict[str, Any]:
+        """What the report of an image says before it is restored; ``draws`` as in ``restore``."""
         return self.provenance() | {
+            "input": name or None,
+            "draws": draws or self.preset.draws,
             "torch": torch.__version__,
             "task": self.task,
             "task_options": {k: _named(v) for k, v in self.options.items()},

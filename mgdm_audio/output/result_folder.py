@@ -3,10 +3,10 @@
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from mgdm_audio.atomic import is_taken, room, sweep
+from mgdm_audio.atomic import is_taken, room, sweep, sync_all
 from mgdm_audio.errors import UserError
 
 
@@ -45,27 +45,28 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 @contextmanager
 def whole(
-    final: Path, record: str, discard: Callable[[Path], None] | None = None
+    final: Path, record: str, earlier: Callable[[Path], Iterable[Path]] | None = None
 ) -> Iterator[Path]:
     """A folder to write into, which takes the place of ``final`` when the block ends well.
 
     A folder that is there already keeps the user's files; those of the same names are replaced.
-    ``record``: the file that tells how the others were made, below ``final``. ``discard(final)``
-    removes what else an earlier result left there. Raises UserError where ``final`` cannot be
-    written.
+    ``record``: the file that tells how the others were made, below ``final``. ``earlier(final)``:
+    files that an earlier result left there, which are removed. Raises UserError where ``final``
+    cannot be written.
     """
-    # Results that share a folder may be written at the same time; each has a record of its own.
-    purpose = f"{final.name}/{record}"
     try:
-        sweep(final.parent, purpose)  # where it was written before there was a folder
-        with room(final if final.is_dir() else final.parent, purpose) as partial:
+        sweep(final.parent)  # where it was written before there was a folder
+        with room(final if final.is_dir() else final.parent) as partial:
             yield partial
-            _put(partial, final, record, discard)
+            sync_all(partial)
+            _put(partial, final, record, earlier)
     except OSError as error:
         raise unwritable(final, error) from None
 
 
-def _put(partial: Path, final: Path, record: str, discard: Callable[[Path], None] | None) -> None:
+def _put(
+    partial: Path, final: Path, record: str, earlier: Callable[[Path], Iterable[Path]] | None
+) -> None:
     if not final.is_dir():
         try:
             os.replace(partial, final)
@@ -73,10 +74,10 @@ def _put(partial: Path, final: Path, record: str, discard: Callable[[Path], None
         except OSError as error:  # another process may have made it meanwhile
             if not is_taken(error):
                 raise
-    _merge(partial, final, record, discard)
+    _merge(partial, final, record, () if earlier is None else earlier(final))
 
 
-def _merge(partial: Path, final: Path, record: str, discard: Callable[[Path], None] | None) -> None:
+def _merge(partial: Path, final: Path, record: str, earlier: Iterable[Path]) -> None:
     """Move all files to ``final``. The record goes first and comes last, so that it never
     describes files that are not its own."""
     files = [file for file in partial.rglob("*") if file.is_file()]
@@ -84,13 +85,25 @@ def _merge(partial: Path, final: Path, record: str, discard: Callable[[Path], No
         if target.is_dir():  # nothing is touched where not all can be replaced
             raise IsADirectoryError(21, "a folder is in the way", str(target))
         target.parent.mkdir(parents=True, exist_ok=True)
-    if discard is not None:  # it reads the record
-        discard(final)
     (final / record).unlink(missing_ok=True)
+    _discard(final, earlier)
     for file in sorted(files, key=lambda file: file == partial / record):
         target = final / file.relative_to(partial)
         target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(file, target)
+
+
+def _discard(folder: Path, files: Iterable[Path]) -> None:
+    """Remove files of an earlier result, and the folders that this leaves empty."""
+    for file in files:
+        if file.resolve().is_relative_to(folder.resolve()):  # else it is no record of ours
+            with suppress(OSError):
+                file.unlink(missing_ok=True)
+            for parent in file.parents:
+                if parent == folder or not parent.is_relative_to(folder):
+                    break
+                with suppress(OSError):  # it holds something else
+                    parent.rmdir()
 
 
 def unwritable(folder: str | Path, error: OSError) -> UserError:

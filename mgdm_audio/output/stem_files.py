@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ from mgdm_audio.digest import hash_file
 from mgdm_audio.errors import UserError
 from mgdm_audio.output.layout import Layout
 from mgdm_audio.output.result_folder import spare, whole
+from mgdm_audio.reading import read_json
 
 FILES = "files"  # key of the record: path relative to the record -> SHA-256
 
@@ -71,8 +72,8 @@ def write_result(
     folder = PurePath(os.path.commonpath([str(f.parent) for f in (*files, layout.record)]) or ".")
     record_file = layout.record.relative_to(folder)
     energies = torch.zeros(2, dtype=torch.float64)  # of the residual, of the mixture
-    discard = partial(_discard, record=record_file)
-    with whole(layout.root / folder, str(record_file), discard) as fresh:
+    earlier = partial(_earlier, record=record_file)
+    with whole(layout.root / folder, str(record_file), earlier) as fresh:
 
         def place(file: PurePath) -> Path:
             path = fresh / file.relative_to(folder)
@@ -134,19 +135,9 @@ def _beside(file: PurePath, record: PurePath) -> str:
     return PurePath(os.path.relpath(file, record.parent)).as_posix()
 
 
-def _discard(folder: Path, record: PurePath) -> None:
-    """Remove what the record that was there lists, and the folders that this leaves empty."""
-    files = listed(folder / record)
-    (folder / record).unlink(missing_ok=True)
-    for file in files:
-        if file.resolve().is_relative_to(folder.resolve()):  # else it is no record of ours
-            with suppress(OSError):
-                file.unlink(missing_ok=True)
-            for parent in file.parents:
-                if parent == folder or not parent.is_relative_to(folder):
-                    break
-                with suppress(OSError):  # it holds something else
-                    parent.rmdir()
+def _earlier(folder: Path, record: PurePath) -> list[Path]:
+    """What the record that is there lists."""
+    return list(listed(folder / record))
 
 
 def check_inputs(layout: Layout, names: Sequence[str], draws: int, inputs: Iterable[Path]) -> None:
@@ -162,7 +153,7 @@ def check_inputs(layout: Layout, names: Sequence[str], draws: int, inputs: Itera
 def read_record(path: Path) -> dict[str, Any]:
     """Of an earlier result; empty where there is none, or none that can be read."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path)
     except (OSError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}
@@ -173,7 +164,11 @@ def listed(record: Path) -> dict[Path, str]:
     files = read_record(record).get(FILES)
     if not isinstance(files, dict):
         return {}
-    return {Path(os.path.normpath(record.parent / name)): str(sha) for name, sha in files.items()}
+    return {
+        Path(os.path.normpath(record.parent / name)): str(sha)
+        for name, sha in files.items()
+        if "\0" not in name
+    }
 
 
 SETTINGS = (

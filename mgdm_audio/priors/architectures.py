@@ -41,12 +41,21 @@ GAINS = {
 
 
 def _edm(network: Any, config: dict[str, Any]) -> Denoiser:
-    return EDMDenoiser(network, config["sigma_data"], config.get("limit"))
+    limits = {"sigma_data": config["sigma_data"], "limit": config.get("limit")}
+    for name, value in limits.items():
+        if value is None and name == "limit":
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e9:
+            raise ValueError(f"{name} = {value!r}: give a positive number")
+    return EDMDenoiser(network, **limits)
 
 
 def _given_mixture(network: Any, config: dict[str, Any]) -> Denoiser:
     fitted = config.get("calibration")
     calibration = None if fitted is None else Calibration.from_config(fitted)
+    sources = network.config.sources
+    if calibration is not None and calibration.factors.shape[-1] != sources:
+        raise ValueError(f"calibration: of {calibration.factors.shape[-1]} sources, not {sources}")
     return MixtureDenoiser(network, calibration=calibration)
 
 

@@ -18,7 +18,7 @@ from mgdm_audio.digest import hash_file
 from mgdm_audio.errors import UserError
 from mgdm_audio.networks.joint_unet_1d import JointUNet1d, JointUNet1dConfig
 from mgdm_audio.networks.unet_1d import UNet1d
-from mgdm_audio.priors.folder import check_details, save_prior
+from mgdm_audio.priors.folder import check_details, write_files
 from mgdm_audio.priors.public_network import PublicNetwork, read_network
 
 STEMS = ("bass", "drums", "guitar", "piano")
@@ -154,7 +154,7 @@ def _write(
         mixture_rms=mixture_rms,
     )
     with atomic.new_folder(folder) as partial:
-        save_prior(partial, module, module.config, model_type, details)
+        write_files(partial, module, module.config, model_type, details)
         atomic.write_text(partial / "README.md", card)
 
 

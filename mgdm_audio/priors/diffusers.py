@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from mgdm_audio.diffusion import Codec, Prior
 from mgdm_audio.diffusion.denoiser import Network
 from mgdm_audio.errors import UserError
-from mgdm_audio.priors.folder import require_finite
 from mgdm_audio.priors.image_prior import (
     ImagePrior,
     Shape,
@@ -32,6 +31,7 @@ from mgdm_audio.priors.image_prior import (
 )
 from mgdm_audio.priors.prompts import PROMPT, no_text
 from mgdm_audio.priors.schedules import schedule_of
+from mgdm_audio.priors.tensor_files import require_finite
 
 CONFIG, SCHEDULER = "config.json", "scheduler_config.json"
 UNETS = ("UNet2DModel", "UNet2DConditionModel")

@@ -7,28 +7,28 @@ installed as an entry point: opening a prior that someone sent never runs their 
 import dataclasses
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import nn
 
 from mgdm_audio import atomic
-from mgdm_audio.config import from_mapping, nearest
+from mgdm_audio.config import convert, from_mapping, nearest
 from mgdm_audio.diffusion.prior import Prior
 from mgdm_audio.diffusion.schedule import NoiseSchedule
 from mgdm_audio.digest import hash_file
 from mgdm_audio.errors import UserError
 from mgdm_audio.priors.architectures import ARCHITECTURES, Architecture
+from mgdm_audio.priors.tensor_files import CONFIG, WEIGHTS, open_network, outline, save_tensors
+from mgdm_audio.reading import read_json
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
 DEFAULT_PRIOR = "mini-slakh-v2"
 IMAGES = "images"  # folder in PRETRAINED
+HIGHEST_RATE, LONGEST = 2**20, 2**32  # Hz, and samples of a segment
 IMAGE_MODELS = ("unet_2d",)  # model_type of priors over pictures, see priors/trained_images.py
 
 
@@ -47,8 +47,9 @@ class PriorConfig:
     config: dict[str, Any]  # the file's content
 
     def networks(self) -> dict[Path, nn.Module]:
-        """The network, without its weights, by the file of these."""
-        return {self.path / WEIGHTS: self.architecture.build(self.shape)}
+        """The network, without memory for its weights, by the file of these. UserError."""
+        weights = self.path / WEIGHTS
+        return {weights: outline(lambda: self.architecture.build(self.shape), weights)}
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def list_image_priors() -> list[str]:
 def is_image_prior(folder: Path) -> bool:
     """Whether config.json says so; False also where it cannot be read."""
     try:
-        config = json.loads((folder / CONFIG).read_text())
+        config = read_json(folder / CONFIG)
     except (OSError, ValueError):
         return False
     return isinstance(config, dict) and config.get("model_type") in IMAGE_MODELS
@@ -98,7 +99,8 @@ def bundled_folder(name: str) -> Path | None:
 
 
 def _names(folder: Path) -> list[str]:
-    return sorted(path.parent.name for path in folder.glob(f"*/{CONFIG}"))
+    found = (path.parent.name for path in folder.glob(f"*/{CONFIG}"))
+    return sorted(name for name in found if name[0] != ".")
 
 
 def find_prior(name_or_dir: str | Path) -> Path:
@@ -106,6 +108,7 @@ def find_prior(name_or_dir: str | Path) -> Path:
     if bundled := bundled_folder(str(name_or_dir)):
         return bundled
     path = Path(name_or_dir)
+    atomic.recover(path)
     if (path / CONFIG).is_file():
         return path
     if path.is_dir():
@@ -118,64 +121,6 @@ def find_prior(name_or_dir: str | Path) -> Path:
     )
 
 
-def _tensors(path: Path) -> dict[str, torch.Tensor]:
-    try:
-        return load_file(path)
-    except FileNotFoundError:
-        raise UserError(
-            f"{path}: missing; the prior directory is incomplete, fetch it again"
-        ) from None
-    except (SafetensorError, OSError) as error:
-        raise UserError(
-            f"{path}: not a safetensors file ({str(error).splitlines()[0]}); "
-            "pickled weights are never opened, convert them to safetensors first"
-        ) from None
-
-
-def require_finite(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
-    """UserError where a weight is no number."""
-    for name, tensor in tensors.items():
-        if not bool(torch.isfinite(tensor).all()):
-            raise UserError(f"{path}: {name!r} is not finite; the file is damaged, fetch it again")
-
-
-def fill(
-    network: nn.Module,
-    tensors: Mapping[str, torch.Tensor],
-    path: Path,
-    otherwise: str = f"it does not fit {CONFIG}",
-) -> None:
-    """Give a network the tensors of ``path``, which must be exactly its own, and finite.
-
-    Raises UserError naming the first that is missing, unknown or misshapen: ``otherwise`` says
-    what that means.
-    """
-    own = network.state_dict()
-    missing, surplus = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
-    shapes = sorted(n for n in own.keys() & tensors.keys() if own[n].shape != tensors[n].shape)
-    for what, names in (("lacks", missing), ("has unknown", surplus), ("has misshapen", shapes)):
-        if names:
-            raise UserError(f"{path}: {what} {names[0]!r} ({len(names)} in all); {otherwise}")
-    require_finite(tensors, path)
-    network.load_state_dict(tensors)
-
-
-def load_weights(network: nn.Module, path: Path, sha256: str | None = None) -> str:
-    """Fill a network from a safetensors file that holds exactly its tensors; returns its hash.
-
-    Raises UserError, in one line, for a missing, damaged or pickled file, one whose hash is not
-    ``sha256``, and one that does not fit.
-    """
-    tensors, found = _tensors(path), hash_file(path)
-    if sha256 not in (None, found):
-        raise UserError(
-            f"{path}: hash {found[:12]} is not the {str(sha256)[:12]} of {CONFIG}; "
-            "the file is damaged or not this prior's, fetch it again"
-        )
-    fill(network, tensors, path)
-    return found
-
-
 def check_details(stems: Sequence[str], sample_rate: int, mixture_rms: float, segment: int) -> None:
     """ValueError for values that no prior has. A stem's name becomes the name of a file."""
     for stem in stems:
@@ -183,6 +128,8 @@ def check_details(stems: Sequence[str], sample_rate: int, mixture_rms: float, se
             raise ValueError(f"stem {stem!r} is no name of its own for a file")
     if not (0 < mixture_rms < float("inf") and sample_rate > 0 and segment > 0):
         raise ValueError("sample_rate, segment and mixture_rms must be positive")
+    if sample_rate > HIGHEST_RATE or segment > LONGEST:
+        raise ValueError(f"sample_rate is at most {HIGHEST_RATE} Hz, segment {LONGEST} samples")
 
 
 def read_config(name_or_dir: str | Path) -> PriorConfig:
@@ -191,7 +138,7 @@ def read_config(name_or_dir: str | Path) -> PriorConfig:
     if is_image_prior(path):
         raise UserError(f"{name_or_dir}: a prior for images; give it to mgdm-audio restore")
     try:
-        config = json.loads((path / CONFIG).read_text())
+        config = read_json(path / CONFIG)
     except (OSError, ValueError) as error:
         raise UserError(f"{path / CONFIG}: cannot be read as JSON ({error})") from None
     keys = ("model_type", "model", "schedule", "stems", "sample_rate", "mixture_rms")
@@ -207,9 +154,10 @@ def read_config(name_or_dir: str | Path) -> PriorConfig:
     shape: Any = from_mapping(architecture.config, config["model"], f"{path / CONFIG}: model")
     try:
         schedule = NoiseSchedule.from_config(config["schedule"])
-        stems = tuple(str(stem) for stem in config["stems"])
-        sample_rate, mixture_rms = int(config["sample_rate"]), float(config["mixture_rms"])
-        segment = int(config.get("segment", 2**18))
+        stems = convert(tuple[str, ...], config["stems"], "stems")
+        sample_rate = convert(int, config["sample_rate"], "sample_rate")
+        mixture_rms = convert(float, config["mixture_rms"], "mixture_rms")
+        segment = convert(int, config.get("segment", 2**18), "segment")
         check_details(stems, sample_rate, mixture_rms, segment)
     except (TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{path / CONFIG}: {error}; the file is damaged, fetch it again") from None
@@ -230,8 +178,9 @@ def load_prior(name_or_dir: str | Path, device: str | torch.device = "cpu") -> L
     """
     read = read_config(name_or_dir)
     path, config = read.path, read.config
-    network = read.architecture.build(read.shape)
-    sha256 = load_weights(network, path / WEIGHTS, config.get("sha256"))
+    network, sha256 = open_network(
+        lambda: read.architecture.build(read.shape), path / WEIGHTS, config.get("sha256")
+    )
     network.to(device).eval().requires_grad_(False)
     try:
         denoiser = read.architecture.denoiser(network, config)
@@ -239,8 +188,9 @@ def load_prior(name_or_dir: str | Path, device: str | torch.device = "cpu") -> L
         raise UserError(
             f"{path / CONFIG}: lacks {error}, which a {config['model_type']} needs"
         ) from None
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{path / CONFIG}: {error}; the file is damaged, fetch it again") from None
+    except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path / CONFIG}: {reason}; the file is damaged, fetch it again") from None
     return LoadedPrior(
         Prior(denoiser, read.schedule, (len(read.stems), read.segment)),
         path.resolve().name,
@@ -262,25 +212,32 @@ def save_prior(
     *,
     half: bool = False,
 ) -> None:
-    """Write config.json and model.safetensors, each whole or not at all.
+    """Write config.json and model.safetensors: both take the place of older ones, or neither does.
 
     ``shape``: the network's config dataclass; ``details``: the other keys of config.json
     (schedule, stems, sample_rate, mixture_rms, ...). ``half`` stores float16, in half of the bytes;
-    it is loaded as float32.
+    it is loaded as float32. Files of other names in ``folder`` stay. Raises UserError where it
+    cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    with atomic.replaced_folder(folder, own=(CONFIG, WEIGHTS)) as partial:
+        write_files(partial, network, shape, model_type, details, half=half)
+
+
+def write_files(
+    folder: Path,
+    network: nn.Module,
+    shape: Any,
+    model_type: str,
+    details: dict[str, Any],
+    *,
+    half: bool = False,
+) -> None:
+    """The files of ``save_prior``, in a folder that nobody reads yet. Raises OSError."""
+    folder.mkdir(exist_ok=True)
     weights = {n: t.detach().cpu().contiguous() for n, t in network.state_dict().items()}
     if half:
         weights = {n: t.half() if t.is_floating_point() else t for n, t in weights.items()}
-
-    def write(partial: Path) -> None:
-        try:
-            save_file(weights, partial)  # unlike save, it needs no memory for a copy
-        except SafetensorError as error:  # a full disk, say
-            raise OSError(str(error).splitlines()[0]) from None
-
-    # Between the two the hash does not fit, and load_prior says so rather than mix two versions.
-    atomic.write_by(folder / WEIGHTS, write)
+    save_tensors(folder / WEIGHTS, weights)
     config = {
         "format": 1,
         "model_type": model_type,
@@ -288,4 +245,4 @@ def save_prior(
         **details,
         "sha256": hash_file(folder / WEIGHTS),
     }
-    atomic.write_text(folder / CONFIG, json.dumps(config, indent=2) + "\n")
+    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

@@ -17,20 +17,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from mgdm_audio.diffusion import NoiseSchedule, Prior
 from mgdm_audio.digest import hash_file
 from mgdm_audio.errors import UserError
-from mgdm_audio.priors.folder import fill
 from mgdm_audio.priors.image_prior import (
     ImagePrior,
     at_its_own_steps,
     ready,
     require_size,
 )
+from mgdm_audio.priors.tensor_files import fill, read_tensors
 
 HEAD = 64  # channels of an attention head
 SIZES = {(1, 1, 2, 2, 4, 4): 256, (1, 1, 2, 3, 4): 128, (1, 2, 3, 4): 64}
@@ -87,9 +85,9 @@ def _read(path: Path) -> dict[str, Tensor]:
     """Name -> tensor, without running anything that the file might hold."""
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            return read_tensors(path)
         value = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError, RuntimeError, EOFError, ValueError, KeyError,
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError,
             pickle.UnpicklingError) as error:  # fmt: skip
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"{path}: is no file of plain tensors ({reason})") from None

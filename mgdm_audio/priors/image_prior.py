@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from mgdm_audio import reading
 from mgdm_audio.diffusion import EpsDenoiser, NoiseSchedule, Prior, SampleDenoiser, VDenoiser
 from mgdm_audio.diffusion.denoiser import Denoiser, Network
 from mgdm_audio.digest import hash_file
@@ -66,7 +66,7 @@ def ready(network: NetworkT, device: torch.device | str) -> NetworkT:
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file. Raises UserError where there is none."""
     try:
-        value = json.loads(path.read_text())
+        value = reading.read_json(path)
     except FileNotFoundError:
         raise UserError(f"{path}: missing; the prior is incomplete, fetch it again") from None
     except (OSError, ValueError) as error:

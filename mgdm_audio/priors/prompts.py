@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from mgdm_audio.errors import UserError
 from mgdm_audio.priors.image_prior import Shape, read_json
+from mgdm_audio.priors.tensor_files import read_tensors
 
 PROMPT = "empty_prompt.safetensors"
 
@@ -68,9 +67,9 @@ def no_text(
 
 def _read_prompt(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
     try:
-        tensors = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: not a safetensors file ({str(error).splitlines()[0]})") from None
+        tensors = read_tensors(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not a safetensors file ({error})") from None
     for name, shape in shapes.items():
         found = tuple(tensors[name].shape) if name in tensors else None
         # The number of tokens is free.

@@ -14,17 +14,20 @@ from typing import Any
 import torch
 from torch import nn
 
-from mgdm_audio.config import from_mapping
+from mgdm_audio.atomic import recover, replaced_folder
+from mgdm_audio.config import convert, from_mapping
 from mgdm_audio.diffusion import Codec, NoiseSchedule, Prior
 from mgdm_audio.digest import hash_file
 from mgdm_audio.errors import UserError
 from mgdm_audio.networks.autoencoder_2d import Autoencoder2d, Autoencoder2dConfig
 from mgdm_audio.networks.unet_2d import UNet2d, UNet2dConfig
 from mgdm_audio.priors.architectures import ARCHITECTURES
-from mgdm_audio.priors.folder import CONFIG, WEIGHTS, load_weights, save_prior
+from mgdm_audio.priors.folder import write_files
 from mgdm_audio.priors.image_prior import ImagePrior, Shape, read_json, ready
+from mgdm_audio.priors.tensor_files import CONFIG, WEIGHTS, open_network, outline
 
 AUTOENCODER = "autoencoder"
+LARGEST = 2**16  # pixels of a side
 KINDS: dict[str, type[Any]] = {"unet_2d": UNet2dConfig, "autoencoder_2d": Autoencoder2dConfig}
 
 
@@ -47,20 +50,23 @@ class TrainedConfig:
         return (self.autoencoder.channels, factor * self.size[0], factor * self.size[1])
 
     def networks(self) -> dict[Path, nn.Module]:
-        """Each, without its weights, by the file of these."""
-        result: dict[Path, nn.Module] = {self.path / WEIGHTS: UNet2d(self.network)}
-        if self.autoencoder is not None:
-            result[self.path / AUTOENCODER / WEIGHTS] = Autoencoder2d(self.autoencoder)
+        """Each, without memory for its weights, by the file of these. UserError."""
+        weights = self.path / WEIGHTS
+        result = {weights: outline(lambda: UNet2d(self.network), weights)}
+        if (shape := self.autoencoder) is not None:
+            weights = self.path / AUTOENCODER / WEIGHTS
+            result[weights] = outline(lambda: Autoencoder2d(shape), weights)
         return result
 
 
 def read_trained(folder: Path) -> TrainedConfig:
     """Raises UserError for what does not fit."""
+    recover(folder)
     network, config = _read(folder, "unet_2d")
     try:
         schedule = NoiseSchedule.from_config(config["schedule"])
-        height, width = (int(n) for n in config["size"])
-        if height < 1 or width < 1:
+        height, width = convert(tuple[int, int], config["size"], "size")
+        if not (1 <= height <= LARGEST and 1 <= width <= LARGEST):
             raise ValueError(f"size {config['size']}: give height and width in pixels")
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
@@ -80,8 +86,10 @@ def read_trained(folder: Path) -> TrainedConfig:
 def load_trained(folder: Path, device: torch.device | str = "cpu") -> ImagePrior:
     """The prior in a folder of this format. Raises UserError for what does not fit."""
     read = read_trained(folder)
-    network, sha256 = UNet2d(read.network), {}
-    sha256[WEIGHTS] = load_weights(network, folder / WEIGHTS, read.config.get("sha256"))
+    network, own = open_network(
+        lambda: UNet2d(read.network), folder / WEIGHTS, read.config.get("sha256")
+    )
+    sha256 = {WEIGHTS: own}
     codec: Codec | None = None
     if read.autoencoder is not None:
         codec = load_autoencoder(folder / AUTOENCODER, device)
@@ -94,8 +102,7 @@ def load_trained(folder: Path, device: torch.device | str = "cpu") -> ImagePrior
 def load_autoencoder(folder: Path, device: torch.device | str = "cpu") -> Autoencoder2d:
     """The codec in a folder of its own. Raises UserError for what does not fit."""
     shape, config = _read(folder, "autoencoder_2d")
-    network = Autoencoder2d(shape)
-    load_weights(network, folder / WEIGHTS, config.get("sha256"))
+    network, _ = open_network(lambda: Autoencoder2d(shape), folder / WEIGHTS, config.get("sha256"))
     return ready(network, device)
 
 
@@ -107,22 +114,25 @@ def save_trained(
     autoencoder: Autoencoder2d | None = None,
     details: dict[str, Any] | None = None,
 ) -> None:
-    """Write a folder that ``load_trained`` opens.
+    """Write a folder that ``load_trained`` opens, all of its files or none. Raises UserError.
 
     ``size``: height and width of what the network was trained on, pictures or latents;
-    ``details``: more for config.json.
+    ``details``: more for config.json. Files of other names in ``folder`` stay.
     """
-    if autoencoder is not None:
-        save_autoencoder(folder / AUTOENCODER, autoencoder, details)
-    facts = {"schedule": schedule.to_config(), "size": list(size)}
-    save_prior(folder, network, network.config, "unet_2d", {**(details or {}), **facts})
+    facts = (details or {}) | {"schedule": schedule.to_config(), "size": list(size)}
+    with replaced_folder(folder, own=(CONFIG, WEIGHTS, AUTOENCODER)) as partial:
+        write_files(partial, network, network.config, "unet_2d", facts)
+        if autoencoder is not None:
+            shape, more = autoencoder.config, details or {}
+            write_files(partial / AUTOENCODER, autoencoder, shape, "autoencoder_2d", more)
 
 
 def save_autoencoder(
     folder: Path, autoencoder: Autoencoder2d, details: dict[str, Any] | None = None
 ) -> None:
     """Write a folder that ``load_autoencoder`` opens; ``details``: more for config.json."""
-    save_prior(folder, autoencoder, autoencoder.config, "autoencoder_2d", details or {})
+    with replaced_folder(folder, own=(CONFIG, WEIGHTS)) as partial:
+        write_files(partial, autoencoder, autoencoder.config, "autoencoder_2d", details or {})
 
 
 def _read(folder: Path, kind: str) -> tuple[Any, dict[str, Any]]:

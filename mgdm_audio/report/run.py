@@ -1,6 +1,5 @@
 """What ``mgdm-audio separate`` left in a track's folder, read and checked."""
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mgdm_audio import reading
 from mgdm_audio.audio.files import MIXTURES, STEM_SUFFIXES
 from mgdm_audio.audio.reading import Reading
 from mgdm_audio.errors import UserError
@@ -16,7 +16,7 @@ from mgdm_audio.output.stem_files import FILES, Shape
 from mgdm_audio.separation.result import RECORD, UNCERTAINTY
 
 LIMIT = 30 * 60  # seconds of sound, all stems and the mixture together: about 50 MB of page
-_STEM = re.compile(r"[^/]+\.wav")  # beside the record: those in folders are draws
+_STEM = re.compile(r"[^/\0]+\.wav")  # beside the record: those in folders are draws
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,10 @@ def read_run(folder: Path) -> Run:
     not there, and for sounds of another shape than it says.
     """
     record = read_json(folder / RECORD)
-    files = {Path(n).stem: folder / n for n in record.get(FILES, ()) if _STEM.fullmatch(n)}
+    names = record.get(FILES, {})
+    if not isinstance(names, dict):
+        raise damaged(folder / RECORD)
+    files = {Path(n).stem: folder / n for n in names if _STEM.fullmatch(n)}
     if not files:
         raise UserError(f"{folder / RECORD}: lists no stems; separate it again")
     for path in files.values():
@@ -59,14 +62,10 @@ def read_run(folder: Path) -> Run:
             raise UserError(f"{path}: missing, {RECORD} lists it; separate it again")
     uncertainty = read_json(folder / UNCERTAINTY)
     try:
-        confidence = dict(uncertainty["confidence_db"] or {})
-        std = {stem: torch.tensor(row).float() for stem, row in (uncertainty["std"] or {}).items()}
-        hop = float(uncertainty["hop_seconds"])
-        bands = [float(edge) for edge in uncertainty.get("bands_hz") or []]
-        rows = uncertainty.get("std_db") or {}
-        std_db = {s: torch.tensor(x).float().reshape(-1, len(bands) - 1) for s, x in rows.items()}
-    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError):
+        measured = _measured(uncertainty)
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
         raise damaged(folder / UNCERTAINTY) from None
+    confidence, std, hop, std_db, bands = measured
     shape = track_shape(folder, record)
     kept = min(shape.time, LIMIT * shape.sample_rate // (1 + len(files)))
     stems = {stem: _beginning(path, shape, kept) for stem, path in files.items()}
@@ -90,10 +89,27 @@ def read_run(folder: Path) -> Run:
     )
 
 
+def _measured(uncertainty: dict[str, Any]) -> tuple[Any, ...]:
+    """What ``Run`` has of uncertainty.json. Raises one or another error for what is none."""
+    confidence = dict(uncertainty["confidence_db"] or {})
+    if not all(value is None or type(value) in (int, float) for value in confidence.values()):
+        raise ValueError("confidence_db")
+    std = {stem: torch.tensor(row).float() for stem, row in (uncertainty["std"] or {}).items()}
+    hop = float(uncertainty["hop_seconds"])
+    bands = [float(edge) for edge in uncertainty.get("bands_hz") or []]
+    rows = uncertainty.get("std_db") or {}
+    std_db = {s: torch.tensor(x).float().reshape(-1, len(bands) - 1) for s, x in rows.items()}
+    if not 1e-6 < hop < 1e6 or any(row.ndim != 1 or bool((row < 0).any()) for row in std.values()):
+        raise ValueError("hop_seconds, std")
+    if sorted(set(bands)) != bands or len(bands) == 1 or bands[:1] > [0.0]:
+        raise ValueError("bands_hz")
+    return confidence, std, hop, std_db, bands
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Of an object in a file. Raises UserError where there is none."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = reading.read_json(path)
     except OSError:
         raise UserError(
             f"{path}: missing; give a folder that `mgdm-audio separate -o` wrote"
@@ -113,7 +129,7 @@ def damaged(path: Path) -> UserError:
 def track_shape(folder: Path, record: dict[str, Any]) -> Shape:
     """Of the stems in ``folder``, as its record says. Raises UserError where it does not."""
     values = [record.get(key) for key in ("channels", "samples", "sample_rate")]
-    numbers = [value for value in values if isinstance(value, int) and value > 0]
+    numbers = [value for value in values if type(value) is int and 0 < value < 2**48]
     if len(numbers) < len(values):
         raise damaged(folder / RECORD)
     return Shape(*numbers)

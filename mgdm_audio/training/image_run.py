@@ -22,6 +22,7 @@ from mgdm_audio.priors.folder import CONFIG
 from mgdm_audio.priors.trained_images import load_autoencoder, save_autoencoder, save_trained
 from mgdm_audio.rng import generator_for
 from mgdm_audio.training.loop import Batches, Progress, train
+from mgdm_audio.training.run_folder import run_folder
 from mgdm_audio.training.settings import NoiseLevels, Schedule, Training
 
 
@@ -141,9 +142,14 @@ def run_images(
     if config.autoencoder is not None:
         shape = replace(config.autoencoder, channels=config.shape[0])
         folder = output / "autoencoder"
-        codec = fit_autoencoder(shape, config, augmented, held_out, folder, on_progress, on_note)
+        with run_folder(output):
+            codec = fit_autoencoder(
+                shape, config, augmented, held_out, folder, on_progress, on_note
+            )
         batches, held_out = encoded(codec, augmented), codec.encode(held_out)
     sample = batches(1000, generator_for(config.training.seed, "statistics"))
+    if not float(sample.std()) > 5e-5:  # else 0 in the digits that are kept
+        raise UserError(f"{root / 'train'}: all pictures are one and the same grey; give others")
     measured = {"sigma_data": round(float(sample.std()), 4), "channels": sample.shape[1]}
     model = from_mapping(UNet2dConfig, measured | config.model, f"{where}: model")
     network = seeded(config.training.seed, lambda: UNet2d(model))

@@ -6,10 +6,8 @@ settings depend on the clock, and such a run is not repeated exactly: ``schedule
 the rate falls with time, and the command line's ``data.refresh``, which looks for new songs.
 """
 
-import json
 import time
 from collections.abc import Callable, Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +16,12 @@ from torch import Tensor, nn
 
 from mgdm_audio.errors import UserError
 from mgdm_audio.rng import generator_for
+from mgdm_audio.training.log import Log
+from mgdm_audio.training.run_folder import run_folder
 from mgdm_audio.training.settings import NoiseLevels, Schedule, Training
-from mgdm_audio.training.state import STATE, State
-from mgdm_audio.training.validation import scalars, validate
+from mgdm_audio.training.state import STATE, State, read_settings
+from mgdm_audio.training.validation import validate
 
-LOG, BOARD = "log.jsonl", "tensorboard"
 Batches = Callable[[int, torch.Generator], Tensor]
 Disturb = Callable[[Tensor, Tensor, torch.Generator], Tensor]
 Export = Callable[[nn.Module, int], None]
@@ -75,7 +74,7 @@ class Run:
     ) -> None:
         self.network, self.validation, self.folder = network, validation, folder
         self.noise, self.schedule, self.config, self.export = noise, schedule, config, export
-        self.accelerator = accelerator = _accelerator(config, folder)
+        self.accelerator = accelerator = _accelerator(config)
         network.to(accelerator.device)
         self.optimiser = torch.optim.AdamW(
             network.parameters(),
@@ -84,12 +83,10 @@ class Run:
             weight_decay=config.weight_decay,
         )
         self.state = State(network, self.optimiser, settings)
-        folder.mkdir(parents=True, exist_ok=True)
         if (folder / STATE).is_file():
             self.state.load(folder / STATE)
-        # What a killed run wrote after its last save is about to be written again.
-        board = {"tensorboard": {"purge_step": self.state.step + 1}}
-        accelerator.init_trackers(BOARD, init_kwargs=board)
+        self.done = schedule.over(self.state.step, self.state.elapsed)
+        self.written = self._log() if accelerator.is_main_process else None
         if config.compile:
             self.compiled = torch.compile(network.trunk, dynamic=False)  # type: ignore[arg-type]
             network.trunk = self.compiled  # type: ignore[assignment]
@@ -111,11 +108,14 @@ class Run:
             seconds = broadcast(shared).item()
         return seconds
 
+    def _log(self) -> Log:
+        earlier = read_settings(self.folder / STATE).get("training", {})
+        every = earlier.get("validate_every", self.config.validate_every)
+        return Log(self.folder, self.state.step, self.state.step % every == 0 and not self.done)
+
     def log(self, record: dict[str, Any]) -> None:
-        stamp = {"step": self.state.step, "time": round(time.time(), 1)}
-        with open(self.folder / LOG, "a") as file:
-            file.write(json.dumps(stamp | record) + "\n")
-        self.accelerator.log(scalars(record), self.state.step)
+        if self.written is not None:
+            self.written.write(self.state.step, record)
 
     def publish(self, validating: bool) -> None:
         with self.state.averaged(), self.accelerator.autocast():
@@ -198,16 +198,12 @@ class Run:
         self.started, self.worked = time.monotonic(), time.process_time()
 
 
-def _accelerator(config: Training, folder: Path) -> Any:
+def _accelerator(config: Training) -> Any:
     try:
         from accelerate import Accelerator
     except ImportError:
         raise UserError("training needs accelerate: pip install 'mgdm_audio[train]'") from None
-    return Accelerator(
-        mixed_precision=config.precision,
-        log_with="tensorboard" if find_spec("tensorboard") else None,
-        project_dir=folder,
-    )
+    return Accelerator(mixed_precision=config.precision)
 
 
 def train(
@@ -230,13 +226,14 @@ def train(
     the averaged weights at each save, each validation and the end. ``disturb(x_0, sigma,
     generator)``, of the shape of ``x_0``, is added to the noisy examples beside the noise.
     ``settings``: JSON values to keep in the state. ``folder`` gets log.jsonl and, where
-    tensorboard is installed, the same numbers for it. Raises UserError on a non-finite loss.
+    tensorboard is installed, the same numbers for it. Raises UserError on a non-finite loss, where
+    ``folder`` cannot be written to, and where another process trains there.
     """
-    run = Run(network, validation, folder, noise, schedule, config, export, settings)
-    done = schedule.over(run.state.step, run.state.elapsed)
-    if run.accelerator.is_main_process and done:
-        run.publish(True)  # a run that was stopped between its last save and its export
-    while not done:
-        done = run.step(batches, disturb, progress)
-    run.accelerator.wait_for_everyone()
-    return run.state
+    with run_folder(folder):
+        run = Run(network, validation, folder, noise, schedule, config, export, settings)
+        if run.accelerator.is_main_process and run.done:
+            run.publish(True)  # a run that was stopped between its last save and its export
+        while not run.done:
+            run.done = run.step(batches, disturb, progress)
+        run.accelerator.wait_for_everyone()
+        return run.state

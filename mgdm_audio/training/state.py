@@ -1,20 +1,22 @@
 """The state of a training run in one file, from which it goes on as if it had not stopped."""
 
 import json
-import os
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from mgdm_audio import atomic
 from mgdm_audio.errors import UserError
+from mgdm_audio.priors.tensor_files import read_header, read_tensors, save_tensors
+from mgdm_audio.reading import parse
 
 STATE = "state.safetensors"
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # of AdamW
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -25,10 +27,15 @@ def read_settings(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        settings = json.loads(_metadata(path).get("settings", "{}"))
-    except ValueError as error:
+        settings = parse(read_header(path)[1].get("settings", "{}"))
+        if not isinstance(settings, dict):
+            raise ValueError("its settings are no table")
+        level = settings.get("mixture_rms", 1.0)
+        if not isinstance(level, int | float) or not level > 0:
+            raise ValueError(f"its mixture_rms is {level!r}")
+    except (OSError, ValueError) as error:
         raise _damaged(path, error) from None
-    return settings if isinstance(settings, dict) else {}
+    return settings
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, str]:
@@ -45,15 +52,6 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, str
         elif json.dumps(before) != json.dumps(after):
             result[key] = f"{json.dumps(before)} -> {json.dumps(after)}"
     return result
-
-
-def _metadata(path: Path) -> dict[str, str]:
-    try:
-        with safe_open(path, "pt") as file:
-            found: dict[str, str] | None = file.metadata()
-    except (SafetensorError, OSError) as error:
-        raise _damaged(path, error) from None
-    return found or {}
 
 
 def _damaged(path: Path, error: Exception) -> UserError:
@@ -102,6 +100,7 @@ class State:
             parameter.copy_(values[name])
 
     def save(self, path: Path) -> None:
+        """Whole or not at all. Raises UserError where ``path`` cannot be written."""
         tensors = {f"average.{n}": v for n, v in self.average.items()}
         for name, parameter in self.network.named_parameters():
             tensors[f"parameter.{name}"] = parameter.detach()
@@ -111,19 +110,21 @@ class State:
         for name, buffer in self.network.named_buffers():
             if name in persistent:
                 tensors[f"buffer.{name}"] = buffer
-        partial = path.with_suffix(".partial")
         tensors = {n: t.detach().cpu().contiguous().clone() for n, t in tensors.items()}
         metadata = {"step": str(self.step), "elapsed": str(self.elapsed)}
         metadata["settings"] = json.dumps(self.settings)
-        save_file(tensors, partial, metadata=metadata)
-        os.replace(partial, path)
+        atomic.write_by(path, lambda partial: save_tensors(partial, tensors, metadata))
 
     def load(self, path: Path) -> None:
-        metadata = _metadata(path)
+        """Go on from there. Raises UserError for what is no state of this network."""
         try:
-            self.step, self.elapsed = int(metadata["step"]), float(metadata.get("elapsed", 0))
-            tensors = load_file(path)
-        except (SafetensorError, OSError, KeyError, ValueError) as error:
+            metadata, tensors = read_header(path)[1], read_tensors(path)
+            step, elapsed = int(metadata["step"]), float(metadata.get("elapsed", 0))
+            if step < 0 or not 0 <= elapsed < math.inf:
+                raise ValueError(f"step {step}, {elapsed} seconds")
+        except KeyError as error:
+            raise _damaged(path, ValueError(f"lacks {error}")) from None
+        except (OSError, ValueError) as error:
             raise _damaged(path, error) from None
         own = {f"parameter.{n}": v.shape for n, v in self.average.items()}
         saved = {n: v.shape for n, v in tensors.items() if n.startswith("parameter.")}
@@ -132,12 +133,14 @@ class State:
                 f"{path}: was written by a network of another shape ({odd[0]!r} differs); "
                 "restore the old [model] section or train in another folder"
             )
+        self._require_rest(path, tensors)
+        self.step, self.elapsed = step, elapsed
         self._load({n: tensors[f"parameter.{n}"] for n in self.average})
         self.average = {n: tensors[f"average.{n}"].to(v.device) for n, v in self.average.items()}
         for name, parameter in self.network.named_parameters():
             moments = {
                 key: tensors[f"adamw.{key}.{name}"]
-                for key in ("step", "exp_avg", "exp_avg_sq")
+                for key in MOMENTS
                 if f"adamw.{key}.{name}" in tensors
             }
             if moments:
@@ -148,3 +151,21 @@ class State:
             for name, buffer in self.network.named_buffers():
                 if f"buffer.{name}" in tensors:
                     buffer.copy_(tensors[f"buffer.{name}"])
+
+    def _require_rest(self, path: Path, tensors: Mapping[str, Tensor]) -> None:
+        """UserError unless averages, moments and buffers belong to the parameters."""
+        wanted = {f"average.{n}": v.shape for n, v in self.average.items()}
+        for name, parameter in self.network.named_parameters():
+            own = {f"adamw.{k}.{name}": parameter.shape for k in MOMENTS if k != "step"}
+            own[f"adamw.step.{name}"] = torch.Size()
+            if own.keys() & tensors.keys():  # none before the first step
+                wanted |= own
+        for name, buffer in self.network.named_buffers():
+            if f"buffer.{name}" in tensors:
+                wanted[f"buffer.{name}"] = buffer.shape
+        for name, shape in wanted.items():
+            if name not in tensors or tensors[name].shape != shape:
+                raise _damaged(path, ValueError(f"{name!r} is missing or misshapen"))
+        for name, tensor in tensors.items():
+            if not bool(torch.isfinite(tensor).all()):
+                raise _damaged(path, ValueError(f"{name!r} is not finite"))

@@ -25,6 +25,7 @@ from mgdm_audio.training.resident import ResidentStems
 from mgdm_audio.training.settings import NoiseLevels, Schedule, Training
 from mgdm_audio.training.state import STATE, differences, read_settings
 from mgdm_audio.training.stems import StemFolder
+from mgdm_audio.training.usable import held_out, require_usable
 
 FIXED = ("model.", "data.stems", "data.sample_rate")  # settings that a run keeps
 FREE = ("model.bin_weight", "model.pivot")  # of these, what a start may differ in: no shape changes
@@ -153,16 +154,20 @@ def other_settings(
 class _Data:
     """Batches of the training songs, and the segments of the validation songs."""
 
-    def __init__(self, data: DataConfig, augment: Augmentation) -> None:
+    def __init__(self, data: DataConfig, augment: Augmentation, begins: bool) -> None:
+        """``notes``: what one should know of the songs, more where the run ``begins``."""
         self.data, self.augment, self.drawn = data, augment, 0
+        remix = augment.remix if begins else 0
+        self.notes = require_usable(self._opened(), remix, augment.active)
         rank = os.environ.get("LOCAL_RANK", "0")  # torchrun's: each process has its own device
         device = f"cuda:{rank}" if torch.cuda.is_available() else "cpu"
         self.songs = ResidentStems(self._opened, device) if data.resident else self._opened()
-        self.held_out = None
+        self.held_out: Tensor | None = None
         if data.validation:
             split = data.validation_split
             folder = StemFolder(data.validation, data.stems, data.sample_rate, split)
-            self.held_out = folder.fixed(data.validation_segments, data.segment)
+            self.held_out, notes = held_out(folder, data.validation_segments, data.segment)
+            self.notes += notes
 
     def _opened(self, skip: Collection[str] = ()) -> StemFolder:
         data = self.data
@@ -202,7 +207,13 @@ def _network(
         parts = [batches(8, generator_for(seed, "statistics", i)).cpu() for i in range(40)]
         sample = torch.cat(parts)
         network.measure(sample)
-        level = round(float(sample.sum(1).square().mean().sqrt()), 5)
+        rms = float(sample.sum(1).square().mean().sqrt())
+        level = round(rms, 5)
+        if not level > 0:
+            raise UserError(
+                f"{batches.data.train}: the mixtures have an rms of {rms:.1e}, as good as silence; "
+                "give louder songs"
+            )
     return network, level
 
 
@@ -221,7 +232,7 @@ def run_stems(
     level = before.pop("mixture_rms", None)
     state = str(output / STATE)
     changed = other_settings(state, before, config.settings, "train in another folder")
-    batches = _Data(data, config.augment)
+    batches = _Data(data, config.augment, begins=not before)
     network, level = _network(config, init, level, batches)
     details = {
         "schedule": config.levels.to_config(),
@@ -238,6 +249,8 @@ def run_stems(
     def leak(x_0: Tensor, sigma: Tensor, generator: torch.Generator) -> Tensor:
         return leakage.draw(x_0, sigma, data.sample_rate, generator)
 
+    for note in batches.notes:
+        on_note(note)
     if changed:
         on_note(f"{output}: goes on with other settings: {changed}")
     run(

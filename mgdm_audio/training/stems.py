@@ -103,7 +103,7 @@ class StemFolder:
     def read(self, track: Track, stem: int, start: int, length: int) -> Tensor:
         """[length] float32; zeros past the end and where the track lacks the stem.
 
-        Raises UserError for a file that is damaged there, or holds NaN or infinity.
+        Raises UserError for a file that is damaged there, NotFinite for NaN and infinity.
         """
         out = np.zeros(length, np.float32)
         path = track.files[stem]

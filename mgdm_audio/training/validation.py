@@ -31,14 +31,3 @@ def validate(network: nn.Module, x_0: Tensor, sigmas: tuple[float, ...]) -> dict
             overall, *each = [round(v, 3) for v in (10 * ratio.log10()).tolist()]
             result[f"{mode}@{sigma:g}"] = {"all": overall, "sources": each}
     return result
-
-
-def scalars(record: dict[str, Any]) -> dict[str, float]:
-    """{"a": {"b": 1, "c": [2, 3]}} -> {"a/b": 1, "a/c/0": 2, "a/c/1": 3}"""
-    result: dict[str, float] = {}
-    for name, value in record.items():
-        if isinstance(value, list):
-            value = {str(i): v for i, v in enumerate(value)}
-        inner = scalars(value) if isinstance(value, dict) else None
-        result |= {name: value} if inner is None else {f"{name}/{k}": v for k, v in inner.items()}
-    return result

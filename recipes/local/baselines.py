@@ -16,7 +16,7 @@ from pending import is_done
 from script import run
 
 from mgdm_audio import __version__
-from mgdm_audio.atomic import replace_folder, room, write_text
+from mgdm_audio.atomic import replaced_folder, write_text
 from mgdm_audio.audio.io import read, write
 from mgdm_audio.digest import hash_file
 from mgdm_audio.errors import UserError
@@ -47,12 +47,11 @@ def estimate_track(
         "samples": audio.samples.shape[-1],
         "seconds": round(seconds, 3),
     }
-    with room(out.parent, out.name) as partial:
+    with replaced_folder(out) as partial:
         for stem, samples in zip(files, estimates, strict=True):
             write(partial / f"{stem}.wav", samples, audio.sample_rate, "FLOAT")
         record["files"] = {file.name: hash_file(file) for file in sorted(partial.iterdir())}
         write_text(partial / "separation.json", json.dumps(record, indent=2) + "\n")
-        replace_folder(partial, out)
 
 
 def main() -> None:

@@ -47,7 +47,7 @@ def table(record: dict[str, Any], stems: Sequence[str]) -> str:
         for k, stem in enumerate(stems):
             rows[f"{label}: {stem}"] = [f["sources"][k] for f in found]
         for name, errors in rows.items():
-            lines.append([name, *(f"{e:.2f}" for e in errors)])
+            lines.append([name, *("-" if e is None else f"{e:.2f}" for e in errors)])
     note = f"Denoising error over signal energy in dB, at step {record['step']}."
     heads = ["the network sees", *(f"sigma = {s}" for s in sigmas)]
     return f"{tables.table(heads, lines)}\n\n{note}\n"

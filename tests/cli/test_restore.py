@@ -278,3 +278,23 @@ def test_a_blur_network_is_code_that_the_user_names(
     report = json.loads((restore.out / "a/report.json").read_text())
     assert report["task_options"] == {"network": "halving"}
     assert report["task_files_sha256"].keys() == {"network"}
+
+
+def test_the_same_command_goes_on_where_it_was_stopped(restore: Restore) -> None:
+    a, b = restore.put("a.png"), restore.put("b.png", seed=1)
+    assert restore(a).exit_code == 0
+    before = hashes(restore.out / "a"), (restore.out / "a" / "report.json").read_bytes()
+    result = restore(a, b)
+    assert result.exit_code == 0
+    assert f"{restore.out / 'a'}: there already" in result.stdout
+    assert (hashes(restore.out / "a"), (restore.out / "a" / "report.json").read_bytes()) == before
+    assert (restore.out / "b" / "report.json").is_file()
+    # What another picture, seed or option made is another result.
+    for change in (["--seed", "1"], ["--samples", "2"], ["--task", "jpeg"]):
+        assert "exists already; choose another place" in complaint(restore(a, *change))
+    restore.put("a.png", seed=2)
+    assert "exists already; choose another place" in complaint(restore(a))
+    for name in ("report.json", "observation.npy"):
+        (restore.out / "b" / name).write_text("[" * 10**5)
+        assert "exists already" in complaint(restore(b))
+    assert (hashes(restore.out / "a"), (restore.out / "a" / "report.json").read_bytes()) == before

@@ -1,6 +1,9 @@
 """``mgdm-audio train``: from a TOML file and folders of stems to a prior directory."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +14,11 @@ from click.testing import CliRunner, Result
 from safetensors.torch import load_file, save_file
 
 from mgdm_audio.cli.main import main
+from mgdm_audio.locks import lock
 from mgdm_audio.priors.folder import load_prior
-from mgdm_audio.training.loop import BOARD, LOG
+from mgdm_audio.training.log import BOARD, LOG
 from mgdm_audio.training.state import STATE, read_settings
+from tests.killing import leftovers
 from tests.toys import STEMS, TINY, TINY_TOML, song, tiny_network
 
 pytest.importorskip("accelerate")
@@ -103,7 +108,12 @@ def test_a_run_ends_in_a_prior_that_separates(config: Path) -> None:
 def test_the_same_command_resumes(config: Path) -> None:
     assert train(config, "--set", "schedule.steps=1").exit_code == 0
     assert train(config, "--set", "schedule.steps=2").exit_code == 0
-    assert [r["step"] for r in records(config)] == [1, 1, 2, 2]
+    # An unbroken run is validated at its end alone.
+    assert [(r["step"], "validation" in r) for r in records(config)] == [
+        (1, False),
+        (2, False),
+        (2, True),
+    ]
     assert load_prior(config.parent / "run" / "prior").config["step"] == 2
     line = complaint(train(config, "--set", "model.mixing=8"))
     assert f"{STATE}: was trained with another model.mixing (4 -> 8)" in line
@@ -299,3 +309,74 @@ def test_a_config_that_is_missing_or_no_toml(config: Path) -> None:
     assert "missing key 'data'" in complaint(train(config))
     config.write_text("[data]\nstems = ['a']\n")
     assert "missing key 'train'" in complaint(train(config))
+
+
+def spoil(path: Path, value: float, at: int = 100) -> None:
+    samples = soundfile.read(path)[0]
+    samples[at] = value
+    soundfile.write(path, samples, 22050, "FLOAT")
+
+
+def test_what_cannot_be_used_is_named_before_anything_is_written(config: Path) -> None:
+    root = config.parent
+    spoil(root / "train" / "one" / "drums.wav", float("nan"))
+    assert "one/drums.wav: a sample is nan at 0.005 s" in complaint(train(config))
+    for name in ("one", "two"):
+        (root / "train" / name / "drums.wav").unlink()
+    assert "no song has the stem 'drums'" in complaint(train(config))
+    only = ("--set", 'data.stems=["bass", "piano"]')
+    for path in (root / "train").rglob("*.wav"):
+        soundfile.write(path, torch.zeros(2000).numpy(), 22050)
+    assert "every sample of every song is 0" in complaint(train(config, *only))
+    for path in (root / "train").rglob("*.wav"):
+        soundfile.write(path, 1e-7 * torch.ones(2000).numpy(), 22050, "FLOAT")
+    assert "as good as silence" in complaint(train(config, *only))
+    assert not (root / "run").exists()
+
+
+def test_a_log_of_silent_and_spoilt_validation_songs_is_json(config: Path) -> None:
+    songs = config.parent / "validation" / "three"
+    soundfile.write(songs / "bass.wav", torch.zeros(2000).numpy(), 22050)
+    result = train(config)
+    assert result.exit_code == 0
+    assert "bass is silent; its validation is null" in result.stderr
+
+    def refuse(word: str) -> None:
+        raise AssertionError(word)
+
+    lines = (config.parent / "run" / LOG).read_text().splitlines()
+    last = [json.loads(line, parse_constant=refuse) for line in lines][-1]
+    sources = last["validation"]["prior@0.1"]["sources"]
+    assert sources[0] is None
+    assert None not in sources[1:]
+    spoil(songs / "piano.wav", float("inf"), 600)  # of the first segment
+    result = train(config, "--set", "schedule.steps=4")
+    assert result.exit_code == 0
+    assert "three/piano.wav: a sample is inf at 0.027 s" in result.stderr
+    assert "left out of the validation" in result.stderr
+
+
+def test_a_run_in_a_folder_that_another_process_has_is_refused(config: Path) -> None:
+    with lock(config.parent / "run", "training there"):
+        line = complaint(train(config))
+        assert f"run: process {os.getpid()} on " in line
+        assert "is training there; wait for it, or choose another folder" in line
+    assert train(config).exit_code == 0
+
+
+def test_a_run_folder_that_cannot_be_made_is_one_line(config: Path) -> None:
+    (config.parent / "run").touch()
+    assert "run: cannot be written (File exists)" in complaint(train(config))
+
+
+def test_what_a_killed_run_left_goes_with_the_next(
+    config: Path,
+) -> None:
+    code = "import os, sys; from pathlib import Path; from mgdm_audio.atomic import *\n"
+    code += "(run := Path(sys.argv[1])).mkdir()\n"
+    code += "with replaced_folder(run / 'prior') as a: write_by(a / 'x', lambda b: os._exit(9))"
+    subprocess.run([sys.executable, "-c", code, config.parent / "run"], check=False)
+    assert len(leftovers(config.parent / "run")) == 2
+    assert train(config).exit_code == 0
+    assert leftovers(config.parent / "run") == []
+    assert not (config.parent / "run" / ".lock").exists()

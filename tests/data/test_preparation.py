@@ -17,13 +17,14 @@ from mgdm_audio.atomic import room
 from mgdm_audio.audio import sndfile
 from mgdm_audio.audio.resampling import resample
 from mgdm_audio.data import slakh, summing
-from mgdm_audio.data.manifest import MANIFEST, RECORD, read
+from mgdm_audio.data.manifest import MANIFEST, RECORD, is_intact, load_record, read
 from mgdm_audio.data.mapping import Mapping, planner
 from mgdm_audio.data.plan import find_tracks
 from mgdm_audio.data.preparation import Options, Outcome, prepare
 from mgdm_audio.data.summing import narrowest_subtype
 from mgdm_audio.errors import UserError
 from tests.data.data_sets import FRAMES, RATE, noise, put, slakh_tree, small_track
+from tests.killing import killed_at_every_moment, leftovers
 
 FAILED = {
     "train/Track00003": "S01.flac: is empty (0 bytes)",
@@ -166,7 +167,7 @@ def damage(out: Path, how: str) -> None:
     elif how == "the record is cut short":
         (track / RECORD).write_bytes((track / RECORD).read_bytes()[:-9])
     elif how == "killed while it was written":
-        with room(track.parent, track.name) as partial:
+        with room(track.parent) as partial:
             name = partial.name.replace(str(os.getpid()), str(ended_process()))
         track.rename(partial := track.with_name(name))
         (partial / RECORD).unlink()
@@ -222,6 +223,26 @@ def test_other_options_and_newer_sources_make_a_track_again(one: Any) -> None:
     assert {"of": "stems/S02", "what": "missing", "why": "program 25, guitar"} in records(out)[
         "all/a"
     ]["decisions"]
+
+
+def test_a_track_that_is_killed_is_the_old_or_the_new_one(one: Any) -> None:
+    """All of its stems and the record of them, at every moment."""
+    root, out, _ = one
+    seen = []
+
+    def old() -> None:
+        run(root, out, format="wav")
+        assert leftovers(out) == []
+
+    for _ in killed_at_every_moment(lambda: run(root, out, sample_rate=16000), out, old):
+        record = load_record(out / "all" / "a")
+        assert record is not None
+        assert is_intact(record, out)
+        stems = {Path(stem["path"]).name for stem in record["stems"].values()}
+        assert {p.name for p in (out / "all" / "a").iterdir()} == {RECORD, *stems}
+        seen.append(record["sample_rate"])
+    assert seen == sorted(seen, reverse=True)
+    assert set(seen) == {RATE, 16000}
 
 
 def test_other_rates_are_resampled_as_the_package_does_it(tmp_path: Path) -> None:
@@ -397,7 +418,17 @@ def test_a_manifest_is_read_by_split(made: Any, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no track of split 'dev'; its splits: test, train"):
         read(made[0] / MANIFEST, "dev")
     line = (made[0] / MANIFEST).read_text().splitlines()[0]
-    for text in ("{}", "[]", "{", line.replace("test/Track00009/bass", "../../bass"), line[:-2]):
+    wrong = [
+        *("{}", "[]", "{", "[" * 10**5, "\xff", line[:-2]),
+        line.replace("test/Track00009/bass", "../../bass"),
+        line.replace("test/Track00009/bass", "test/\\u0000/bass"),
+        line.replace('"split": "test"', '"split": "../test"'),
+        line.replace('"track": "Track00009"', '"track": 9'),
+        line.replace('"stems": {', '"stems": [], "more": {'),
+        line.replace('"sha256": "', '"sha256": 1, "more": "'),
+    ]
+    assert line not in wrong
+    for text in wrong:
         (path := tmp_path / MANIFEST).write_text(f"{line}\n{text}\n")
         with pytest.raises(UserError, match="line 2 is damaged"):
             read(path, "test")

@@ -82,6 +82,8 @@ def refusal(track: Path) -> str:
         ("stems: {S00: [unclosed", "is damaged"),
         ("a: &a [*a]\nb: 2020-99-99", "is damaged"),  # a date that does not exist: ValueError
         ("a: &a 1\nb: {<<: [*a, *a]}", "is damaged"),  # aliases: exponentially long, if nested
+        # It would be plain YAML of two stems but for the alias.
+        ("stems: {S00: &a {program_num: 33}, S01: *a}", "is damaged"),
         ("[" * 100_000, "is damaged"),  # deeper than Python recurses
         ("!!python/object/apply:os.getcwd []", "is damaged"),  # safe YAML makes no objects
         ("\x00", "is damaged"),

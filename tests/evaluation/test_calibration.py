@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from mgdm_audio.evaluation.calibration import PER_OCTAVE, Residuals, calibrate, 
 from mgdm_audio.networks.tf_unet import TFUNet
 from mgdm_audio.priors.folder import load_prior, save_prior
 from mgdm_audio.training.stems import StemFolder
+from tests.killing import full_disk
 from tests.toys import STEMS, TINY, song, tiny_network
 
 SIGMAS = (0.01, 0.1, 1.0)
@@ -197,6 +200,33 @@ def test_the_command_writes_a_calibrated_prior_in_half_precision(
     for line in lines:
         shown = [float(part.split()[0]) for part in line.split(": ")[1].split("; of the sums ")]
         assert all(abs(value - 1) < 0.02 for value in shown)
+
+
+def test_a_prior_is_calibrated_in_place(
+    tiny_prior: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It becomes what a new folder would hold, or stays as it was."""
+    (tmp_path / "stems" / "a").mkdir(parents=True)
+    for stem, wave in zip(STEMS, song(1, 4, 2048, 22050), strict=True):
+        write(tmp_path / "stems" / "a" / f"{stem}.wav", wave[None], 22050)
+    own = tmp_path / "own"
+    shutil.copytree(tiny_prior, own)
+    (own / "README.md").write_text("mine")
+    short = ["--segments", "1", "--length", "2048"]
+    arguments = ["priors", "calibrate", str(own), str(tmp_path / "stems"), *short, "-o"]
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full_disk(1, []))
+        result = CliRunner().invoke(main, [*arguments, str(own)])
+        assert result.exit_code == 1
+        assert "No space left on device" in result.stderr
+    names = ("config.json", "model.safetensors")
+    assert all((own / n).read_bytes() == (tiny_prior / n).read_bytes() for n in names)
+    assert CliRunner().invoke(main, [*arguments, str(tmp_path / "new")]).exit_code == 0
+    assert CliRunner().invoke(main, [*arguments, str(own)]).exit_code == 0
+    assert all((own / n).read_bytes() == (tmp_path / "new" / n).read_bytes() for n in names)
+    assert sorted(p.name for p in own.iterdir()) == ["README.md", *names]
+    result = CliRunner().invoke(main, [*arguments, str(tmp_path / "new")])
+    assert "new: exists; give a new folder, or the prior's own" in result.stderr
 
 
 def test_folders_count_alike_in_the_factors(tiny_prior: Path, tmp_path: Path) -> None:

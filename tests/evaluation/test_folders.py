@@ -218,6 +218,31 @@ def test_what_changed_is_computed_again(
     assert counts == {"mel": 4, "sdr": 4}
 
 
+@pytest.mark.parametrize(
+    "entry",
+    [
+        *("", "[", "[]", "3", "{}", "[" * 10**5, '{"sdr": NaN}', '{"sdr": 3}', '{"sdr": {}}'),
+        '{"sdr": {"bass": "1", "drums": 1, "all": 1}}',
+        '{"sdr": {"bass": 1, "all": 1}}',
+        '{"sdr": {"bass": 1, "drums": 1, "all": 1e999}}',
+        '{"sdr": {"bass": 1, "drums": 1, "all": 1}, "unscored": [1]}',
+        '{"sdr": {"bass": 1, "drums": 1, "all": 1}, "unscored": {"bass": 1}}',
+    ],
+)
+def test_an_entry_of_the_cache_that_is_none_is_computed_again(
+    few: tuple[Path, Path], tmp_path: Path, counts: Counts, entry: str
+) -> None:
+    run = partial(score, *few, ["sdr"], cache=tmp_path / "cache")
+    before = run()
+    counts.clear()
+    paths = list((tmp_path / "cache").iterdir())
+    for path in paths:
+        path.write_text(entry)
+    assert run() == before
+    assert counts == {"sdr": len(paths)}
+    assert list((tmp_path / "cache").iterdir()) == paths
+
+
 def test_a_stopped_run_continues(
     folders: tuple[Path, Path], tmp_path: Path, counts: Counts, monkeypatch: pytest.MonkeyPatch
 ) -> None:

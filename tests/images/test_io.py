@@ -1,5 +1,6 @@
 """Image files: exact values in and out, what is done to fit a prior, and one line for the rest."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -140,6 +141,40 @@ BAD: dict[str, tuple[str, Callable[[Path], object]]] = {
     "not (2, 2, 2, 2)": ("i.npy", saved(np.zeros((2, 2, 2, 2)))),
     "has 2 channels, the prior 3": ("j.npy", saved(np.zeros((2, 4, 4)))),
 }
+
+
+def npy(header: str) -> bytes:
+    """As the format has it: a magic word, a version, the header's length, the header, no data."""
+    text = header.encode()
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"PK\x03\x04",  # as a .npz begins
+        npy("{'descr': '<f8', 'fortran_order': False, 'shape': (1099511627776,), }\n"),
+        npy("{'descr': '<f8', 'fortran_order': False, 'shape': (-1,), }\n"),
+        npy("{'descr': '<f8', 'fortran_order': False, 'shape': ('a',), }\n"),
+        npy("{'descr': '|O', 'fortran_order': False, 'shape': (1,), }\n"),
+        npy("{'descr': '<c8', 'fortran_order': False, 'shape': (0,), }\n"),
+        npy("(" * 9000),
+        npy("\n"),
+    ],
+)
+def test_what_is_no_array_is_named_in_one_line(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.npy").write_bytes(content)
+    for read in (read_image, read_observation):
+        with pytest.raises(UserError, match="cannot be read as an array of numbers") as caught:
+            read(tmp_path / "a.npy", (1, 4, 4))
+        assert "\n" not in str(caught.value)
+
+
+def test_a_pipe_in_place_of_an_array_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.npy")
+    with pytest.raises(UserError, match="no regular file"):
+        read_observation(tmp_path / "a.npy", (1, 4, 4))
 
 
 @pytest.mark.parametrize("says", BAD)

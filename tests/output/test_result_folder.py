@@ -1,5 +1,6 @@
 """A result's folder when several processes write it, and after one was killed."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mgdm_audio.output.result_folder import whole
+from tests.killing import killed_at_every_moment
 
 
 def files(folder: Path) -> dict[str, str]:
@@ -49,3 +51,38 @@ def test_what_a_killed_process_left_is_gone_with_the_next_result(
         (partial / "record.json").write_text("record")
     assert files(tmp_path) == {"song/record.json": "record"}
     assert os.listdir(tmp_path) == ["song"]
+
+
+def listed(folder: Path) -> list[Path]:
+    """The files that the record there lists."""
+    record = folder / "record.json"
+    return [folder / name for name in json.loads(record.read_text())] if record.is_file() else []
+
+
+def put(final: Path, names: tuple[str, ...], text: str) -> None:
+    with whole(final, "record.json", listed) as fresh:
+        for name in names:
+            (fresh / name).write_text(text)
+        (fresh / "record.json").write_text(json.dumps(dict.fromkeys(names, text)))
+
+
+@pytest.mark.parametrize("mine", [False, True])  # with a file of the user's: it is merged into
+def test_a_record_never_describes_files_that_are_not_its_own(tmp_path: Path, mine: bool) -> None:
+    """At no moment: it goes before the first file of the old result, and comes after the last."""
+    final, seen = tmp_path / "song", set()
+
+    def prepare() -> None:
+        put(final, ("bass", "drums"), "old")
+        if mine:
+            (final / "notes").write_text("mine")
+
+    for _ in killed_at_every_moment(lambda: put(final, ("bass", "piano"), "new"), final, prepare):
+        if (final / "record.json").is_file():
+            record = json.loads((final / "record.json").read_text())
+            assert {name: (final / name).read_text() for name in record} == record
+            seen.add(tuple(record.items()))
+        assert not mine or (final / "notes").read_text() == "mine"
+    old, new = {"bass": "old", "drums": "old"}, {"bass": "new", "piano": "new"}
+    assert seen == {tuple(old.items()), tuple(new.items())}
+    names = {"bass", "piano", "record.json", *(["notes"] if mine else [])}
+    assert {path.name for path in final.iterdir()} == names  # "drums" was of the old result

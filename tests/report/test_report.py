@@ -455,6 +455,14 @@ def put(name: str, text: str) -> Harm:
     return lambda folder: (folder / name).write_text(text)
 
 
+def change(name: str, **values: object) -> Harm:
+    def harm(folder: Path) -> None:
+        record = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps(record | values))
+
+    return harm
+
+
 def shorten(folder: Path) -> None:
     soundfile.write(folder / "bass.wav", tone(200)[:, :-1].T.numpy(), RATE)
 
@@ -473,6 +481,25 @@ def lower_rate(folder: Path) -> None:
         (remove("bass.wav"), "bass.wav: missing, separation.json lists it; separate it again"),
         (remove("uncertainty.json"), "uncertainty.json: missing; give a folder that"),
         (put("uncertainty.json", '{"std": 3}'), "uncertainty.json: is damaged"),
+        (put("separation.json", "[" * 10**5), "separation.json: is damaged"),
+        (put("separation.json", '{"samples": NaN}'), "separation.json: is damaged"),
+        (change("separation.json", files=5), "separation.json: is damaged"),
+        (change("separation.json", files=["bass.wav"]), "separation.json: is damaged"),
+        (change("separation.json", files={"\0.wav": ""}), "separation.json: lists no stems"),
+        (change("separation.json", samples=10**15), "separation.json: is damaged"),
+        (change("separation.json", sample_rate=True), "separation.json: is damaged"),
+        (change("separation.json", channels="2"), "separation.json: is damaged"),
+        (change("uncertainty.json", hop_seconds=0), "uncertainty.json: is damaged"),
+        (change("uncertainty.json", hop_seconds=-1), "uncertainty.json: is damaged"),
+        (change("uncertainty.json", hop_seconds="x"), "uncertainty.json: is damaged"),
+        (change("uncertainty.json", confidence_db={"bass": "x"}), "uncertainty.json: is damaged"),
+        (change("uncertainty.json", confidence_db=[1]), "uncertainty.json: is damaged"),
+        (change("uncertainty.json", std={"bass": [[1]]}), "uncertainty.json: is damaged"),
+        (change("uncertainty.json", std={"bass": [-1]}), "uncertainty.json: is damaged"),
+        (change("uncertainty.json", std={"bass": [2**63 - 1, "a"]}), "uncertainty.json: is dam"),
+        (change("uncertainty.json", bands_hz=[1]), "uncertainty.json: is damaged"),
+        (change("uncertainty.json", bands_hz=[0, 2, 1]), "uncertainty.json: is damaged"),
+        (change("uncertainty.json", std_db={"bass": [[1], [2, 3]]}), "uncertainty.json: is dam"),
         (put("bass.wav", "no sound"), "bass.wav: "),
         (shorten, "bass.wav: 39999 samples, separation.json says 40000; separate it again"),
         (lower_rate, "bass.wav: 4000 Hz, separation.json says 8000; separate it again"),

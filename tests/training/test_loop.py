@@ -12,20 +12,26 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mgdm_audio.errors import UserError
 from mgdm_audio.networks.tf_unet import TFUNet
-from mgdm_audio.training.loop import BOARD, LOG, gradient_groups, train
+from mgdm_audio.priors.folder import load_prior, save_prior
+from mgdm_audio.training.log import BOARD, LOG
+from mgdm_audio.training.loop import gradient_groups, train
 from mgdm_audio.training.settings import NoiseLevels, Schedule, Training
 from mgdm_audio.training.state import STATE, State, differences, read_settings
 from mgdm_audio.training.validation import validate
-from tests.toys import TINY, tiny_network
+from tests.killing import full_disk, killed_at_every_moment, leftovers
+from tests.toys import STEMS, TINY, tiny_network
 
 pytest.importorskip("accelerate")
 
 LENGTH = 4 * TINY.bins
+DETAILS = {"schedule": {"kind": "karras"}, "stems": list(STEMS), "sample_rate": 22050,
+           "mixture_rms": 0.08, "segment": LENGTH}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -62,6 +68,9 @@ class Run:
         )
         self.exported: list[tuple[int, Tensor]] = []
 
+    def export(self, network: nn.Module, step: int) -> None:
+        """Nothing more."""
+
     def __call__(
         self,
         network: nn.Module,
@@ -72,6 +81,7 @@ class Run:
     ) -> State:
         def export(net: nn.Module, step: int) -> None:
             self.exported.append((step, next(net.parameters()).clone()))
+            self.export(net, step)
 
         def progress(step: int, total: int, values: dict[str, float]) -> None:
             assert total == self.schedule.steps
@@ -147,7 +157,7 @@ def test_tensorboard_shows_what_the_log_holds_once(tmp_path: Path) -> None:
 
 
 def test_training_does_without_tensorboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mgdm_audio.training.loop.find_spec", lambda name: None)
+    monkeypatch.setattr("mgdm_audio.training.log.find_spec", lambda name: None)
     run = Run(tmp_path, schedule={"steps": 2})
     run(tiny_network(0, trained=False))
     assert [r["step"] for r in run.records] == [2]
@@ -452,6 +462,65 @@ def test_a_damaged_state_is_refused(tmp_path: Path, keep: int) -> None:
     assert "\n" not in str(caught.value)
 
 
+def with_metadata(**values: str) -> Callable[[Path], None]:
+    def change(path: Path) -> None:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata()
+        save_file(load_file(path), path, metadata={**metadata, **values})
+
+    return change
+
+
+def with_tensor(name: str, value: Tensor | None) -> Callable[[Path], None]:
+    def change(path: Path) -> None:
+        tensors = load_file(path)
+        assert name in tensors
+        tensors.pop(name)
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata()
+        save_file(tensors if value is None else tensors | {name: value}, path, metadata=metadata)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        with_metadata(step="x"),
+        with_metadata(step="-1"),
+        with_metadata(step="1" * 5000),
+        with_metadata(elapsed="nan"),
+        with_metadata(elapsed="-1"),
+        with_metadata(settings="["),
+        with_metadata(settings="[]"),
+        with_metadata(settings='{"mixture_rms": "loud"}'),
+        with_tensor("average.enter.weight", None),
+        with_tensor("average.enter.weight", torch.zeros(2)),
+        with_tensor("adamw.exp_avg.enter.weight", torch.zeros(2)),
+        with_tensor("adamw.exp_avg_sq.enter.weight", None),
+        with_tensor("adamw.step.enter.weight", torch.zeros(3)),
+        with_tensor("buffer.scale", torch.zeros(1)),
+        with_tensor("buffer.scale", torch.full((4, 64), math.nan)),
+    ],
+)
+def test_a_state_with_a_wrong_part_is_refused(
+    tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    run = Run(tmp_path, schedule={"steps": 2})
+    run(tiny_network(0, trained=False))
+    change(tmp_path / STATE)
+
+    def read() -> None:
+        read_settings(tmp_path / STATE)
+        network = tiny_network(0)
+        State(network, torch.optim.AdamW(network.parameters())).load(tmp_path / STATE)
+
+    with pytest.raises(UserError, match="no training state") as caught:
+        read()
+    assert str(tmp_path / STATE) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, value: float) -> None:
     run = Run(tmp_path, save_every=1)
@@ -516,6 +585,100 @@ def test_time_is_looked_at_with_the_loss(tmp_path: Path, monkeypatch: pytest.Mon
     assert run(tiny_network(0, trained=False), clock.batches).step == 8
 
 
+class Seen(nn.Module):
+    """Keeps the noise that it is shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.noise = nn.Parameter(torch.ones(())), list[Tensor]()
+
+    def loss(
+        self, x_0: Tensor, sigma: Tensor, noise: Tensor, given: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        self.noise.append(noise.clone())
+        return self.weight * sigma, self.weight * sigma
+
+
+def test_every_step_draws_noise_of_its_own(tmp_path: Path) -> None:
+    network = Seen()
+    Run(tmp_path, schedule={"steps": 3})(network)
+    assert len(network.noise) == 3
+    cosines = torch.corrcoef(torch.stack([noise.flatten() for noise in network.noise]))
+    # Of independent ones the correlation is 0 with a deviation of 1 / sqrt(values): 5 of them.
+    assert (cosines - torch.eye(3)).abs().max() < 5 / network.noise[0].numel() ** 0.5
+
+
+def test_a_log_that_was_cut_short_becomes_that_of_a_run_that_was_not(tmp_path: Path) -> None:
+    x_0 = tones(2, torch.Generator().manual_seed(0))
+    run = Run(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_network(0, trained=False), stop=4, validation=x_0)
+    # Saved at step 2, validated at 3; the line after that was cut short by the kill.
+    with open(tmp_path / LOG, "a") as file:
+        file.write('{"step": 4, "lo')
+    run(tiny_network(0, trained=False), validation=x_0)
+    steps = [(r["step"], "validation" in r) for r in run.records]
+    whole = Run(tmp_path / "whole")
+    whole(tiny_network(0, trained=False), validation=x_0)
+    assert steps == [(r["step"], "validation" in r) for r in whole.records]
+    # Done again, it exports again, and says no more.
+    run(tiny_network(0, trained=False), validation=x_0)
+    assert [(r["step"], "validation" in r) for r in run.records] == steps
+
+
+def test_a_longer_schedule_takes_the_validation_of_its_end_back(tmp_path: Path) -> None:
+    """An unbroken run would not have it."""
+    x_0 = tones(2, torch.Generator().manual_seed(0))
+    for steps in (4, 5):
+        run = Run(tmp_path, schedule={"steps": steps}, validate_every=3)
+        settings = {"training": {"validate_every": 3}}
+        run(tiny_network(0, trained=False), validation=x_0, settings=settings)
+    assert [r["step"] for r in run.records if "validation" in r] == [3, 5]
+
+
+@pytest.mark.parametrize("full_from", [1, 2, 3, 4, 5])
+def test_a_full_disk_ends_a_run_in_one_line_and_it_goes_on_from_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full_from: int
+) -> None:
+    """At the first save, or at one that replaces another: what is there stays whole."""
+
+    def save(net: nn.Module, step: int) -> None:
+        save_prior(tmp_path / "prior", net, TINY, "tf_unet", DETAILS | {"step": step})
+
+    run = Run(tmp_path, schedule={"steps": 4})
+    monkeypatch.setattr(run, "export", save)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full_disk(full_from, []))
+        with pytest.raises(UserError, match=r"cannot be written \(No space left on device\); make"):
+            run(tiny_network(0, trained=False))
+    assert leftovers(tmp_path) == []
+    if (tmp_path / "prior").is_dir():
+        load_prior(tmp_path / "prior")
+    assert run(tiny_network(0, trained=False)).step == 4
+    assert [r["step"] for r in run.records if "loss" in r][-1] == 4
+    assert load_prior(tmp_path / "prior").config["step"] == 4
+
+
+def test_a_run_that_is_killed_while_it_saves_can_be_used_at_every_moment(tmp_path: Path) -> None:
+    network = tiny_network(0)
+    state = State(network, torch.optim.AdamW(network.parameters()))
+
+    def save(step: int) -> None:
+        state.step = step
+        state.save(tmp_path / STATE)
+        save_prior(tmp_path / "prior", network, TINY, "tf_unet", DETAILS | {"step": step})
+
+    found = []
+    for _ in killed_at_every_moment(lambda: save(2), tmp_path, lambda: save(1)):
+        read = State(network, torch.optim.AdamW(network.parameters()))
+        read.load(tmp_path / STATE)
+        found.append((read.step, load_prior(tmp_path / "prior").config["step"]))
+    assert found == sorted(found)  # never back, and the prior is never before the state
+    assert {*found} == {(1, 1), (2, 1), (2, 2)}
+    save(1)
+    assert leftovers(tmp_path) == []
+
+
 def test_a_run_killed_while_it_saves_goes_on_from_the_save_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -523,12 +686,12 @@ def test_a_run_killed_while_it_saves_goes_on_from_the_save_before(
     with pytest.raises(KeyboardInterrupt):
         run(tiny_network(0, trained=False), stop=3)
 
-    def killed(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+    def killed(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
         path.write_bytes(b"half")
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("mgdm_audio.training.state.save_file", killed)
+        patch.setattr("mgdm_audio.training.state.save_tensors", killed)
         with pytest.raises(KeyboardInterrupt):
             run(tiny_network(0, trained=False))
     assert run(tiny_network(0, trained=False)).step == 7

@@ -31,7 +31,8 @@ def calibrate(
     them: the mean of squared error over reported variance, with its standard error over the
     segments, and the sum of squared errors over that of the variances.  Both are 1 where the report
     is calibrated.  With -o it is written as a new prior whose report is corrected so that they are
-    (the sums alone, where large errors are not reported as large).
+    (the sums alone, where large errors are not reported as large); where -o is the prior's own
+    folder, it takes the place of the old one when it is whole.
 
     \b
     mgdm-audio priors calibrate RUN/prior songs/validation more/validation -o my-prior --half
@@ -52,8 +53,8 @@ def calibrate(
     denoiser = at_precision(loaded.prior, torch.device("cpu"), "auto")[0].denoiser
     if not isinstance(denoiser, MixtureDenoiser):
         raise UserError(f"{name}: its network reports no variance; nothing to calibrate")
-    if output is not None and output.exists():
-        raise UserError(f"{output}: exists; give a new folder")
+    if output is not None and output.exists() and not output.samefile(loaded.path):
+        raise UserError(f"{output}: exists; give a new folder, or the prior's own")
     if min(segments, length) < 1:
         raise UserError(f"--segments {segments}, --length {length}: give at least 1")
     folders = [StemFolder(each, loaded.stems, loaded.sample_rate, each.name) for each in stems]

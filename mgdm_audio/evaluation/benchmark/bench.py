@@ -27,6 +27,7 @@ from mgdm_audio.evaluation.benchmark.table import Line, lines_of, panels_of, to_
 from mgdm_audio.evaluation.folders import Tracks, find_tracks, track_number
 from mgdm_audio.output.result_folder import require_writable
 from mgdm_audio.priors.folder import LoadedPrior, load_prior
+from mgdm_audio.reading import read_json
 from mgdm_audio.samplers.presets import Preset, load_preset
 from mgdm_audio.separation.separator import DEFAULT_SAMPLER
 from mgdm_audio.separation.speeds import speeds_of
@@ -225,9 +226,10 @@ def _tracks(item: TrackSet) -> Tracks:
 
 
 def _read(path: Path) -> Record:
-    """The record at ``path``; {} where there is none that can be read."""
+    """The record at ``path``; {} where there is none that a table can be made of."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = read_json(path)
+        lines_of([found], {})
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return dict(found)

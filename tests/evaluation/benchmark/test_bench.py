@@ -141,6 +141,22 @@ def test_what_is_finished_is_not_computed_again(make: Make, tmp_path: Path) -> N
     ]
 
 
+@pytest.mark.parametrize("harm", [{"si_sdri": 3}, {"si_sdri": {"all": "x"}}, {"seconds": "x"}])
+def test_a_record_that_no_table_can_be_made_of_is_computed_again(
+    make: Make, tmp_path: Path, harm: dict[str, Any]
+) -> None:
+    """Its key may be right all the same."""
+    make().run()
+    path = sorted((tmp_path / "out" / "rows").rglob("*.json"))[0]
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | harm))
+    assert len(make().finished()) == 1
+    make().run()
+    assert json.loads(path.read_text())["si_sdri"] == record["si_sdri"]
+    path.write_text("[" * 10**5)
+    assert len(make().finished()) == 1
+
+
 @pytest.mark.parametrize(
     "change",
     [
