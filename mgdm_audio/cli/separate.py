@@ -161,7 +161,6 @@ def separate(
     from mgdm_audio.output.layout import Layout, check_template
     from mgdm_audio.output.result_folder import require_writable
     from mgdm_audio.priors.folder import DEFAULT_PRIOR
-    from mgdm_audio.report import write_index
     from mgdm_audio.separation.result import check_stem
     from mgdm_audio.separation.separator import DEFAULT_SAMPLER, Separator
 
@@ -192,10 +191,17 @@ def separate(
         run.row(track, layout, [other.path for other in tracks], clashing.get(i))
         for i, (track, layout) in enumerate(zip(tracks, layouts, strict=True))
     ]
+    _end(rows, output if report and any(path.is_dir() for path in inputs) else None)
+
+
+def _end(rows: "list[Row]", indexed: Path | None) -> None:
+    """Prints what was done; writes the index of ``indexed``. Exits with 1 if a track failed."""
+    from mgdm_audio.report import write_index
+
     if len(rows) > 1:
         click.echo(_table(rows))
-    if report and any(path.is_dir() for path in inputs):
-        click.echo(f"written: {write_index(output)}")
+    if indexed is not None:
+        click.echo(f"written: {write_index(indexed)}")
     if any(row[-1].startswith("error") for row in rows):
         sys.exit(1)
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
@@ -22,6 +21,7 @@ from mgdm_audio.output.result_folder import unwritable
 from mgdm_audio.priors.folder import DEFAULT_PRIOR, LoadedPrior
 from mgdm_audio.samplers.presets import Preset
 from mgdm_audio.separation.drawing import Drawing
+from mgdm_audio.separation.former import FormerNames
 from mgdm_audio.separation.pipeline import separate_blocks
 from mgdm_audio.separation.result import Separation, check_stem
 from mgdm_audio.separation.runner import RunnerOptions, StemRunner
@@ -42,7 +42,7 @@ class SeparatorOptions(RunnerOptions, total=False):
     speeds: Sequence[float] | None
 
 
-class Separator(StemRunner):
+class Separator(FormerNames, StemRunner):
     """Posterior sampling of the stems of a mixture, segment by segment.
 
     Several channels are separated as batch items that share their random numbers. Equal channels
@@ -126,31 +126,19 @@ class Separator(StemRunner):
         if isinstance(source, str | os.PathLike):
             reading = Reading(Path(source), damaged=damaged, max_seconds=max_seconds)
         blocks, rate, mask = _opened(reading or source, sample_rate, on_progress)
-        with ExitStack() as stack:
-
-            def store(shape: tuple[int, ...]) -> Store:
-                held = Held(shape) if folder is None else Spool(shape, Path(folder))
-                stack.callback(held.close)
-                return held
-
-            try:
-                if folder is not None:
-                    Path(folder).mkdir(parents=True, exist_ok=True)
-                found = separate_blocks(
-                    self,
-                    self.segmentation,
-                    blocks,
-                    rate,
-                    store,
-                    seed=seed,
-                    draws=draws or self.preset.draws,
-                    keep_draws=keep_draws,
-                    settings=self.settings(seed=seed, draws=draws, keep_draws=keep_draws),
-                    on_progress=on_progress,
-                )
-            except OSError as error:
-                raise unwritable(folder or ".", error) from None
-            stack.pop_all()
+        with _stores(folder) as store:
+            found = separate_blocks(
+                self,
+                self.segmentation,
+                blocks,
+                rate,
+                store,
+                seed=seed,
+                draws=draws or self.preset.draws,
+                keep_draws=keep_draws,
+                settings=self.settings(seed=seed, draws=draws, keep_draws=keep_draws),
+                on_progress=on_progress,
+            )
         found = replace(found, mask=mask)
         if reading is not None:
             named = {
@@ -208,56 +196,6 @@ class Separator(StemRunner):
         mean = torch.cat([piece[0] for piece in drawing.pieces()], -1) / gain
         return {stem: mean[:, k] for k, stem in enumerate(self.stems)}
 
-    def separate_audio(
-        self,
-        samples: Tensor,
-        sample_rate: int,
-        *,
-        seed: int = 0,
-        draws: int | None = None,
-        on_progress: Progress | None = None,
-    ) -> dict[str, Tensor]:
-        """Former name of ``separate(samples, sample_rate, ...).stems``."""
-        _warn("separate_audio(samples, rate)", "separate(samples, rate).stems")
-        found = self.separate(samples, sample_rate, seed=seed, draws=draws, on_progress=on_progress)
-        return dict(found.stems)
-
-    def posterior(
-        self,
-        samples: Tensor,
-        sample_rate: int,
-        *,
-        seed: int = 0,
-        draws: int | None = None,
-        keep_draws: bool = False,
-        on_progress: Progress | None = None,
-    ) -> Separation:
-        """Former name of ``separate(samples, sample_rate, ...)``."""
-        _warn("posterior(samples, rate)", "separate(samples, rate)")
-        return self.separate(
-            samples,
-            sample_rate,
-            seed=seed,
-            draws=draws,
-            keep_draws=keep_draws,
-            on_progress=on_progress,
-        )
-
-    def separate_file(
-        self,
-        path: str | Path,
-        *,
-        seed: int = 0,
-        draws: int | None = None,
-        keep_draws: bool = False,
-        on_progress: Progress | None = None,
-    ) -> Separation:
-        """Former name of ``separate(path, ...)``."""
-        _warn("separate_file(path)", "separate(path)")
-        return self.separate(
-            path, seed=seed, draws=draws, keep_draws=keep_draws, on_progress=on_progress
-        )
-
     def settings(
         self, *, seed: int = 0, draws: int | None = None, keep_draws: bool = False
     ) -> dict[str, Any]:
@@ -279,6 +217,25 @@ class Separator(StemRunner):
             "overlap_seconds": cuts.overlap / rate,
             "join": cuts.join,
         }
+
+
+@contextmanager
+def _stores(folder: str | Path | None) -> Iterator[Callable[[tuple[int, ...]], Store]]:
+    """Makes stores, in ``folder`` or in memory, which are closed where the block fails."""
+    with ExitStack() as stack:
+
+        def store(shape: tuple[int, ...]) -> Store:
+            held = Held(shape) if folder is None else Spool(shape, Path(folder))
+            stack.callback(held.close)
+            return held
+
+        try:
+            if folder is not None:
+                Path(folder).mkdir(parents=True, exist_ok=True)
+            yield store
+        except OSError as error:
+            raise unwritable(folder or ".", error) from None
+        stack.pop_all()
 
 
 def _opened(
@@ -304,9 +261,3 @@ def _opened(
                 on_progress(0, 1)  # nothing to show, but it may want to stop
 
     return samples(), first.sample_rate, first.mask
-
-
-def _warn(old: str, new: str) -> None:
-    warnings.warn(
-        f"Separator.{old} goes in the next version; write {new}", DeprecationWarning, stacklevel=3
-    )
