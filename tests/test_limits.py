@@ -2,6 +2,7 @@
 
 import ast
 import sys
+from collections import Counter
 from pathlib import Path
 from types import FrameType
 
@@ -14,6 +15,7 @@ PACKAGE = Path(mgdm_audio.__file__).parent
 FILES = {str(path.relative_to(PACKAGE)): path.read_text() for path in PACKAGE.rglob("*.py")}
 LINES_OF_A_FILE, LINES_OF_A_FUNCTION = 320, 60
 FILES_OF_A_SEPARATION = 31
+FILES_OF_A_FOLDER = 14
 # Stands for the class of any object in a pickle, whose arguments it drops.
 # The other one overrides click's method of the same parameters.
 TAKE_ANY = {"priors/inert_pickle.py": ["__init__"], "cli/main.py": ["main"]}
@@ -88,3 +90,9 @@ def test_a_separation_goes_through_few_files(tiny_prior: Path) -> None:
         sys.setprofile(None)
     own = sorted(name for name in files if name.startswith(str(PACKAGE)))
     assert len(own) <= FILES_OF_A_SEPARATION, own
+
+
+def test_no_folder_but_the_samplers_holds_many_files() -> None:
+    counts = Counter(str(Path(name).parent) for name in FILES)
+    full = {folder: n for folder, n in counts.items() if n > FILES_OF_A_FOLDER}
+    assert full.keys() <= {"samplers"}, full

@@ -24,9 +24,9 @@ from typing import BinaryIO, Literal, get_args
 import torch
 from torch import Tensor
 
-from mgdm_audio.audio.containers import find_content
-from mgdm_audio.audio.events import Block, Event, Loss, Missing, Total
-from mgdm_audio.audio.following import Follower
+from mgdm_audio.audio.decoding.containers import find_content
+from mgdm_audio.audio.decoding.events import Block, Event, Loss, Missing, Total
+from mgdm_audio.audio.decoding.following import Follower
 from mgdm_audio.errors import DamagedError, SoundWarning, UserError
 
 RATES = range(100, 1_000_001)  # Hz; outside, the header is damaged

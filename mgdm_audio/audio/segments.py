@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from mgdm_audio.audio import flac
-from mgdm_audio.audio.chunks import find_sound
-from mgdm_audio.audio.window import Piece, window
+from mgdm_audio.audio.decoding import flac
+from mgdm_audio.audio.decoding.chunks import find_sound
+from mgdm_audio.audio.decoding.window import Piece, window
 from mgdm_audio.errors import DamagedError, UserError
 
 _REMEDY = "render it again"

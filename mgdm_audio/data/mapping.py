@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
-from mgdm_audio.audio.ffmpeg import require_av
+from mgdm_audio.audio.decoding.ffmpeg import require_av
 from mgdm_audio.audio.files import MIXTURES
 from mgdm_audio.config import from_mapping, load_toml, nearest
 from mgdm_audio.data.plan import (

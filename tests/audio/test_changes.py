@@ -7,7 +7,7 @@ import pytest
 import soundfile
 import torch
 
-from mgdm_audio.audio.following import Resampled
+from mgdm_audio.audio.decoding.following import Resampled
 from mgdm_audio.audio.io import read
 from mgdm_audio.audio.reading import Reading
 from mgdm_audio.audio.resampling import resample

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from mgdm_audio.audio.chunks import OPEN, Sound, find_sound
+from mgdm_audio.audio.decoding.chunks import OPEN, Sound, find_sound
+from mgdm_audio.audio.decoding.window import window
 from mgdm_audio.audio.io import read
 from mgdm_audio.audio.reading import Reading
 from mgdm_audio.audio.wholeness import measure
-from mgdm_audio.audio.window import window
 from mgdm_audio.errors import DamagedError, UserError
 
 FRAMES = 1000

@@ -11,7 +11,7 @@ import soundfile
 import torch
 from torch import Tensor
 
-from mgdm_audio.audio import mp3
+from mgdm_audio.audio.decoding import mp3
 from mgdm_audio.audio.io import read
 from mgdm_audio.audio.reading import Audio, Reading
 
@@ -122,7 +122,7 @@ def test_webm_that_was_written_into_a_pipe_is_read_to_its_end() -> None:
 @pytest.mark.parametrize("name", ["lame.mp3", "lame_t.mp3", "oggenc.ogg", "opusenc.opus", "sox.au"])
 def test_the_length_is_known_before_anything_is_decoded(name: str) -> None:
     """But for the frames of 72 ms that MP3 begins and ends with."""
-    from mgdm_audio.audio.containers import find_content
+    from mgdm_audio.audio.decoding.containers import find_content
 
     path = WRITTEN / name
     with open(path, "rb") as file:

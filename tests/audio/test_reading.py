@@ -11,7 +11,8 @@ import pytest
 import soundfile
 import torch
 
-from mgdm_audio.audio import containers, reading, sndfile
+from mgdm_audio.audio import reading
+from mgdm_audio.audio.decoding import containers, sndfile
 from mgdm_audio.audio.io import read
 from mgdm_audio.audio.reading import MAX_SECONDS, Policy, Reading
 from mgdm_audio.digest import hash_file

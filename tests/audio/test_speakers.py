@@ -7,9 +7,9 @@ import pytest
 import soundfile
 import torch
 
-from mgdm_audio.audio.chunks import find_sound
-from mgdm_audio.audio.events import Block
-from mgdm_audio.audio.ffmpeg import Stream
+from mgdm_audio.audio.decoding.chunks import find_sound
+from mgdm_audio.audio.decoding.events import Block
+from mgdm_audio.audio.decoding.ffmpeg import Stream
 from mgdm_audio.audio.io import read, write
 from mgdm_audio.audio.speakers import (
     NAMES,

@@ -14,7 +14,7 @@ import soundfile
 import torch
 
 from mgdm_audio.atomic import room
-from mgdm_audio.audio import sndfile
+from mgdm_audio.audio.decoding import sndfile
 from mgdm_audio.audio.resampling import resample
 from mgdm_audio.data import slakh, summing
 from mgdm_audio.data.manifest import MANIFEST, RECORD, is_intact, load_record, read

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mgdm_audio.audio import sndfile
+from mgdm_audio.audio.decoding import sndfile
 from mgdm_audio.audio.io import read
 from mgdm_audio.audio.reading import Reading
 from mgdm_audio.audio.store import Spool

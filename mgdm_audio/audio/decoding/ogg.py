@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO, NamedTuple
 
-from mgdm_audio.audio.events import Loss
-from mgdm_audio.audio.window import Piece
+from mgdm_audio.audio.decoding.events import Loss
+from mgdm_audio.audio.decoding.window import Piece
 
 _CODECS = {b"\x01vorbis": "VORBIS", b"OpusHead": "OPUS"}  # what a first packet begins with
 _REVERSED = bytes(int(f"{i:08b}"[::-1], 2) for i in range(256))

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mgdm_audio.audio.events import Block
+from mgdm_audio.audio.decoding.events import Block
 from mgdm_audio.audio.resampling import half_width, resample_span
 from mgdm_audio.audio.speakers import matrix
 

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from mgdm_audio.audio.events import Block, Event, Loss, Total
+from mgdm_audio.audio.decoding.events import Block, Event, Loss, Total
 from mgdm_audio.audio.speakers import in_order, mask_of, usual
 from mgdm_audio.errors import UserError, described
 

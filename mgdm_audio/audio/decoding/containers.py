@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from mgdm_audio.audio import ffmpeg, flac, mp3, ogg, sndfile
-from mgdm_audio.audio.chunks import find_sound
-from mgdm_audio.audio.events import Block, Event, Loss
-from mgdm_audio.audio.sndfile import Refused
-from mgdm_audio.audio.window import window
+from mgdm_audio.audio.decoding import ffmpeg, flac, mp3, ogg, sndfile
+from mgdm_audio.audio.decoding.chunks import find_sound
+from mgdm_audio.audio.decoding.events import Block, Event, Loss
+from mgdm_audio.audio.decoding.sndfile import Refused
+from mgdm_audio.audio.decoding.window import window
 from mgdm_audio.errors import UserError
 
 

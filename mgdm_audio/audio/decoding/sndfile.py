@@ -8,7 +8,7 @@ from typing import BinaryIO
 import numpy as np
 import soundfile
 
-from mgdm_audio.audio.events import Block, Event, Loss
+from mgdm_audio.audio.decoding.events import Block, Event, Loss
 from mgdm_audio.audio.speakers import usual, vorbis_mask, vorbis_order
 
 _BLOCK = 1 << 18  # samples read at a time: a damaged header may promise any number

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
-from mgdm_audio.audio.events import Loss
-from mgdm_audio.audio.window import Piece
+from mgdm_audio.audio.decoding.events import Loss
+from mgdm_audio.audio.decoding.window import Piece
 
 _RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
 _KBPS = {  # (is version 1, layer) -> of the bit rate's index

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
-from mgdm_audio.audio.window import Piece
+from mgdm_audio.audio.decoding.window import Piece
 
 
 class Form(NamedTuple):
