@@ -20,7 +20,7 @@ from mgdm_audio.errors import UserError
 from mgdm_audio.images.presets import load_image_preset
 from mgdm_audio.images.tasks import build_operator
 from mgdm_audio.priors.images import load_image_prior
-from mgdm_audio.priors.trained_images import save_trained
+from mgdm_audio.priors.images.trained_images import save_trained
 from mgdm_audio.rng import generator_for
 from tests.bad_inputs import COMMANDS
 from tests.images.toys import tiny_unet

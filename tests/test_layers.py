@@ -13,8 +13,8 @@ PACKAGE = Path(__file__).parents[1] / "mgdm_audio"
 LAYERS = [
     {"errors", "tables", "tensors", "version"},
     {"reading"},
-    {"rng", "config", "ranges", "atomic", "digest", "sharding"},
-    {"krylov", "registry", "locks"},
+    {"rng", "config", "ranges", "atomic", "digest"},
+    {"krylov", "registry"},
     {"diffusion", "measurement"},
     {"conditioning"},
     {"samplers", "networks"},

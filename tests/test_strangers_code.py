@@ -19,7 +19,7 @@ from PIL import Image
 
 from mgdm_audio.cli.main import main
 from mgdm_audio.diffusion import NoiseSchedule
-from mgdm_audio.priors.trained_images import save_trained
+from mgdm_audio.priors.images.trained_images import save_trained
 from tests.images.toys import tiny_unet
 from tests.toys import TINY_TOML
 
@@ -64,8 +64,8 @@ KNOWN = {
         "load",
     ): "its find_class imports nothing",
     ("mgdm_audio/priors/inert_pickle.py", "Unpickler"): "the same",
-    ("mgdm_audio/priors/guided_diffusion.py", "torch.load"): "with weights_only=True, see below",
-    ("mgdm_audio/priors/diffusers.py", "from_pretrained"): "of two classes, safetensors alone",
+    ("mgdm_audio/priors/images/guided_diffusion.py", "torch.load"): "with weights_only=True",
+    ("mgdm_audio/priors/images/diffusers.py", "from_pretrained"): "two classes, safetensors alone",
     ("egs/mini_slakh/bench/mean.py", "torch.load"): "with weights_only=True, see below",
     ("egs/slakh2100/msdm/local/full_width.py", "torch.load"): "with weights_only=True, see below",
     ("recipes/local/torture/readers.py", "load"): "the state of a training run, safetensors",
@@ -119,7 +119,7 @@ def test_no_module_imports_what_unpickles(module: str) -> None:
             if module in names:
                 importers.add(path.relative_to(ROOT).as_posix())
     # The first is the reader that runs nothing; the second names an exception.
-    own = {"mgdm_audio/priors/inert_pickle.py", "mgdm_audio/priors/guided_diffusion.py"}
+    own = {"mgdm_audio/priors/inert_pickle.py", "mgdm_audio/priors/images/guided_diffusion.py"}
     assert importers == (own if module == "pickle" else set())
 
 

@@ -69,12 +69,12 @@ def bench(
     mgdm-audio bench suite.toml -o OUT
     mgdm-audio bench suite.toml -o OUT --reference test=stems --prior msdm
     """
+    from mgdm_audio.engine.sharding import find_shard
     from mgdm_audio.errors import UserError
     from mgdm_audio.evaluation.benchmark.bench import Bench
     from mgdm_audio.evaluation.benchmark.measuring import Record, Row
     from mgdm_audio.evaluation.benchmark.suite import load_suite, with_references
     from mgdm_audio.evaluation.benchmark.table import to_markdown
-    from mgdm_audio.sharding import find_shard
 
     plan = with_references(load_suite(suite), _folders(references))
     plan = replace(plan, prior=prior or plan.prior, device=device or plan.device)

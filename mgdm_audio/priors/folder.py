@@ -29,7 +29,7 @@ PRETRAINED = Path(__file__).parents[1] / "pretrained"
 DEFAULT_PRIOR = "mini-slakh-v2"
 IMAGES = "images"  # folder in PRETRAINED
 HIGHEST_RATE, LONGEST = 2**20, 2**32  # Hz, and samples of a segment
-IMAGE_MODELS = ("unet_2d",)  # model_type of priors over pictures, see priors/trained_images.py
+IMAGE_MODELS = ("unet_2d",)  # model_type of priors over pictures: ``trained_images``
 
 
 @dataclass(frozen=True)

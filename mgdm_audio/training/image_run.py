@@ -19,7 +19,7 @@ from mgdm_audio.images.io import read_image
 from mgdm_audio.networks.autoencoder_2d import Autoencoder2d, Autoencoder2dConfig
 from mgdm_audio.networks.unet_2d import UNet2d, UNet2dConfig
 from mgdm_audio.priors.folder import CONFIG
-from mgdm_audio.priors.trained_images import load_autoencoder, save_autoencoder, save_trained
+from mgdm_audio.priors.images.trained_images import load_autoencoder, save_autoencoder, save_trained
 from mgdm_audio.rng import generator_for
 from mgdm_audio.training.loop import Batches, Progress, train
 from mgdm_audio.training.run_folder import run_folder

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mgdm_audio.atomic import sweep
-from mgdm_audio.locks import lock
+from mgdm_audio.engine.locks import lock
 
 
 @contextmanager

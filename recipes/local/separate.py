@@ -15,10 +15,10 @@ from pending import find_pending, parser
 from script import run
 
 from mgdm_audio.engine.processes import run_jobs
+from mgdm_audio.engine.sharding import find_shard
 from mgdm_audio.errors import UserError, recorded
 from mgdm_audio.evaluation.folders import track_number
 from mgdm_audio.separation.separator import Separator
-from mgdm_audio.sharding import find_shard
 
 
 @cache

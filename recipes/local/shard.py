@@ -10,7 +10,7 @@ import sys
 
 from script import run
 
-from mgdm_audio.sharding import find_shard
+from mgdm_audio.engine.sharding import find_shard
 
 
 def main() -> None:

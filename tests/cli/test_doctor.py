@@ -14,7 +14,7 @@ from mgdm_audio.diffusion import NoiseSchedule
 from mgdm_audio.digest import hash_file
 from mgdm_audio.errors import UserError
 from mgdm_audio.priors import folder as checkpoint
-from mgdm_audio.priors.trained_images import save_trained
+from mgdm_audio.priors.images.trained_images import save_trained
 from mgdm_audio.separation import separator as separator_module
 from tests.images.toys import tiny_unet
 

@@ -18,7 +18,7 @@ from mgdm_audio.errors import LOG, UserError, recorded
 from mgdm_audio.evaluation import folders
 from mgdm_audio.evaluation.benchmark.measuring import Measuring
 from mgdm_audio.images.restorer import Restorer
-from mgdm_audio.priors.trained_images import save_trained
+from mgdm_audio.priors.images.trained_images import save_trained
 from mgdm_audio.report import pages
 from mgdm_audio.separation.separator import Separator
 from tests.images.toys import tiny_unet

@@ -17,7 +17,7 @@ from mgdm_audio.diffusion import NoiseSchedule
 from mgdm_audio.evaluation.metric_registry import METRICS
 from mgdm_audio.priors.architectures import ARCHITECTURES
 from mgdm_audio.priors.folder import save_prior
-from mgdm_audio.priors.trained_images import save_trained
+from mgdm_audio.priors.images.trained_images import save_trained
 from mgdm_audio.registry import Registry
 from mgdm_audio.samplers import SAMPLERS
 from tests.cli.test_help import completed, loaded, verbs

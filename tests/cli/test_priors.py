@@ -15,7 +15,7 @@ from mgdm_audio.diffusion import NoiseSchedule
 from mgdm_audio.digest import hash_file
 from mgdm_audio.priors import folder as checkpoint
 from mgdm_audio.priors.folder import CONFIG, WEIGHTS, load_prior
-from mgdm_audio.priors.trained_images import save_trained
+from mgdm_audio.priors.images.trained_images import save_trained
 from tests.images.toys import tiny_autoencoder, tiny_unet
 from tests.priors.public import SINGLE, hyper_parameters, make, owned, write
 from tests.toys import STEMS

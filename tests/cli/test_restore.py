@@ -19,7 +19,7 @@ from mgdm_audio.engine.device import fast_precision
 from mgdm_audio.images.blurs import BLUR_NETWORKS
 from mgdm_audio.images.tasks import TASKS
 from mgdm_audio.priors.folder import CONFIG, WEIGHTS
-from mgdm_audio.priors.trained_images import save_trained
+from mgdm_audio.priors.images.trained_images import save_trained
 from tests.images.toys import tiny_autoencoder, tiny_unet
 
 FAST = ("--sampler", "dps", "--set", "num_steps=4", "--device", "cpu")

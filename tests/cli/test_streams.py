@@ -12,7 +12,7 @@ from PIL import Image
 
 from mgdm_audio.cli.streams import Lasting
 from mgdm_audio.diffusion import NoiseSchedule
-from mgdm_audio.priors.trained_images import save_trained
+from mgdm_audio.priors.images.trained_images import save_trained
 from tests.images.toys import tiny_unet
 from tests.toys import STEMS, song
 

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from safetensors.torch import load_file, save_file
 
 from mgdm_audio.cli.main import main
-from mgdm_audio.locks import lock
+from mgdm_audio.engine.locks import lock
 from mgdm_audio.priors.folder import load_prior
 from mgdm_audio.training.log import BOARD, LOG
 from mgdm_audio.training.state import STATE, read_settings

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from mgdm_audio.diffusion import NoiseSchedule
 from mgdm_audio.errors import UserError
-from mgdm_audio.priors.guided_diffusion import SIZES, load_adm, rename, unet_config
 from mgdm_audio.priors.images import load_image_prior
+from mgdm_audio.priors.images.guided_diffusion import SIZES, load_adm, rename, unet_config
 
 diffusers = pytest.importorskip("diffusers")
 deepinv = pytest.importorskip("deepinv")

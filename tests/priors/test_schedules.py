@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mgdm_audio.diffusion import NoiseSchedule
-from mgdm_audio.priors.schedules import schedule_of
+from mgdm_audio.priors.images.schedules import schedule_of
 
 LINEAR = {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02}
 

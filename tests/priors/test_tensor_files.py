@@ -19,8 +19,8 @@ from mgdm_audio.diffusion.posterior import MODES
 from mgdm_audio.errors import UserError
 from mgdm_audio.networks.unet_1d import UNet1d, UNet1dConfig
 from mgdm_audio.priors.folder import CONFIG, WEIGHTS, load_prior, read_config, save_prior
+from mgdm_audio.priors.images.trained_images import load_trained, read_trained, save_trained
 from mgdm_audio.priors.tensor_files import outline, read_tensors
-from mgdm_audio.priors.trained_images import load_trained, read_trained, save_trained
 from tests.images.toys import tiny_autoencoder, tiny_unet
 from tests.killing import killed_at_every_moment
 from tests.toys import STEMS, TINY, tiny_network

@@ -13,7 +13,7 @@ from mgdm_audio.digest import hash_file
 from mgdm_audio.errors import UserError
 from mgdm_audio.priors.folder import CONFIG, WEIGHTS
 from mgdm_audio.priors.images import load_image_prior
-from mgdm_audio.priors.trained_images import save_trained
+from mgdm_audio.priors.images.trained_images import save_trained
 from tests.images.toys import tiny_autoencoder, tiny_unet
 
 SCHEDULE = NoiseSchedule.karras(sigma_max=80.0, num_levels=50)

@@ -12,7 +12,7 @@ import torch
 
 from mgdm_audio.diffusion import NoiseSchedule
 from mgdm_audio.images.io import png
-from mgdm_audio.priors.trained_images import save_trained
+from mgdm_audio.priors.images.trained_images import save_trained
 from tests.images.toys import tiny_unet
 
 ROOT = Path(__file__).parents[2]

@@ -18,7 +18,7 @@ from mgdm_audio.errors import UserError
 from mgdm_audio.images.io import png
 from mgdm_audio.images.restorer import Restorer
 from mgdm_audio.priors.images import load_image_prior
-from mgdm_audio.priors.trained_images import save_trained
+from mgdm_audio.priors.images.trained_images import save_trained
 from tests.images.toys import tiny_unet
 
 ROOT = Path(__file__).parents[2]

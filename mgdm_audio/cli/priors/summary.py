@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mgdm_audio.priors.folder import PriorConfig
-    from mgdm_audio.priors.trained_images import TrainedConfig
+    from mgdm_audio.priors.images.trained_images import TrainedConfig
 
 
 def read(name: str) -> "PriorConfig | TrainedConfig":
     """Its config.json, whether of stems or of images."""
     from mgdm_audio.priors.folder import find_prior, is_image_prior, read_config
-    from mgdm_audio.priors.trained_images import read_trained
+    from mgdm_audio.priors.images.trained_images import read_trained
 
     path = find_prior(name)
     return read_trained(path) if is_image_prior(path) else read_config(name)

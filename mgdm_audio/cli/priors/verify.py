@@ -61,7 +61,7 @@ def _verify(name: str) -> str:
 
     from mgdm_audio.errors import UserError
     from mgdm_audio.priors.folder import CONFIG, find_prior, is_image_prior, load_prior
-    from mgdm_audio.priors.trained_images import load_trained
+    from mgdm_audio.priors.images.trained_images import load_trained
     from mgdm_audio.rng import generator_for
 
     path = find_prior(name)

@@ -19,6 +19,7 @@ from mgdm_audio import atomic
 from mgdm_audio.config import ConfigError
 from mgdm_audio.digest import hash_file, hash_json, hash_own_code
 from mgdm_audio.engine.device import choose_device
+from mgdm_audio.engine.sharding import Shard
 from mgdm_audio.errors import UserError, recorded
 from mgdm_audio.evaluation.benchmark.measuring import Measuring, Progress, Record, Row
 from mgdm_audio.evaluation.benchmark.plot import cost_plot, require_matplotlib
@@ -31,7 +32,6 @@ from mgdm_audio.reading import read_json
 from mgdm_audio.samplers.presets import Preset, load_preset
 from mgdm_audio.separation.separator import DEFAULT_SAMPLER
 from mgdm_audio.separation.speeds import speeds_of
-from mgdm_audio.sharding import Shard
 from mgdm_audio.version import __version__
 
 

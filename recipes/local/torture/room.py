@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 from mgdm_audio.diffusion import NoiseSchedule
 from mgdm_audio.priors.folder import save_prior
-from mgdm_audio.priors.trained_images import save_trained
+from mgdm_audio.priors.images.trained_images import save_trained
 from tests.images.toys import tiny_autoencoder, tiny_unet
 from tests.toys import STEMS, TINY, TINY_TOML, song, tiny_network
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mgdm_audio.audio.io import read, write
 from mgdm_audio.digest import hash_file, hash_json
+from mgdm_audio.engine.sharding import Shard
 from mgdm_audio.errors import UserError
 from mgdm_audio.evaluation.benchmark.bench import Bench
 from mgdm_audio.evaluation.benchmark.measuring import load_stems
@@ -28,7 +29,6 @@ from mgdm_audio.evaluation.folders import score
 from mgdm_audio.samplers import MGDM, WienerGuidance
 from mgdm_audio.samplers.presets import load_preset
 from mgdm_audio.separation.separator import Separator
-from mgdm_audio.sharding import Shard
 from tests.toys import STEMS, song
 
 RATE = 22050

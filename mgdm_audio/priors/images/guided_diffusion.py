@@ -22,7 +22,7 @@ from torch import Tensor
 from mgdm_audio.diffusion import NoiseSchedule, Prior
 from mgdm_audio.digest import hash_file
 from mgdm_audio.errors import UserError
-from mgdm_audio.priors.image_prior import (
+from mgdm_audio.priors.images.image_prior import (
     ImagePrior,
     at_its_own_steps,
     ready,

@@ -23,7 +23,7 @@ from mgdm_audio.networks.autoencoder_2d import Autoencoder2d, Autoencoder2dConfi
 from mgdm_audio.networks.unet_2d import UNet2d, UNet2dConfig
 from mgdm_audio.priors.architectures import ARCHITECTURES
 from mgdm_audio.priors.folder import write_files
-from mgdm_audio.priors.image_prior import ImagePrior, Shape, read_json, ready
+from mgdm_audio.priors.images.image_prior import ImagePrior, Shape, read_json, ready
 from mgdm_audio.priors.tensor_files import CONFIG, WEIGHTS, open_network, outline
 
 AUTOENCODER = "autoencoder"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from mgdm_audio.engine.locks import LOCK, lock
 from mgdm_audio.errors import UserError
-from mgdm_audio.locks import LOCK, lock
 
 
 def test_a_second_one_is_refused_and_told_who_has_it(tmp_path: Path) -> None:
@@ -26,7 +26,7 @@ def test_a_second_one_is_refused_and_told_who_has_it(tmp_path: Path) -> None:
 
 
 def test_one_that_was_killed_keeps_nobody_out(tmp_path: Path) -> None:
-    code = "import os, sys; from pathlib import Path; from mgdm_audio.locks import lock\n"
+    code = "import os, sys; from pathlib import Path; from mgdm_audio.engine.locks import lock\n"
     code += "with lock(Path(sys.argv[1]), 'there'): os._exit(9)"
     subprocess.run([sys.executable, "-c", code, tmp_path], check=False)
     assert (tmp_path / LOCK).exists()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mgdm_audio.errors import UserError
-from mgdm_audio.priors.image_prior import Shape, read_json
+from mgdm_audio.priors.images.image_prior import Shape, read_json
 from mgdm_audio.priors.tensor_files import read_tensors
 
 PROMPT = "empty_prompt.safetensors"

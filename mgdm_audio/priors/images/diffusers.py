@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from mgdm_audio.diffusion import Codec, Prior
 from mgdm_audio.diffusion.denoiser import Network
 from mgdm_audio.errors import UserError
-from mgdm_audio.priors.image_prior import (
+from mgdm_audio.priors.images.image_prior import (
     ImagePrior,
     Shape,
     at_its_own_steps,
@@ -29,8 +29,8 @@ from mgdm_audio.priors.image_prior import (
     read_json,
     ready,
 )
-from mgdm_audio.priors.prompts import PROMPT, no_text
-from mgdm_audio.priors.schedules import schedule_of
+from mgdm_audio.priors.images.prompts import PROMPT, no_text
+from mgdm_audio.priors.images.schedules import schedule_of
 from mgdm_audio.priors.tensor_files import require_finite
 
 CONFIG, SCHEDULER = "config.json", "scheduler_config.json"

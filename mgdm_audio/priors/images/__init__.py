@@ -9,11 +9,11 @@ import torch
 
 from mgdm_audio.config import nearest
 from mgdm_audio.errors import UserError
-from mgdm_audio.priors.diffusers import is_pipeline, load_pipeline
 from mgdm_audio.priors.folder import CONFIG, bundled_folder, list_image_priors
-from mgdm_audio.priors.guided_diffusion import load_adm
-from mgdm_audio.priors.image_prior import ImagePrior, require_size
-from mgdm_audio.priors.trained_images import load_trained
+from mgdm_audio.priors.images.diffusers import is_pipeline, load_pipeline
+from mgdm_audio.priors.images.guided_diffusion import load_adm
+from mgdm_audio.priors.images.image_prior import ImagePrior, require_size
+from mgdm_audio.priors.images.trained_images import load_trained
 
 __all__ = ["ImagePrior", "load_image_prior"]
 

@@ -1,7 +1,7 @@
 import pytest
 
+from mgdm_audio.engine.sharding import Shard, find_shard
 from mgdm_audio.errors import UserError
-from mgdm_audio.sharding import Shard, find_shard
 
 NAMES = [f"Track{number:05d}" for number in (1876, 7, 1900, 12, 2098, 99, 3)]
 
