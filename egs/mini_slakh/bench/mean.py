@@ -154,7 +154,7 @@ class Results:
         if not file.exists():
             item = excerpt(track, loaded, length)
             torch.save((item.truth.clone(), item.start.clone()), file)
-        return Excerpt(track.name, *torch.load(file))
+        return Excerpt(track.name, *torch.load(file, weights_only=True))
 
     def add(self, row: dict[str, Any], means: dict[str, Tensor]) -> None:
         torch.save(means, self._stems(row))
