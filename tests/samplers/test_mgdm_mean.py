@@ -271,5 +271,5 @@ def test_levels_that_are_none_are_refused(prior: Prior, one: GaussianLikelihood)
     for sampler, says in cases:
         with pytest.raises(ValueError, match=says):
             sampler.sample(prior, one, generator=generator_for(0), start=start)
-    with pytest.raises(PairingError, match="WienerGuidance begins at noise: it takes no start"):
+    with pytest.raises(PairingError, match="WienerGuidance starts from noise: it takes no start"):
         WienerGuidance().sample(prior, one, generator=generator_for(0), start=start)

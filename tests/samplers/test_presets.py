@@ -101,7 +101,7 @@ def test_a_start_is_a_preset_or_a_file_that_begins_at_noise(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("name", "start", "says"),
     [
-        ("wiener", "default", "sampler wiener begins at noise; leave start out"),
+        ("wiener", "default", "sampler wiener starts from noise; leave start out"),
         ("mgdm-refine", "defualt", "no preset 'defualt', nor a .toml file; did you mean default"),
         ("mgdm-refine", "absent.toml", "absent.toml: cannot be read"),
         ("mgdm-refine", "mgdm-refine", "it has a start of its own; give a preset that has none"),
