@@ -129,7 +129,7 @@ def test_what_is_built_in_stays(table: Registry[Any], site: Path) -> None:
         ("broken:x", "x = (", "SyntaxError: '(' was never closed (broken.py, line 1)"),
         ("missing:x", "", "ModuleNotFoundError: No module named 'missing'"),
         ("not a module", "", "AttributeError"),
-        ("broken:x", "x = 3", "3 is no dataclass|3 is no Architecture|3 is no Metric"),
+        ("broken:x", "x = 3", "3 is not a dataclass|3 is no Architecture|3 is no Metric"),
     ],
 )
 def test_a_broken_entry_point_is_one_line(
@@ -209,9 +209,9 @@ class Mine:
 @pytest.mark.parametrize(
     ("table", "value", "says"),
     [
-        (SAMPLERS, Lacking, "is no dataclass with a method sample"),
-        (SAMPLERS, Mine(), "is no dataclass with a method sample"),
-        (SAMPLERS, object, "is no dataclass with a method sample"),
+        (SAMPLERS, Lacking, "is not a dataclass with a method sample"),
+        (SAMPLERS, Mine(), "is not a dataclass with a method sample"),
+        (SAMPLERS, object, "is not a dataclass with a method sample"),
         (ARCHITECTURES, torch.nn.Linear, "is no Architecture"),
         (ARCHITECTURES, Architecture(dict, torch.nn.Linear, refuse), "is no Architecture"),
         (ARCHITECTURES, Architecture(Lacking, torch.nn.Linear, refuse), "config without sources"),

@@ -1,7 +1,7 @@
 """Gaussian conditioning on y = A x_0 + sigma_y eps, where x_0 ~ N(mean, C).
 
 C is the denoiser's covariance of x_0 given x_t. ``condition`` chooses a method by A and C;
-``guidance`` applies it to the states of a diffusion.
+``guidance`` applies it to the states of a diffusion process.
 """
 
 from mgdm_audio.conditioning.base import Conditional, Spread

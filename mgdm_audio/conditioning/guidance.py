@@ -1,7 +1,6 @@
-"""Scores and draws of a diffusion's states given y, under the denoiser's covariance of x_0.
+"""Scores and draws of diffusion states given y, under the denoiser's covariance C of x_0.
 
-The covariance C of x_0 given x_t gives the denoiser's slope as well, by Tweedie's formula:
-dD/dx_t = (alpha_t / sigma_t^2) C.
+By Tweedie's formula the denoiser's Jacobian follows from C: dD/dx_t = (alpha_t / sigma_t^2) C.
 """
 
 from __future__ import annotations
@@ -31,7 +30,10 @@ from mgdm_audio.tensors import per_item
 def covariant_score(
     prior: Prior, likelihood: Any, x_t: Tensor, t: Level, covariance: Covariance
 ) -> Tensor:
-    """``grad_{x_t} log N(y; A D(x_t), A C_t A^T + sigma_y^2 I)``, C_t held: ``[batch, *event]``."""
+    """Returns ``grad_{x_t} log N(y; A D(x_t), A C_t A^T + sigma_y^2 I)``: ``[batch, *event]``.
+
+    C_t is treated as a constant.
+    """
     with torch.enable_grad():
         x_t = x_t.detach().requires_grad_()
         posterior = predict_posterior(prior, x_t, t, covariance)
@@ -50,17 +52,17 @@ def condition_state(
     *,
     generator: Generators,
 ) -> Tensor:
-    """A draw of x_t from N(mean, std^2 I) times N(y; A D(x_t), A C_t A^T + sigma_y^2 I).
+    """Draws x_t from N(mean, std^2 I) times N(y; A D(x_t), A C_t A^T + sigma_y^2 I).
 
-    Perturb and solve: a draw of (x_t, y) without y, at which D is linearised, then its shift
-    by the y observed. One denoiser call; exact where D is linear.
+    Perturb and solve: x_t and y are drawn from their joint law, with D linearised at that x_t, and
+    x_t is then shifted by the difference to the observed y. One denoiser call; exact for linear D.
     """
     x_t = mean + per_item(std, mean) * randn_like(mean, generator)
     posterior = predict_posterior(prior, x_t, t, covariance)
     drawn = posterior.mean + posterior.root(randn_like(mean, generator))
     slope = prior.schedule.alpha[t] / prior.schedule.sigma[t] ** 2
     variance = torch.as_tensor(std, dtype=torch.float64) ** 2
-    # x_t's own variance reaches y through D: A (slope C) (variance I) (slope C) A^T.
+    # The variance of x_t adds to that of y, through D: A (slope C) (variance I) (slope C) A^T.
     given = condition(
         likelihood.operator, posterior, likelihood.noise_std, spread=variance * slope**2
     )
@@ -78,9 +80,9 @@ def condition_clean(
     *,
     generator: Generators,
 ) -> Tensor:
-    """A draw of x_0 given (x_t, y) out of ``x_0``, a draw given x_t: perturb and solve.
+    """Turns ``x_0``, a draw given x_t, into a draw given (x_t, y) by perturb and solve.
 
-    Without a covariance, the nearest point to ``x_0`` with A x = y.
+    For the covariance "none" it returns the point with A x = y that is nearest to ``x_0``.
     """
     if covariance == "none":
         return x_0 + likelihood.operator.pinv(likelihood.residual(x_0))  # type: ignore[no-any-return]
@@ -92,9 +94,9 @@ def condition_clean(
 def draw_deviation(
     likelihood: Any, posterior: GaussianPosterior, given: Conditional, generator: Generators
 ) -> Tensor:
-    """A draw of x_0 given (x_t, y) less its mean: perturb and solve.
+    """Draws x_0 given (x_t, y) minus its mean, by perturb and solve.
 
-    ``posterior``: x_0 given x_t; ``given``: it conditioned on ``likelihood.operator``.
+    ``posterior``: x_0 given x_t; ``given``: its conditional for ``likelihood.operator``.
     """
     drawn = posterior.root(randn_like(posterior.mean, generator))
     noise = likelihood.noise_std * randn_like(likelihood.y, generator)
@@ -102,7 +104,7 @@ def draw_deviation(
 
 
 def _innovation(likelihood: Any, x_0: Tensor, generator: Generators) -> Tensor:
-    """y less a draw of what ``x_0`` would have been observed as."""
+    """Returns y minus a simulated observation of ``x_0``."""
     noise = likelihood.noise_std * randn_like(likelihood.y, generator)
     return likelihood.residual(x_0) - noise  # type: ignore[no-any-return]
 
@@ -110,13 +112,13 @@ def _innovation(likelihood: Any, x_0: Tensor, generator: Generators) -> Tensor:
 def condition(
     operator: Any, posterior: GaussianPosterior, noise_std: float, spread: Spread = None
 ) -> Conditional:
-    """``x_0 ~ posterior`` given ``operator`` of it and noise of standard deviation ``noise_std``.
+    """Returns the method that conditions ``x_0 ~ posterior`` on an observation by ``operator``.
 
-    Closed form for a mixture, known sources or both (``KnownMixture``), where C is diagonal in a
-    transform that commutes with a sum. Known samples (``Mask``) commute with no transform of time:
-    under a covariance of bands see ``samples``. Everything else takes conjugate gradients, which
-    raise ``PairingError`` where a Jacobian is no covariance and ``UserError`` where they do not
-    converge for another reason.
+    ``noise_std``: sigma_y. Closed form for a mixture, known sources or both (``KnownMixture``) if
+    C is diagonal in a transform that commutes with a sum. Known samples (``Mask``) do not commute
+    with a transform of time; for a covariance of bands see ``samples``. All other cases use
+    conjugate gradients, which raise ``PairingError`` where a Jacobian is not a covariance and
+    ``UserError`` where they do not converge for another reason.
     """
     if not (isinstance(posterior, Posterior) and posterior.separable):
         return IterativeConditional(operator, posterior, noise_std, spread)

@@ -1,4 +1,4 @@
-"""Conditioning by conjugate gradients, for any linear operator and any covariance."""
+"""Gaussian conditioning by conjugate gradients, for any linear operator and any covariance."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mgdm_audio.tensors import inner, per_item
 
 @dataclass(frozen=True)
 class IterativeConditional:
-    """Given any linear observation, under any covariance. See ``condition`` for what it raises."""
+    """Conditions on any linear observation under any covariance; ``condition`` lists its errors."""
 
     operator: LinearOperator
     posterior: GaussianPosterior
@@ -30,12 +30,12 @@ class IterativeConditional:
         return self.posterior.covariance_product(self.score(residual))
 
     def _solve(self, residual: Tensor) -> Tensor:
-        """``(A (C + spread C^2) A^T + sigma_y^2 I)^-1 residual``."""
+        """Returns ``(A (C + spread C^2) A^T + sigma_y^2 I)^-1 residual``."""
         steps = KRYLOV_STEPS if isinstance(self.posterior, JacobianPosterior) else 1000
         solution = conjugate_gradient(self._observed, residual, max_iterations=steps)
-        rest = residual - self._observed(solution)
-        missed = inner(rest, rest) > 0.01 * inner(residual, residual)
-        if not bool(missed.any()):
+        error = residual - self._observed(solution)
+        failed = inner(error, error) > 0.01 * inner(residual, residual)
+        if not bool(failed.any()):
             return solution
         if isinstance(self.posterior, JacobianPosterior):
             raise PairingError(
@@ -48,7 +48,7 @@ class IterativeConditional:
         )
 
     def _observed(self, u: Tensor) -> Tensor:
-        """``(A (C + spread C^2) A^T + sigma_y^2 I) u``."""
+        """Returns ``(A (C + spread C^2) A^T + sigma_y^2 I) u``."""
         x = self.posterior.covariance_product(self.operator.adjoint(u))
         if self.spread is not None:
             x = x + per_item(self.spread, x) * self.posterior.covariance_product(x)

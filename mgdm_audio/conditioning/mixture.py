@@ -1,11 +1,11 @@
-"""A mixture of sources of which some are known, for independent sources: all in closed form.
+"""Gaussian conditioning in closed form on a mixture, and on known sources, of independent sources.
 
     y = sum_k w_k x_k + sigma_y eps,    y_j = x_j + sigma_y eps_j for the known j
 
-with x_k ~ N(mean_k, v_k) independent. The known sources are conditioned on first, which is
-diagonal; what remains of the mixture is then shared by the residual variances (sequential Bayesian
-updating: the noises are independent, so the order does not matter). C is diagonal in coefficients
-whose transform commutes with the operator.
+with x_k ~ N(mean_k, v_k) independent. The known sources are conditioned on first, one by one; the
+rest of the mixture is then distributed in proportion to the residual variances (sequential Bayesian
+updating, in any order, since the noises are independent). C is diagonal in coefficients whose
+transform commutes with the operator.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from mgdm_audio.tensors import per_item, send
 
 @dataclass(frozen=True)
 class KnownMixture:
-    """``MixtureSum``, ``KnownSources`` or ``Mask``, or a mixture stacked with one of the others.
+    """Describes ``MixtureSum``, ``KnownSources``, ``Mask``, or a mixture stacked with an other.
 
-    A ``Mask`` on ``[sources, time]`` makes samples known, ``KnownSources`` whole sources.
+    ``KnownSources`` observes whole sources, a ``Mask`` on ``[sources, time]`` single samples.
     """
 
     mixture: MixtureSum | None
@@ -37,7 +37,7 @@ class KnownMixture:
 
     @classmethod
     def of(cls, operator: Operator) -> KnownMixture | None:
-        """The parts of ``operator``, None where it has others."""
+        """Returns the description of ``operator``, or None if it has other parts."""
         parts = operator.operators if isinstance(operator, Stacked) else (operator,)
         mixtures = [part for part in parts if isinstance(part, MixtureSum)]
         known = [part for part in parts if isinstance(part, KnownSources | Mask)]
@@ -48,13 +48,13 @@ class KnownMixture:
 
     @property
     def mixes_only(self) -> bool:
-        """Time is left alone, so that any transform of it commutes with the operator."""
+        """Whether the operator acts on sources only, so that transforms of time commute with it."""
         return not isinstance(self.known, Mask)
 
     def split(self, y: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """An observation as the mixture ``[batch, 1, time]`` and the known ``[batch, K, time]``.
+        """Splits an observation into mixture ``[batch, 1, time]`` and known ``[batch, K, time]``.
 
-        The known is 0 where nothing is known.
+        Entries of the latter that are not observed are 0.
         """
         mixture = known = None
         if self.mixture is not None:
@@ -65,7 +65,7 @@ class KnownMixture:
         return mixture, known
 
     def join(self, mixture: Tensor | None, known: Tensor | None) -> Tensor:
-        """The inverse of ``split``, where something is known: an observation."""
+        """Inverts ``split`` and returns an observation."""
         parts = [] if mixture is None else [mixture]
         parts += [] if known is None or self.known is None else [self.known(known)]
         return torch.cat(parts if self.mixture_first else parts[::-1], 1)
@@ -77,13 +77,13 @@ class KnownMixture:
         variance: Tensor,
         noise_variance: float,
     ) -> tuple[Tensor | None, Tensor]:
-        """``u = (A diag(v) A^T + sigma_y^2 I)^-1 y`` as the mixture's part of it, and ``A^T u``.
+        """Returns the mixture's part of ``u = (A diag(v) A^T + sigma_y^2 I)^-1 y``, and ``A^T u``.
 
-        ``y`` is split; ``variance: [batch, K or 1, *any]``, of the samples or of any coefficients
-        of time where ``mixes_only``.
+        y is given in its parts (``split``). ``variance: [batch, K or 1, *any]`` is that of the
+        samples or, where ``mixes_only``, of any coefficients of time.
         """
         noise = noise_variance
-        free = torch.zeros_like(variance)  # A^T u where nothing is known
+        free = torch.zeros_like(variance)  # A^T u of the unknown entries
         u = None
         if self.mixture is not None and mixture is not None:
             w = _column(torch.tensor(self.mixture.weights), variance)
@@ -101,16 +101,16 @@ class KnownMixture:
         return u, torch.where(self._is_known(variance), at_known, free)
 
     def mask_like(self, x: Tensor) -> Tensor:
-        """Where ``x: [batch, K, time]`` is known: boolean, of its shape."""
+        """Returns a boolean mask of the known entries, in the shape of ``x: [batch, K, time]``."""
         return self._is_known(x).expand(x.shape)
 
     def after_mixture(self, variance: Tensor, noise_variance: float) -> AfterMixture:
-        """The covariance of the sources given the mixture; ``variance`` as in ``solve``."""
+        """Returns the covariance of the sources given the mixture; ``variance`` as in ``solve``."""
         weights = (0.0,) if self.mixture is None else self.mixture.weights
         return AfterMixture(variance, _column(torch.tensor(weights), variance), noise_variance)
 
     def _is_known(self, like: Tensor) -> Tensor:
-        """Boolean, broadcastable over ``like: [batch, K, *any]``."""
+        """Returns the mask of known entries, broadcastable over ``like: [batch, K, *any]``."""
         if isinstance(self.known, Mask):
             return self.known.mask.to(like.device)
         assert self.known is not None
@@ -120,11 +120,11 @@ class KnownMixture:
 
 @dataclass(frozen=True)
 class AfterMixture:
-    """The covariance of independent sources given their mixture: for every coefficient
+    """The covariance of independent sources given their mixture is, for every coefficient,
 
         C' = V - V w T^-1 w^T V,    T = w^T V w + sigma_y^2,
 
-    a diagonal matrix less one of rank one. All tensors are ``[batch, K or 1, *any]``.
+    a diagonal matrix minus a matrix of rank one. All tensors are ``[batch, K or 1, *any]``.
     """
 
     variance: Tensor  # V
@@ -132,37 +132,37 @@ class AfterMixture:
     noise: float  # sigma_y^2
 
     def mix(self, x: Tensor) -> Tensor:
-        """``w^T x``: ``[batch, 1, *any]``."""
+        """Returns ``w^T x``: ``[batch, 1, *any]``."""
         return (self.weights * x).sum(1, keepdim=True)
 
     def score(self, mixture: Tensor) -> Tensor:
-        """``w T^-1 mixture``; V times it is the sources' mean given the mixture."""
+        """Returns ``w T^-1 mixture``; V times it is the sources' mean given the mixture."""
         total = self.mix(self.weights * self.variance) + self.noise
         return self.weights * (mixture / total)
 
     def covariance_product(self, x: Tensor) -> Tensor:
-        """``C' x``."""
+        """Returns ``C' x``."""
         x = self.variance * x
         return x - self.variance * self.score(self.mix(x))
 
     def solve(self, x: Tensor) -> Tensor:
-        """``(C' + sigma_y^2 I)^-1 x``, by Sherman and Morrison's formula."""
+        """Returns ``(C' + sigma_y^2 I)^-1 x``, by Sherman and Morrison's formula."""
         fall = self.variance / (self.variance + self.noise)
-        # T - w^T V (V + sigma_y^2)^-1 V w, without the difference of large numbers
+        # T - w^T V (V + sigma_y^2)^-1 V w, without subtracting large numbers.
         rest = self.noise * (1 + self.mix(self.weights * fall))
         own = x / (self.variance + self.noise)
         return own + fall * self.weights * (self.mix(fall * x) / rest)
 
 
 def _column(values: Tensor, like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    """``[K]`` made ready to multiply ``like: [batch, K, *any]``."""
+    """Reshapes ``values: [K]`` so that they multiply ``like: [batch, K, *any]``."""
     values = send(values.to(dtype or like.dtype), like.device)
     return values.reshape(-1, *[1] * (like.ndim - 2))
 
 
 @dataclass(frozen=True)
 class MixtureConditional:
-    """Given a weighted sum of sources; the transform of C commutes with it."""
+    """Conditions on a weighted sum of sources, with which the transform of C commutes."""
 
     operator: MixtureSum
     posterior: Posterior
@@ -176,14 +176,14 @@ class MixtureConditional:
         return self.operator.adjoint(transform.synthesis(u, residual.shape[-1]))
 
     def shift(self, residual: Tensor) -> Tensor:
-        # One gain a source: dividing by small variances and multiplying by them again would leave
-        # float32 rounding of the loud bins in the quiet ones.
+        # One gain per source. To divide by the total and multiply by the variance after another
+        # transform would spread float32 rounding errors of loud bins to quiet ones.
         transform = self.posterior.transform
         gain = self.operator.wiener_gain(self.posterior.variance, self._noise_variance())
         return transform.synthesis(gain * transform.analysis(residual), residual.shape[-1])
 
     def _noise_variance(self) -> float | Tensor:
-        """Of y about A x_0: sigma_y^2, and A spread C^2 A^T where there is a spread."""
+        """Returns sigma_y^2, plus A spread C^2 A^T where there is a spread."""
         if self.spread is None:
             return self.noise_std**2
         variance = self.posterior.variance
@@ -193,7 +193,7 @@ class MixtureConditional:
 
 @dataclass(frozen=True)
 class KnownConditional:
-    """Given known sources, or known samples under a C that is diagonal in samples, and a sum."""
+    """Conditions on known sources, or known samples if C is diagonal in samples, and a mixture."""
 
     parts: KnownMixture
     posterior: Posterior
@@ -205,12 +205,12 @@ class KnownConditional:
         return self.posterior.transform.synthesis(found, residual.shape[-1])
 
     def shift(self, residual: Tensor) -> Tensor:
-        # Multiplied by the variance before the transform: see ``MixtureConditional``.
+        # The variance multiplies before the transform: see ``MixtureConditional``.
         found = self.posterior.variance * self._coefficients(residual)
         return self.posterior.transform.synthesis(found, residual.shape[-1])
 
     def _coefficients(self, residual: Tensor) -> Tensor:
-        """The score as coefficients of the transform."""
+        """Returns the coefficients of the score."""
         mixture, known = (
             None if y is None else self.posterior.transform.analysis(y)
             for y in self.parts.split(residual)

@@ -1,13 +1,13 @@
-"""Gaussian conditioning on known samples, of sources whose covariance is diagonal in bands.
+"""Gaussian conditioning on known samples of sources whose covariance is diagonal in bands.
 
     y = sum_k w_k x_k + sigma_y eps,    y_kn = x_kn + sigma_y eps_kn for the known (k, n)
 
-where x has the covariance C = Phi^T V Phi with a V that is diagonal. The mixture commutes with Phi
-and is conditioned on in closed form; the residual covariance is C' = Phi^T V' Phi
-(``AfterMixture``). Known samples commute with no transform of time: M C' M^T + sigma_y^2 I, M the
-mask, is solved by conjugate gradients. Their preconditioner is
-M Phi^T (V' + sigma_y^2 I)^-1 Phi M^T, the inverse for sources that are known throughout, which is
-wrong at the ends of what is known only (as a circulant matrix is for a Toeplitz one, Chan 1988).
+where x has the covariance C = Phi^T V Phi with a diagonal V. The mixture commutes with Phi and is
+conditioned on in closed form; the residual covariance is C' = Phi^T V' Phi (``AfterMixture``). The
+mask M of known samples does not commute with Phi, so M C' M^T + sigma_y^2 I is solved by conjugate
+gradients. Their preconditioner M Phi^T (V' + sigma_y^2 I)^-1 Phi M^T is the inverse for sources
+that are known at all times; it is inexact only near the ends of the known samples (as a circulant
+preconditioner of a Toeplitz matrix, Chan 1988).
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from mgdm_audio.diffusion.posterior import Posterior, Transform
 from mgdm_audio.krylov import conjugate_gradient
 
 MAX_STEPS = 40  # of conjugate gradients
-TOLERANCE = 1e-3  # of their residual, where they stop earlier
+TOLERANCE = 1e-3  # they stop earlier at this relative residual
 
 
 @dataclass(frozen=True)
 class SamplesConditional:
-    """Given known samples, and a sum of sources if there is one."""
+    """Conditions on known samples and, if it is observed, a mixture of the sources."""
 
     parts: KnownMixture
     posterior: Posterior
@@ -40,21 +40,21 @@ class SamplesConditional:
         return self.posterior.transform.synthesis(found, residual.shape[-1])
 
     def shift(self, residual: Tensor) -> Tensor:
-        """``C score(residual)``, and what the iterations leave of the residual.
+        """Returns ``C score(residual)``, corrected for the error of the conjugate gradients.
 
-        That is conditioned on as if every sample had its source's mean variance: the known samples
-        and the sum are then met to sigma_y at any level. How far they reach into the time beside
-        them is exact once the iterations converge. With a spread they are all there is;
-        ``guidance.condition_clean`` has none.
+        The correction conditions on their remaining residual as if every sample had its source's
+        mean variance, so that known samples and mixture fit to sigma_y at any level. The shift at
+        other times is exact once the iterations converge. With a spread there is no correction;
+        ``guidance.condition_clean`` has no spread.
         """
-        found, rest = self._solve(residual)
+        found, error = self._solve(residual)
         variance, parts = self.posterior.variance, self.parts
         shift = self.posterior.transform.synthesis(variance * found, residual.shape[-1])
         if self.spread is not None:
             return shift
         mean = variance.flatten(2).mean(2, keepdim=True)
-        nothing = None if parts.mixture is None else torch.zeros_like(residual[:, :1])
-        return shift + mean * parts.solve(nothing, rest, mean, self.noise_std**2)[1]
+        zero = None if parts.mixture is None else torch.zeros_like(residual[:, :1])
+        return shift + mean * parts.solve(zero, error, mean, self.noise_std**2)[1]
 
     def _solve(self, residual: Tensor) -> tuple[Tensor, Tensor]:
         variance = widened(self.posterior.variance, self.spread)
@@ -69,10 +69,10 @@ def score_coefficients(
     residual: Tensor,
     noise_variance: float,
 ) -> tuple[Tensor, Tensor]:
-    """``A^T (A C A^T + sigma_y^2 I)^-1 residual`` in coefficients, and what is left of the known.
+    """Returns the coefficients of ``A^T (A C A^T + sigma_y^2 I)^-1 residual`` and the CG residual.
 
     ``variance``: of the transform's coefficients, ``[batch or 1, K, frames or 1, bins]``;
-    ``residual`` as ``parts`` observe it -> ``[batch, K, frames, bins]``, ``[batch, K, time]``.
+    ``residual``: an observation of ``parts`` -> ``[batch, K, frames, bins]``, ``[batch, K, time]``.
     """
     time = residual.shape[-1]
     mixture, known = parts.split(residual)
@@ -105,20 +105,20 @@ def score_coefficients(
 
 @dataclass(frozen=True)
 class _Span:
-    """The known samples of one stretch of time, given the mixture."""
+    """The linear system of the known samples in one span of time, given the mixture."""
 
     after: AfterMixture
     transform: Transform
-    mask: Tensor  # M, [batch, K, time of the stretch]
+    mask: Tensor  # M, [batch, K, time of the span]
     noise_variance: float
 
     def observed(self, u: Tensor) -> Tensor:
-        """``(M C' M^T + sigma_y^2 I) u``."""
-        seen = self._masked(self.after.covariance_product(self.transform.analysis(u)))
-        return seen + self.noise_variance * u
+        """Returns ``(M C' M^T + sigma_y^2 I) u``."""
+        product = self._masked(self.after.covariance_product(self.transform.analysis(u)))
+        return product + self.noise_variance * u
 
     def approximate_inverse(self, u: Tensor) -> Tensor:
-        """``M Phi^T (V' + sigma_y^2 I)^-1 Phi M^T u``."""
+        """Returns ``M Phi^T (V' + sigma_y^2 I)^-1 Phi M^T u``."""
         return self._masked(self.after.solve(self.transform.analysis(u)))
 
     def _masked(self, coefficients: Tensor) -> Tensor:
@@ -126,10 +126,10 @@ class _Span:
 
 
 def _spans(mask: Tensor, hop: int | None) -> list[tuple[int, int, int]]:
-    """First frame, first sample and end of stretches of time that no frame connects.
+    """Returns first frame, first sample and end of spans of time that no frame connects.
 
-    A frame spans two hops. The ends lie on frames' edges, so that a stretch alone has the same
-    coefficients as within the whole. Without a ``hop`` all of the time is one stretch.
+    A frame covers two hops. The ends lie on frame boundaries, so that a span analysed alone has
+    the same coefficients as in the whole. Without a ``hop`` there is one span of all samples.
     """
     time = mask.shape[-1]
     if hop is None:

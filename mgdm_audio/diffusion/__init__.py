@@ -1,4 +1,4 @@
-"""The prior: noise schedules, the bridge kernel, denoisers."""
+"""The prior: this folder defines noise schedules, the bridge kernel and denoisers."""
 
 from mgdm_audio.diffusion.bridge import (
     BridgeCoefficients,

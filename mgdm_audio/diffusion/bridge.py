@@ -30,9 +30,9 @@ from mgdm_audio.tensors import per_item
 
 
 class BridgeCoefficients(NamedTuple):
-    """``q(x_t | x_s, x_u) = N(c_s x_s + c_u x_u, std^2 I)``.
+    """Holds the coefficients of ``q(x_t | x_s, x_u) = N(c_s x_s + c_u x_u, std^2 I)``.
 
-    Floats when the three levels are ints, float64 ``[batch]`` when one of them is per item.
+    They are floats when the three levels are ints, float64 ``[batch]`` when one is per item.
     """
 
     c_s: float | Tensor
@@ -40,16 +40,16 @@ class BridgeCoefficients(NamedTuple):
     std: float | Tensor
 
     def mean(self, x_s: Tensor, x_u: Tensor) -> Tensor:
-        """``c_s x_s + c_u x_u``: ``[batch, *event]``."""
+        """Returns ``c_s x_s + c_u x_u``: ``[batch, *event]``."""
         return per_item(self.c_s, x_s) * x_s + per_item(self.c_u, x_u) * x_u
 
 
 def bridge(
     schedule: NoiseSchedule, s: Level, t: Level, u: Level, eta: float = 1.0
 ) -> BridgeCoefficients:
-    """Coefficients of ``q^eta(x_t | x_s, x_u)``, ``s <= t <= u``, computed in float64.
+    """Returns the coefficients of ``q^eta(x_t | x_s, x_u)``, ``s <= t <= u``, in float64.
 
-    ``t = s`` returns ``x_s`` and ``t = u`` returns ``x_u``, both without noise. Raises
+    At ``t = s`` the kernel is ``x_s`` and at ``t = u`` it is ``x_u``, both without noise. Raises
     ``ValueError`` when the levels are out of order or ``eta`` is outside [0, 1].
     """
     if not 0 <= eta <= 1:
@@ -58,7 +58,7 @@ def bridge(
     r_tu, v_tu = _forward(schedule, t, u)
     r_su, v_su = _forward(schedule, s, u)
     share = torch.where(v_su > 0, v_st / v_su, 0.0)
-    # v_st - std^2 with v_su = v_tu + r_tu^2 v_st put in: all terms positive, nothing cancels.
+    # v_st - std^2 with v_su = v_tu + r_tu^2 v_st substituted: all terms are positive, none cancel.
     c_u = (share * (1 - eta**2 + eta**2 * r_tu**2 * share)).sqrt()
     std = eta * (share * v_tu).sqrt()
     c_s = r_st - c_u * r_su
@@ -78,10 +78,10 @@ def sample_bridge(
     eta: float = 1.0,
     generator: Generators,
 ) -> Tensor:
-    """A draw of ``x_t ~ q^eta(x_t | x_s, x_u)``: ``[batch, *event]``."""
+    """Draws ``x_t ~ q^eta(x_t | x_s, x_u)``: ``[batch, *event]``."""
     kernel = bridge(schedule, s, t, u, eta)
     mean = kernel.mean(x_s, x_u)
-    # Only a std known to vanish for any batch may skip the draw: streams must advance alike.
+    # A std that is 0 for one item only must not skip the draw: all generators advance together.
     if isinstance(kernel.std, float) and kernel.std == 0:
         return mean
     return mean + per_item(kernel.std, mean) * randn_like(mean, generator)
@@ -90,7 +90,7 @@ def sample_bridge(
 def sample_forward(
     schedule: NoiseSchedule, x_s: Tensor, s: Level, t: Level, *, generator: Generators
 ) -> Tensor:
-    """A draw of ``x_t ~ q(x_t | x_s)``, ``s <= t``: ``[batch, *event]``."""
+    """Draws ``x_t ~ q(x_t | x_s)``, ``s <= t``: ``[batch, *event]``."""
     ratio, variance = _forward(schedule, s, t)
     noise = randn_like(x_s, generator)
     return per_item(ratio, x_s) * x_s + per_item(variance.sqrt(), x_s) * noise
@@ -99,9 +99,9 @@ def sample_forward(
 def ddim_step(
     prior: Prior, x_u: Tensor, u: Level, t: Level, *, eta: float = 1.0, generator: Generators
 ) -> Tensor:
-    """One DDIM step from level ``u`` to ``t``: the bridge from ``x_0 = D(x_u)`` at level 0.
+    """Takes one DDIM step from level ``u`` to ``t``: a draw of the bridge from ``x_0 = D(x_u)``.
 
-    A step to ``t = 0`` returns ``D(x_u)`` itself.
+    Returns ``[batch, *event]``; a step to ``t = 0`` returns ``D(x_u)`` itself.
     """
     x_0 = prior.predict_x0(x_u, u)
     return sample_bridge(prior.schedule, x_0, x_u, 0, t, u, eta=eta, generator=generator)
@@ -110,14 +110,17 @@ def ddim_step(
 def ddim(
     prior: Prior, x: Tensor, levels: Sequence[Level], *, eta: float = 1.0, generator: Generators
 ) -> Tensor:
-    """DDIM along ``levels`` (descending, ``x`` being at the first): ``len(levels) - 1`` calls."""
+    """Runs DDIM along the descending ``levels``, of which ``x`` has the first.
+
+    Returns ``[batch, *event]`` at the last level, after ``len(levels) - 1`` denoiser calls.
+    """
     for u, t in pairwise(levels):
         x = ddim_step(prior, x, u, t, eta=eta, generator=generator)
     return x
 
 
 def _forward(schedule: NoiseSchedule, s: Level, t: Level) -> tuple[Tensor, Tensor]:
-    """Scale and variance of ``q(x_t | x_s)``, float64 ``[]`` or ``[batch]``."""
+    """Returns scale and variance of ``q(x_t | x_s)``, float64 ``[]`` or ``[batch]``."""
     alpha, level = schedule.alpha, schedule.noise_level
     low, high = level[s], level[t]
     if bool((low > high).any()):

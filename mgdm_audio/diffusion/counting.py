@@ -1,4 +1,4 @@
-"""How often a prior's network is called: the cost that papers quote."""
+"""Counts the calls of a prior's network, which is the cost that papers quote."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from mgdm_audio.diffusion.prior import Prior
 
 
 def counted(prior: Prior) -> tuple[Prior, CallCounter]:
-    """The same prior and the counter that its calls go through."""
-    if isinstance(known := prior.denoiser, MixtureDenoiser):
-        counter = CallCounter(known.network)
-        network = cast(MixtureNetwork, counter)  # it passes on what it does not count
-        denoiser = MixtureDenoiser(network, known.mixture, known.calibration)
+    """Returns the prior with its network wrapped in a ``CallCounter``, and that counter."""
+    if isinstance(original := prior.denoiser, MixtureDenoiser):
+        counter = CallCounter(original.network)
+        network = cast(MixtureNetwork, counter)  # the counter forwards all other attributes
+        denoiser = MixtureDenoiser(network, original.mixture, original.calibration)
         return replace(prior, denoiser=denoiser), counter
     counter = CallCounter(prior.denoiser)
     return replace(prior, denoiser=counter), counter

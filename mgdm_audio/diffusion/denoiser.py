@@ -1,7 +1,7 @@
-"""The one contract every network is adapted to: ``D(x, sigma) = E[x_0 | x_0 + sigma eps = x]``.
+"""The interface of every denoiser: ``D(x, sigma) = E[x_0 | x_0 + sigma eps = x]``.
 
-The scale is variance exploding whatever the network was trained on, so a sampler never learns
-which parameterisation it drives. Each adapter below does its change of variables once.
+The scale is variance exploding whatever the network was trained on, so a sampler does not depend
+on the parameterisation of a network. Each adapter below makes the change of variables for one.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ Network = Callable[[Tensor, Tensor], Tensor]
 
 
 class Denoiser(Protocol):
-    """``D(x, sigma) = E[x_0 | x_0 + sigma eps = x]``."""
+    """A denoiser computes ``D(x, sigma) = E[x_0 | x_0 + sigma eps = x]``."""
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """``x: [batch, *event]``, ``sigma: []`` or ``[batch]``, > 0 -> ``[batch, *event]``."""
+        """Returns D for ``x: [batch, *event]`` and ``sigma > 0``, [] or [batch], shaped as x."""
         ...
 
 
 class EDMDenoiser:
-    """Preconditioned network F of EDM (arXiv 2206.00364, Table 1).
+    """Adapts the preconditioned network F of EDM (arXiv 2206.00364, Table 1).
 
     ``D(x, sigma) = c_skip x + c_out F(c_in x, c_noise)`` with ``c_skip = sd^2 / (sigma^2 + sd^2)``,
     ``c_out = sigma sd / sqrt(sigma^2 + sd^2)``, ``c_in = 1 / sqrt(sigma^2 + sd^2)`` and
     ``c_noise = log(sigma) / 4``, where ``sd = sigma_data`` is the data's standard deviation.
-    ``limit``: the result is clamped to ``[-limit, limit]``; MSDM's public network wants 1.
+    With a ``limit`` D is clamped to ``[-limit, limit]``; MSDM's public network needs 1.
     """
 
     def __init__(self, net: Network, sigma_data: float, limit: float | None = None) -> None:
@@ -62,19 +62,19 @@ class _AtSteps:
         self.log_levels = noise_levels.to(torch.float64).log()
 
     def _run(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What the network says, the ``x_t`` it was shown and ``alpha``, one per item."""
+        """Returns the network's output, its input ``x_t`` and ``alpha: [batch]``."""
         alpha = (1 + sigma**2).rsqrt()
         x_t = per_item(alpha, x) * x
         return self.net(x_t, _condition(self.log_levels, sigma)), x_t, alpha
 
 
 class EpsDenoiser(_AtSteps):
-    """Network that predicts the noise of ``x_t = alpha x_0 + sigma eps`` (DDPM, arXiv 2006.11239).
+    """Adapts a network that predicts eps of ``x_t = alpha x_0 + sigma eps`` (arXiv 2006.11239).
 
     ``noise_levels: [N]``, ascending: ``noise_levels[n]`` is the ratio sigma/alpha at which the
-    network was trained to see the condition ``n``. It is the network's own table, not the sampling
-    schedule: a pixel network trained on steps 0..999 knows no clean level, so its table is
-    ``NoiseSchedule.linear().noise_level[1:]``. A level off the table takes the nearest by ratio.
+    network was trained with the condition ``n``. It is the network's own table, not the sampling
+    schedule: a pixel network trained on steps 0..999 was not trained at the clean level, so its
+    table is ``NoiseSchedule.linear().noise_level[1:]``. Other levels take the nearest by ratio.
     """
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
@@ -84,9 +84,10 @@ class EpsDenoiser(_AtSteps):
 
 
 class VDenoiser(_AtSteps):
-    """Network that predicts ``v = alpha eps - sigma x_0`` (arXiv 2202.00512, Appendix D).
+    """Adapts a network that predicts ``v = alpha eps - sigma x_0`` (arXiv 2202.00512, Appendix D).
 
-    With ``x_t = alpha x``: ``x_0 = alpha x_t - sigma_t v``. ``noise_levels`` as in ``EpsDenoiser``.
+    With ``x_t = alpha x`` it returns ``x_0 = alpha x_t - sigma_t v``. ``noise_levels`` are those
+    of ``EpsDenoiser``.
     """
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
@@ -96,9 +97,9 @@ class VDenoiser(_AtSteps):
 
 
 class SampleDenoiser(_AtSteps):
-    """Network that predicts ``x_0`` itself from ``x_t = alpha x_0 + sigma eps``.
+    """Adapts a network that predicts ``x_0`` itself from ``x_t = alpha x_0 + sigma eps``.
 
-    ``noise_levels`` as in ``EpsDenoiser``.
+    ``noise_levels`` are those of ``EpsDenoiser``.
     """
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
@@ -106,16 +107,16 @@ class SampleDenoiser(_AtSteps):
 
 
 class CallCounter:
-    """A denoiser or network that counts how often it is called, a batch counting once.
+    """Wraps a denoiser or network and counts its calls; a batch counts once.
 
-    ``gradient`` counts the calls that a vector-Jacobian product may go back through, ``forward``
-    all others: the two columns in which the paper's costs are given. ``backward`` counts the
-    products themselves, of which one call may see several, or none. All else is passed through.
+    ``gradient`` counts the calls whose result has a graph, ``forward`` all others: the two columns
+    of the paper's costs. ``backward`` counts the vector-Jacobian products, of which one call may
+    have several or none. All other attributes are those of the wrapped object.
 
-    With ``timed`` set, ``seconds`` adds up the wall time spent inside. A backward pass is timed
-    from when the gradient of a result is complete, before it enters, to when the gradient of ``x``
-    is; what autograd does between ``x`` and the sampler's own variables is the sampler's time. An
-    accelerator is synchronised before the clock is read, so that its queue is in the time.
+    With ``timed`` set, ``seconds`` adds up the wall time inside the network. A backward pass is
+    timed from the moment the gradient of a result is complete to the moment the gradient of ``x``
+    is; autograd's work between ``x`` and the sampler's own variables counts as the sampler's. An
+    accelerator is synchronised before the clock is read, so that the time includes its queue.
     """
 
     def __init__(self, denoiser: Any) -> None:
@@ -125,7 +126,7 @@ class CallCounter:
         self.timed = False
         self.seconds = 0.0
         self.backward = 0
-        self._lock = Lock()  # of the numbers: there may be several callers at a time
+        self._lock = Lock()  # several threads may call at once
 
     def __call__(self, x: Tensor, sigma: Tensor, *rest: Any) -> Tensor:
         result: Tensor = self._call(self.denoiser, x, sigma, *rest)
@@ -133,24 +134,24 @@ class CallCounter:
 
     @property
     def counts(self) -> dict[str, int]:
-        """All three numbers by name, for reports."""
+        """Returns the three counts by name, for reports."""
         return {"forward": self.forward, "gradient": self.gradient, "backward": self.backward}
 
     @property
     def posterior(self) -> Callable[..., Any]:
-        """The network's own ``posterior`` (a call like any other); missing where it has none."""
+        """The network's own ``posterior``, counted; AttributeError where the network has none."""
         return partial(self._call, self.denoiser.posterior)
 
     def _call(self, function: Callable[..., Any], x: Tensor, *rest: Any) -> Any:
         if torch.is_grad_enabled() and x.requires_grad:
             self._count("gradient")
-            return self._both_ways(function, x, *rest)
+            return self._with_backward(function, x, *rest)
         self._count("forward")
-        return self._forth(function, x, *rest)
+        return self._forward(function, x, *rest)
 
-    def _count(self, way: str) -> None:
+    def _count(self, kind: str) -> None:
         with self._lock:
-            setattr(self, way, getattr(self, way) + 1)
+            setattr(self, kind, getattr(self, kind) + 1)
 
     def _add(self, seconds: float) -> None:
         with self._lock:
@@ -159,28 +160,28 @@ class CallCounter:
     def _now(self, x: Tensor) -> float:
         return _clock(x) if self.timed else 0.0
 
-    def _forth(self, function: Callable[..., Any], x: Tensor, *rest: Any) -> Any:
+    def _forward(self, function: Callable[..., Any], x: Tensor, *rest: Any) -> Any:
         begun = self._now(x)
         result = function(x, *rest)
         self._add(self._now(x) - begun)
         return result
 
-    def _both_ways(self, function: Callable[..., Any], x: Tensor, *rest: Any) -> Any:
-        begun: list[float] = []  # when the backward pass under way came in
+    def _with_backward(self, function: Callable[..., Any], x: Tensor, *rest: Any) -> Any:
+        begun: list[float] = []  # the start of the backward pass that is running
 
         def enter(gradient: Tensor) -> None:
-            if not begun:  # else another of the results came first
+            if not begun:  # the gradient of another result may have arrived first
                 begun.append(self._now(gradient))
 
         def leave(gradient: Tensor) -> None:
-            if begun:  # else no network was between: x came back as it went in
+            if begun:  # empty where the function returned x itself, without a network
                 self._add(self._now(gradient) - begun.pop())
                 self._count("backward")
 
-        # A tensor of our own: the gradient of x itself may have other terms, and be complete late.
+        # A view, because the gradient of x may have other terms, which would be complete later.
         x = x.view_as(x)
         x.register_hook(leave)
-        result = self._forth(function, x, *rest)
+        result = self._forward(function, x, *rest)
         for part in _tensors(result):
             if part.requires_grad:
                 part.register_hook(enter)
@@ -191,7 +192,7 @@ class CallCounter:
 
 
 def _tensors(result: Any) -> list[Tensor]:
-    """What a denoiser returns: a tensor, a tuple of them, or a posterior, which has some."""
+    """Returns the tensors of a denoiser's result: a tensor, a tuple or a posterior's fields."""
     if isinstance(result, Tensor):
         return [result]
     parts = result if isinstance(result, tuple) else vars(result).values()
@@ -199,7 +200,7 @@ def _tensors(result: Any) -> list[Tensor]:
 
 
 def _clock(x: Tensor) -> float:
-    """Seconds, once all that was asked of the device of ``x`` is done."""
+    """Returns the time in seconds once the device of ``x`` has finished its queue."""
     if x.is_cuda:
         torch.cuda.synchronize(x.device)
     elif x.device.type == "mps":
@@ -212,6 +213,6 @@ def _one_per_item(sigma: Tensor, x: Tensor) -> Tensor:
 
 
 def _condition(log_levels: Tensor, sigma: Tensor) -> Tensor:
-    """``[batch]`` int64: the table's index nearest to each ``sigma`` by ratio."""
+    """Returns the index of the level nearest to each ``sigma`` by ratio: int64 ``[batch]``."""
     distance = (sigma.detach().cpu().double().log()[:, None] - log_levels.cpu()).abs()
     return distance.argmin(dim=1).to(sigma.device)

@@ -1,4 +1,4 @@
-"""The Gaussian prior, whose denoiser is known in closed form: what every sampler is checked on."""
+"""The Gaussian prior, on which every sampler is tested: its denoiser has a closed form."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mgdm_audio.errors import PairingError
 
 @dataclass(frozen=True)
 class Eigenbasis:
-    """A transform of whole events, sources and all: coefficients are ``[batch, n]``."""
+    """A transform of the whole event, over all sources at once, to coefficients ``[batch, n]``."""
 
     basis: Tensor  # [n, n], eigenvectors in its columns
     event_shape: tuple[int, ...]
@@ -31,10 +31,10 @@ class Eigenbasis:
 
 
 class GaussianDenoiser:
-    """The exact denoiser of ``x_0 ~ N(0, C)``: ``D(x, sigma) = C (C + sigma^2 I)^-1 x``.
+    """Denoises ``x_0 ~ N(0, C)`` exactly: ``D(x, sigma) = C (C + sigma^2 I)^-1 x``.
 
-    ``covariance: [n, n]`` over the event's ``n`` entries in row-major order. The eigenvectors are
-    kept, so a call costs two products with an ``[n, n]`` matrix at any noise level.
+    ``covariance: [n, n]`` is C over the event's ``n`` entries in row-major order. It is decomposed
+    once, so a call costs two products with an ``[n, n]`` matrix at any noise level.
     """
 
     def __init__(self, covariance: Tensor) -> None:
@@ -43,7 +43,7 @@ class GaussianDenoiser:
         self.variances = variances.clamp(min=0.0)
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """``x: [batch, *event]``, ``sigma: []`` or ``[batch]`` -> ``[batch, *event]``."""
+        """Returns D for ``x: [batch, *event]`` and ``sigma: []`` or ``[batch]``, shaped as x."""
         basis, variances = self.basis.to(x), self.variances.to(x)
         noise = sigma.to(x).reshape(-1, 1) ** 2
         z = x.flatten(1) @ basis
@@ -53,7 +53,10 @@ class GaussianDenoiser:
     def posterior(
         self, x: Tensor, sigma: Tensor, covariance: Covariance = "reported"
     ) -> Posterior | JacobianPosterior:
-        """``p(x_0 | x)``, exact where ``covariance`` is "reported" (or "jacobian")."""
+        """Returns ``p(x_0 | x)``, exact for the covariances "reported" and "jacobian".
+
+        Raises ``PairingError`` for "band".
+        """
         if covariance in ("isotropic", "jacobian"):
             return posterior_of(self, x, sigma, covariance)
         if covariance == "band":

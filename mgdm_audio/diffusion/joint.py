@@ -1,4 +1,4 @@
-"""One prior out of several: independent sources, each with a denoiser trained on it alone."""
+"""A prior of independent sources, made of a prior for each source."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from mgdm_audio.errors import PairingError
 
 
 class JointDenoiser:
-    """Denoises every block of axis 1 by its own denoiser: exact where the blocks are independent.
+    """Denoises every block of axis 1 by its own denoiser, which is exact for independent blocks.
 
-    ``p(x_0) = prod_k p_k(x_0k)`` makes the score, and so the denoiser, fall apart by block.
+    For ``p(x_0) = prod_k p_k(x_0k)`` the score, and with it the denoiser, acts block by block.
     """
 
     def __init__(self, denoisers: Sequence[Denoiser], sizes: Sequence[int]) -> None:
         self.denoisers = tuple(denoisers)
-        self.sizes = tuple(sizes)  # sources of each
+        self.sizes = tuple(sizes)  # the number of sources of each denoiser
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """``[batch, sources, time]`` to the same, at ``sigma: []`` or ``[batch]``."""
+        """Returns D for ``x: [batch, sources, time]`` and ``sigma: []`` or ``[batch]``."""
         blocks = zip(self.denoisers, x.split(self.sizes, dim=1), strict=True)
         return torch.cat([denoiser(block, sigma) for denoiser, block in blocks], dim=1)
 
     def posterior(
         self, x: Tensor, sigma: Tensor, covariance: Covariance
     ) -> Posterior | JacobianPosterior:
-        """``p(x_0 | x)``: means and variances of the blocks side by side.
+        """Returns ``p(x_0 | x)``, the means and variances of the blocks concatenated.
 
-        Raises ``PairingError`` for "band" or "reported" unless all know their variances in one and
+        Raises ``PairingError`` for "band" or "reported" unless all denoisers report variances, in
         the same transform of each source.
         """
         if covariance in ("isotropic", "jacobian"):
@@ -61,17 +61,17 @@ class JointDenoiser:
 
 
 def _transform(block: Posterior) -> tuple[type, int]:
-    """What tells a transform from another: its kind and its number of bins."""
+    """Identifies a transform by its type and its number of bins."""
     return type(block.transform), block.variance.shape[-1]
 
 
 def join(priors: Sequence[Prior]) -> Prior:
-    """The prior of independent sources, one prior ``[1, time]`` each, in the order given.
+    """Joins priors of single sources ``[1, time]`` into one of independent sources, in that order.
 
-    With MSDM's separator it is ISDM, the weakly supervised model of arXiv 2302.02257, which never
-    saw two sources together. A prior may hold several sources too; those stay joint. Raises
-    ``ValueError`` unless the priors share one schedule and every axis but that of the sources, and
-    for a latent prior.
+    With MSDM's sampler it is ISDM, the weakly supervised model of arXiv 2302.02257, which was
+    trained on each source alone. A prior of several sources keeps them jointly distributed. Raises
+    ``ValueError`` for a latent prior, and unless the priors have the same schedule and events that
+    differ in the number of sources only.
     """
     if not priors:
         raise ValueError("join takes at least one prior")

@@ -1,7 +1,7 @@
-"""What a denoiser tells of x_0: a Gaussian approximation of p(x_0 | x_t), mean and covariance.
+"""Gaussian approximations of p(x_0 | x_t): the mean and covariance that a denoiser implies.
 
-Guidance needs the covariance: of a mixture's residual y - sum_k mean_k, each source must take the
-share that its own variance v_k has of the total, which a denoiser's mean alone does not give.
+Guidance needs the covariance: each source takes the share v_k / sum_j v_j of the mixture's residual
+y - sum_k mean_k, where v_k is its variance, and a denoiser's mean does not determine v_k.
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ from mgdm_audio.krylov import square_root
 from mgdm_audio.tensors import per_item, send
 
 Covariance = Literal["isotropic", "band", "reported", "jacobian"]
-"""Where Cov(x_0 | x_t) comes from: ``sigma^2 / (1 + sigma^2)`` for every sample; the training set's
-spectrum per (source, bin), ``sigma^2 s^2 / (sigma^2 + s^2)``; the network's own report per time and
-bin; or ``sigma^2 dD/dx``, which is exact for an exact denoiser (Tweedie's second-order formula) and
-costs a vector-Jacobian product through the network for every product with it."""
+"""The choice of Cov(x_0 | x_t). "isotropic": ``sigma^2 / (1 + sigma^2)`` for every sample. "band":
+``sigma^2 s^2 / (sigma^2 + s^2)``, s^2 being the training set's spectrum per source and bin.
+"reported": the variance that the network outputs per frame and bin. "jacobian": ``sigma^2 dD/dx``,
+exact for an exact denoiser (Tweedie's second-order formula); every product with it costs a
+vector-Jacobian product through the network."""
 
-KRYLOV_STEPS = 20  # iterations on a Jacobian for one solve or one square root
+KRYLOV_STEPS = 20  # iterations with a Jacobian for one solve or one square root
 
 
 class Transform(Protocol):
-    """An isometry Phi of waveforms: ``synthesis`` is its adjoint and undoes it."""
+    """A linear isometry Phi of waveforms; ``synthesis`` is its adjoint and its left inverse."""
 
     def analysis(self, x: Tensor) -> Tensor:
         """``[batch, sources, time] -> [batch, sources, frames, bins]``."""
@@ -42,7 +43,7 @@ class Transform(Protocol):
 
 
 class Identity:
-    """No transform: a variance per sample."""
+    """The identity, so that the coefficients are the samples."""
 
     def analysis(self, x: Tensor) -> Tensor:
         return x
@@ -53,10 +54,10 @@ class Identity:
 
 @dataclass(frozen=True)
 class Posterior:
-    """``p(x_0 | x_t) ~ N(mean, C)``, ``C = Phi^T diag(variance) Phi``.
+    """Approximates ``p(x_0 | x_t)`` by ``N(mean, C)``, ``C = Phi^T diag(variance) Phi``.
 
-    ``mean: [batch, *event]``; ``variance``: of the transform's coefficients, broadcastable.
-    ``separable``: Phi acts on each source alone and alike, so that it commutes with mixing.
+    ``mean: [batch, *event]``; ``variance`` is that of the transform's coefficients and broadcasts
+    over them. ``separable``: Phi is the same transform of each source, so it commutes with mixing.
     """
 
     mean: Tensor
@@ -65,11 +66,11 @@ class Posterior:
     separable: bool = True
 
     def covariance_product(self, x: Tensor) -> Tensor:
-        """``C x``: ``[batch, *event]``."""
+        """Returns ``C x``: ``[batch, *event]``."""
         return self._scaled(self.variance, x)
 
     def root(self, x: Tensor) -> Tensor:
-        """``C^(1/2) x``: what turns white noise into a draw of x_0 about the mean."""
+        """Returns ``C^(1/2) x``: for white noise x, a draw of x_0 minus its mean."""
         return self._scaled(self.variance.sqrt(), x)
 
     def _scaled(self, factor: Tensor, x: Tensor) -> Tensor:
@@ -78,10 +79,10 @@ class Posterior:
 
 @dataclass(frozen=True)
 class JacobianPosterior:
-    """``p(x_0 | x_t) ~ N(mean, sigma^2 dD/dx)``, by vector-Jacobian products through the denoiser.
+    """Approximates ``p(x_0 | x_t)`` by ``N(mean, sigma^2 dD/dx)``, with vector-Jacobian products.
 
-    For exact denoisers, whose Jacobian is symmetric and positive; that of a trained network is
-    neither, and conditioning on it may be refused. Holds the network's activations while it lives.
+    The Jacobian of an exact denoiser is symmetric and positive; that of a trained network is
+    neither, so conditioning may raise ``PairingError``. Keeps the network's activations in memory.
     """
 
     mean: Tensor  # [batch, *event], without a graph
@@ -91,10 +92,10 @@ class JacobianPosterior:
     separable: bool = False
 
     def covariance_product(self, x: Tensor) -> Tensor:
-        """``C x``, by one product with the Jacobian: ``[batch, *event]``."""
+        """Returns ``C x``, by one vector-Jacobian product: ``[batch, *event]``."""
         with torch.enable_grad():
-            pulled = torch.autograd.grad(self.output, self.x, x, retain_graph=True)[0]
-        return per_item(self.sigma**2, x) * pulled
+            product = torch.autograd.grad(self.output, self.x, x, retain_graph=True)[0]
+        return per_item(self.sigma**2, x) * product
 
     def root(self, x: Tensor) -> Tensor:
         return square_root(self.covariance_product, x, KRYLOV_STEPS)
@@ -104,7 +105,7 @@ GaussianPosterior = Posterior | JacobianPosterior
 
 
 class MixtureNetwork(Protocol):
-    """What ``MixtureDenoiser`` asks of a network: see ``networks/tf_unet.py``."""
+    """The methods that ``MixtureDenoiser`` needs of a network: see ``networks/tf_unet.py``."""
 
     def __call__(self, x: Tensor, sigma: Tensor, mixture: Tensor | None = None) -> Tensor: ...
     def posterior(
@@ -116,10 +117,10 @@ class MixtureNetwork(Protocol):
 
 
 class MixtureDenoiser:
-    """A network that is a prior alone, and an amortised posterior when it is given the mixture.
+    """Denoises with a network that can be conditioned on the mixture y.
 
-    ``D(x, sigma) = E[x_0 | x]``, the unconditional prior; ``.given(y)(x, sigma) = E[x_0 | x, y]``
-    from the same weights, trained with the mixture hidden in a share of the examples.
+    ``D(x, sigma) = E[x_0 | x]`` is the unconditional prior; ``.given(y)(x, sigma) = E[x_0 | x, y]``
+    is an amortised posterior with the same weights, trained without y in a share of the examples.
     """
 
     def __init__(
@@ -134,11 +135,11 @@ class MixtureDenoiser:
         return self.network(x, sigma, self.mixture)
 
     def given(self, mixture: Tensor) -> MixtureDenoiser:
-        """The denoiser of ``p(x_0 | y)``; ``mixture: [batch, 1, time]``."""
+        """Returns the denoiser of ``p(x_0 | y)``; ``mixture: [batch, 1, time]``."""
         return MixtureDenoiser(self.network, mixture, self.calibration)
 
     def posterior(self, x: Tensor, sigma: Tensor, covariance: Covariance) -> GaussianPosterior:
-        """Mean and covariance of ``x_0`` given ``x: [batch, sources, time]`` (and the mixture)."""
+        """Returns mean and covariance of x_0 given ``x: [batch, sources, time]`` (and y)."""
         if covariance in ("isotropic", "jacobian"):
             return posterior_of(self, x, sigma, covariance)
         mean, variance = self.network.posterior(x, sigma, self.mixture)
@@ -150,21 +151,25 @@ class MixtureDenoiser:
         return Posterior(mean, variance, self.network)
 
     def reference(self, sigma: Tensor) -> Tensor:
-        """``[batch or 1, sources, 1, 1]``: what ``Calibration`` compares variances to."""
+        """Returns m of ``Calibration``: ``[batch or 1, sources, 1, 1]``."""
         return self.network.band_variance(sigma).mean((2, 3), keepdim=True)
 
 
 def isotropic(denoiser: Denoiser, x: Tensor, sigma: Tensor) -> Posterior:
-    """The posterior of any denoiser with ``v = sigma^2 / (1 + sigma^2)`` throughout.
+    """Returns the posterior of any denoiser with variance ``sigma^2 / (1 + sigma^2)`` everywhere.
 
-    The covariance of a unit-variance Gaussian prior, the choice of PGDM (ICLR 2023, section 3.2).
+    This is the covariance under a Gaussian prior of unit variance, PGDM's choice (ICLR 2023,
+    section 3.2).
     """
     level = sigma.to(x).reshape(-1, *[1] * (x.ndim - 1)) ** 2
     return Posterior(denoiser(x, sigma), level / (1 + level), Identity())
 
 
 def jacobian(denoiser: Denoiser, x: Tensor, sigma: Tensor) -> JacobianPosterior:
-    """The posterior of any denoiser by its Jacobian; ``mean`` keeps its graph under gradients."""
+    """Returns the posterior of any denoiser by its Jacobian.
+
+    ``mean`` has a graph where gradients are enabled.
+    """
     graph = torch.is_grad_enabled()
     with torch.enable_grad():
         x = x if x.requires_grad else x.detach().requires_grad_()
@@ -175,9 +180,9 @@ def jacobian(denoiser: Denoiser, x: Tensor, sigma: Tensor) -> JacobianPosterior:
 def posterior_of(
     denoiser: Denoiser, x: Tensor, sigma: Tensor, covariance: Covariance
 ) -> GaussianPosterior:
-    """Mean and covariance of ``x_0`` given ``x_0 + sigma eps = x: [batch, *event]``.
+    """Returns mean and covariance of ``x_0`` given ``x_0 + sigma eps = x: [batch, *event]``.
 
-    Raises ``PairingError`` for "band" or "reported" where the denoiser does not know them.
+    Raises ``PairingError`` for "band" or "reported" where the denoiser does not report them.
     """
     if covariance == "isotropic":
         return isotropic(denoiser, x, sigma)
@@ -186,7 +191,7 @@ def posterior_of(
     report: Any = getattr(denoiser, "posterior", None)
     if report is None:
         raise PairingError(
-            f"covariance={covariance!r} needs a prior that knows it, got "
+            f"covariance={covariance!r} needs a prior that reports it, got "
             f"{type(denoiser).__name__}; use covariance=isotropic"
         )
     posterior: Posterior = report(x, sigma, covariance)
@@ -196,7 +201,7 @@ def posterior_of(
 def predict_posterior(
     prior: Prior, x_t: Tensor, t: Level, covariance: Covariance
 ) -> GaussianPosterior:
-    """``posterior_of`` at a level ``t >= 1`` of the prior: ``x_t = alpha_t x_0 + sigma_t eps``."""
+    """Returns ``posterior_of`` for ``x_t = alpha_t x_0 + sigma_t eps`` at a level ``t >= 1``."""
     noise = send(prior.schedule.noise_level[t].to(x_t.dtype), x_t.device)
     alpha = per_item(prior.schedule.alpha[t], x_t)
     return posterior_of(prior.denoiser, x_t / alpha, noise, covariance)
@@ -207,13 +212,13 @@ MODES = ("prior", "given")  # without the mixture, and with it
 
 @dataclass(frozen=True)
 class Calibration:
-    """``v' = f v (v / m)^e``: fitted on data that the network was not trained on.
+    """Corrects a reported variance v to ``v' = f v (v / m)^e``, fitted on held-out data.
 
-    m is a reference, the mean over bins of the variance that the spectrum alone would leave.
+    m is a reference: the mean over bins of the residual variance of "band" (``Covariance``).
     ``factors`` f and ``exponents`` e: ``[2, levels, sources]``, without and with the mixture, at
-    noise levels ``sigmas: [levels]``, rising; between them log f and e are linear in log sigma,
-    beyond them constant. e is above -1: what is reported larger stays larger. Raises ``ValueError``
-    for other shapes or values.
+    ascending noise levels ``sigmas: [levels]``; between these log f and e are linear in log sigma,
+    beyond them constant. e > -1, so that v' rises with v. Raises ``ValueError`` for other shapes or
+    values.
     """
 
     sigmas: Tensor
@@ -235,14 +240,14 @@ class Calibration:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Calibration:
-        """What ``to_config`` gave; KeyError where it lacks a part."""
+        """Inverts ``to_config``. Raises ``KeyError`` where a part is missing."""
         factors, exponents = (
             torch.tensor([config[key][mode] for mode in MODES]) for key in ("factors", "exponents")
         )
         return cls(torch.tensor(config["sigmas"]), factors, exponents)
 
     def to_config(self) -> dict[str, Any]:
-        """JSON values; factors and exponents by mode, rows of sources by level."""
+        """Returns JSON values; factors and exponents are nested by mode, level and source."""
         return {
             "sigmas": self.sigmas.tolist(),
             "factors": dict(zip(MODES, self.factors.tolist(), strict=True)),
@@ -250,7 +255,7 @@ class Calibration:
         }
 
     def at(self, sigma: Tensor, given: bool) -> tuple[Tensor, Tensor]:
-        """f and e at ``sigma: []`` or ``[batch]``, each ``[batch or 1, sources]``."""
+        """Returns f and e at ``sigma: []`` or ``[batch]``, each ``[batch or 1, sources]``."""
         own = (self.sigmas.log(), self.factors[int(given)].log(), self.exponents[int(given)])
         levels, factors, exponents = (send(x.to(sigma.dtype), sigma.device) for x in own)
         at = sigma.reshape(-1).log()
@@ -262,15 +267,15 @@ class Calibration:
         return between[0].exp(), between[1]
 
     def __call__(self, variance: Tensor, reference: Tensor, sigma: Tensor, given: bool) -> Tensor:
-        """v' of ``variance: [batch, sources, frames, bins]``; ``reference: [.., sources, 1, 1]``.
+        """Returns v' of ``variance`` v; ``given``: whether the network was given the mixture.
 
-        ``given``: whether the network saw the mixture.
+        ``variance: [batch, sources, frames, bins]``; ``reference`` m: ``[.., sources, 1, 1]``.
         """
         factor, exponent = (x[:, :, None, None] for x in self.at(sigma, given))
         return factor * variance * (variance / reference) ** exponent
 
     def after(self, earlier: Calibration) -> Calibration:
-        """The correction by ``earlier`` and then by this one; exact at this one's levels."""
+        """Returns the correction by ``earlier`` and then this one, exact at this one's levels."""
         pairs = [earlier.at(self.sigmas, given) for given in (False, True)]
         factors, exponents = (torch.stack(x) for x in zip(*pairs, strict=True))
         joint = self.factors * factors ** (1 + self.exponents)

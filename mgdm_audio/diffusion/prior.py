@@ -1,4 +1,4 @@
-"""The prior p(x_0): a denoiser, the schedule it is sampled along, an event's shape, a codec."""
+"""The prior p(x_0) consists of a denoiser, a noise schedule, an event shape and maybe a codec."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from mgdm_audio.tensors import per_item, send
 
 @dataclass(frozen=True)
 class Prior:
-    """A diffusion prior in variance-preserving coordinates ``x_t = alpha_t x_0 + sigma_t eps``.
+    """A diffusion prior has the variance-preserving states ``x_t = alpha_t x_0 + sigma_t eps``.
 
-    With a ``codec`` it is a latent prior: ``x_t`` and ``x_0`` are latents wherever this class
-    speaks of them, ``event_shape`` is the shape of one latent, and ``codec.decode(x_0)`` the event.
+    With a ``codec`` it is a latent prior: ``x_t`` and ``x_0`` are then latents in all methods,
+    ``event_shape`` is the shape of one latent, and ``codec.decode(x_0)`` is the event.
     """
 
-    denoiser: Denoiser
-    schedule: NoiseSchedule
-    event_shape: tuple[int, ...]  # of the variable that is diffused
-    codec: Codec | None = None
+    denoiser: Denoiser  # D(x, sigma), in variance-exploding coordinates
+    schedule: NoiseSchedule  # the levels that samplers step along
+    event_shape: tuple[int, ...]  # of the diffused variable x_t, without the batch
+    codec: Codec | None = None  # the autoencoder of a latent prior
 
     def predict_x0(self, x_t: Tensor, t: Level) -> Tensor:
-        """``E[x_0 | x_t] = D(x_t / alpha_t, sigma_t / alpha_t)``, ``x_t: [batch, *event]``.
+        """Returns ``E[x_0 | x_t] = D(x_t / alpha_t, sigma_t / alpha_t)`` for ``[batch, *event]``.
 
-        Level 0 is clean: ``x_t`` comes back and no network is called. A per-item ``t`` must be
-        positive throughout.
+        At the clean level 0 it returns ``x_t`` without a call of the network. All entries of a
+        per-item ``t`` must be positive.
         """
         if isinstance(t, int) and t == 0:
             return x_t
@@ -40,7 +40,7 @@ class Prior:
         return self.denoiser(x_t / alpha, sigma)
 
     def predict_eps(self, x_t: Tensor, t: Level) -> Tensor:
-        """``E[eps | x_t]``, ``[batch, *event]``, at a level ``t >= 1``."""
+        """Returns ``E[eps | x_t]``: ``[batch, *event]``, at a level ``t >= 1``."""
         alpha = per_item(self.schedule.alpha[t], x_t)
         sigma = per_item(self.schedule.sigma[t], x_t)
         return (x_t - alpha * self.predict_x0(x_t, t)) / sigma
@@ -53,27 +53,27 @@ class Prior:
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> Tensor:
-        """The initial state ``[batch, *event]``: noise of the top level's standard deviation."""
+        """Draws the initial state x_T ``[batch, *event]`` from ``N(0, sigma_T^2 I)``."""
         shape = (batch, *self.event_shape)
         noise = randn(shape, generator=generator, dtype=dtype, device=device)
         return float(self.schedule.sigma[-1]) * noise
 
     def with_event_shape(self, event_shape: tuple[int, ...]) -> Prior:
-        """The same prior on events of another shape (another duration, say)."""
+        """Returns the same prior on events of another shape (of another duration, for example)."""
         return replace(self, event_shape=tuple(event_shape))
 
 
 class Codec(Protocol):
-    """An autoencoder: ``decode(encode(x))`` is near ``x`` for every event the prior knows.
+    """An autoencoder: ``decode(encode(x))`` approximates ``x`` for events of the prior.
 
     Both maps act item by item and are differentiable; neither draws random numbers, so a
     variational encoder returns its mean.
     """
 
     def encode(self, x: Tensor) -> Tensor:
-        """``[batch, *event] -> [batch, *latent]``."""
+        """Maps ``[batch, *event]`` to ``[batch, *latent]``."""
         ...
 
     def decode(self, z: Tensor) -> Tensor:
-        """``[batch, *latent] -> [batch, *event]``."""
+        """Maps ``[batch, *latent]`` to ``[batch, *event]``."""
         ...

@@ -1,4 +1,4 @@
-"""Noise schedules: the table of levels a diffusion prior was trained on and is sampled along."""
+"""A noise schedule is the table of levels along which a diffusion prior is sampled."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from torch import Tensor
 
 MOST_LEVELS = 10**6  # of a table; the largest published one has 4000
 Level = int | Tensor
-"""An index into the schedule: one ``int`` for a batch, or int64 ``[batch]`` with one per item."""
+"""A level is an index into the schedule: an ``int`` for the batch, or int64 ``[batch]``."""
 
 
 def karras_levels(high: float, low: float, num_levels: int, rho: float) -> list[float]:
-    """Noise levels from ``high`` to ``low``, equally spaced in sigma^(1 / rho); one is ``high``.
+    """Returns noise levels from ``high`` to ``low``, equally spaced in sigma^(1 / rho).
 
-    EDM (arXiv 2206.00364, eq. 5), for samplers that know their levels by their noise.
+    A single level is ``high``. This is EDM's grid (arXiv 2206.00364, eq. 5), for samplers whose
+    levels are given by sigma.
     """
     top, bottom = high ** (1 / rho), low ** (1 / rho)
     return [(top + i / max(num_levels - 1, 1) * (bottom - top)) ** rho for i in range(num_levels)]
@@ -26,18 +27,18 @@ def karras_levels(high: float, low: float, num_levels: int, rho: float) -> list[
 
 @dataclass(frozen=True, eq=False)
 class NoiseSchedule:
-    """Levels ``t = 0..T`` of the variance-preserving process ``x_t = alpha_t x_0 + sigma_t eps``.
+    """Holds the levels ``t = 0..T`` of the process ``x_t = alpha_t x_0 + sigma_t eps``.
 
-    ``alpha``, ``sigma``: ``[T+1]`` float64 with ``alpha^2 + sigma^2 = 1``, level 0 being clean
-    (``alpha_0 = 1``, ``sigma_0 = 0``) and the noise-to-signal ratio rising strictly.
+    It is variance preserving: ``alpha^2 + sigma^2 = 1``. Level 0 is clean (``alpha_0 = 1``,
+    ``sigma_0 = 0``), and sigma / alpha rises strictly. Raises ``ValueError`` for other tables.
 
     The tables stay float64 on the CPU and are cast when they multiply a state. In float32,
     ``1 - alpha^2`` is 18 % wrong at the smallest levels of the audio grid.
     """
 
-    alpha: Tensor
-    sigma: Tensor
-    config: Mapping[str, Any] | None = field(default=None, repr=False)
+    alpha: Tensor  # [T+1], float64
+    sigma: Tensor  # [T+1], float64
+    config: Mapping[str, Any] | None = field(default=None, repr=False)  # see ``to_config``
 
     def __post_init__(self) -> None:
         alpha, sigma = self.alpha, self.sigma
@@ -62,7 +63,7 @@ class NoiseSchedule:
         rho: float = 3.0,
         num_levels: int = 1000,
     ) -> NoiseSchedule:
-        """The grid of EDM (arXiv 2206.00364, eq. 5) prefixed by 0; the defaults are the audio grid.
+        """Returns EDM's grid (arXiv 2206.00364, eq. 5) prefixed by 0, by default that for audio.
 
         ``noise_level_i = (sigma_min^(1/rho) + (i-1)/(T-1) (sigma_max^(1/rho) -
         sigma_min^(1/rho)))^rho`` for ``i = 1..T``, mapped to variance preserving.
@@ -82,9 +83,10 @@ class NoiseSchedule:
     def linear(
         cls, beta_start: float = 1e-4, beta_end: float = 2e-2, num_levels: int = 1000
     ) -> NoiseSchedule:
-        """DDPM's schedule (arXiv 2006.11239): ``alpha_t^2 = prod_{i<=t} (1 - beta_i)``, >= 1e-6.
+        """Returns DDPM's schedule (arXiv 2006.11239), ``alpha_t^2 = prod_{i<=t} (1 - beta_i)``.
 
-        The table is prefixed by the clean level, so level ``t`` is the original index ``t - 1``.
+        ``alpha_t^2`` is kept >= 1e-6. The clean level comes first, so level ``t`` is DDPM's index
+        ``t - 1``.
         """
         beta = torch.linspace(beta_start, beta_end, num_levels, dtype=torch.float64)
         alpha_bar = (1 - beta).cumprod(0).clamp(min=1e-6)
@@ -101,13 +103,16 @@ class NoiseSchedule:
     def from_noise_levels(
         cls, noise_level: Tensor, config: Mapping[str, Any] | None = None
     ) -> NoiseSchedule:
-        """From ``noise_level: [T+1]`` float64, ``noise_level[0] = 0``: the ratios sigma/alpha."""
+        """Returns the schedule with the ratios sigma / alpha ``noise_level: [T+1]``, float64.
+
+        Raises ``ValueError`` unless ``noise_level[0] = 0`` and the ratios rise.
+        """
         alpha = (1 + noise_level**2).rsqrt()
         return cls(alpha, noise_level * alpha, config)
 
     @cached_property
     def noise_level(self) -> Tensor:
-        """``[T+1]`` float64: ``sigma / alpha``, so that ``x_t / alpha_t = x_0 + level_t eps``."""
+        """``sigma / alpha``: ``[T+1]`` float64, so that ``x_t / alpha_t = x_0 + level_t eps``."""
         return self.sigma / self.alpha
 
     @property
@@ -116,24 +121,27 @@ class NoiseSchedule:
         return len(self.alpha) - 1
 
     def timesteps(self, num_steps: int) -> list[int]:
-        """The sampling grid ``t_j = floor(j (T-1) / (N-1))``, ``j = 0..N-1``, ascending from 0.
+        """Returns the grid of N = ``num_steps`` levels ``floor(j (T-1) / (N-1))``, ``j = 0..N-1``.
 
-        It ends at ``T-1``: level ``T`` only scales the initial noise. Raises ``ValueError``
-        unless ``2 <= N <= T``.
+        It ascends from 0 to ``T-1``: level ``T`` only scales the initial noise. Raises
+        ``ValueError`` unless ``2 <= N <= T``.
         """
         if not 2 <= num_steps <= self.num_levels:
             raise ValueError(f"{num_steps} steps: this schedule takes 2 to {self.num_levels}")
         return [j * (self.num_levels - 1) // (num_steps - 1) for j in range(num_steps)]
 
     def nearest(self, noise_level: float) -> int:
-        """The level whose noise is nearest to ``noise_level`` by ratio; 0 for none."""
+        """Returns the level t whose sigma / alpha is nearest to ``noise_level`` by ratio.
+
+        A ``noise_level`` of 0 or less returns 0.
+        """
         if noise_level <= 0:
             return 0
         distance = (self.noise_level[1:] / noise_level).log().abs()
         return int(distance.argmin()) + 1
 
     def to_config(self) -> dict[str, Any]:
-        """A JSON-ready description that ``from_config`` turns back into this schedule."""
+        """Returns JSON values from which ``from_config`` makes this schedule."""
         if self.config is not None:
             return dict(self.config)
         return {"kind": "table", "noise_level": self.noise_level.tolist()}

@@ -1,4 +1,4 @@
-"""A sampler's preset run on a prior on a device: stems, generated music and images alike."""
+"""The engine runs a sampler's preset on a prior on a device, for music and images."""
 
 from mgdm_audio.engine.device import at_precision, choose_device
 from mgdm_audio.engine.runner import Runner

@@ -1,4 +1,4 @@
-"""Which device to compute on, and why; lower precision inside a network, and nowhere else."""
+"""The choice of the device, and of the precision inside a network."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KINDS = ("auto", "cpu", "cuda", "mps")
 
 
 def choose_device(name: str = "auto") -> tuple[torch.device, str]:
-    """(device, reason). Raises UserError for a device that this machine does not offer."""
+    """Returns (device, reason). Raises UserError for a device that this machine does not have."""
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda"), f"auto: {torch.cuda.get_device_name()}"
@@ -31,7 +31,7 @@ def choose_device(name: str = "auto") -> tuple[torch.device, str]:
         torch.zeros(1, device=device).item()  # a meta device has no values
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         if name.partition(":")[0] not in KINDS:
-            # The nearest word to "gpu" would be "cpu".
+            # Without this case the suggestion for "gpu" would be "cpu".
             words = "; did you mean cuda or mps?" if name == "gpu" else nearest(name, KINDS)
             raise UserError(f"device {name!r} is unknown{words}") from None
         raise UserError(
@@ -41,20 +41,20 @@ def choose_device(name: str = "auto") -> tuple[torch.device, str]:
 
 
 def fast_precision(device: torch.device) -> str:
-    """ "bfloat16" where matrix products in it are faster than in float32, else "float32"."""
+    """Returns "bfloat16" if its matrix products are faster than in float32, else "float32"."""
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     if device.type == "cpu" and platform.machine() in ("x86_64", "AMD64"):
-        supported = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)  # not public
+        supported = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)  # private API
         return "bfloat16" if supported() else "float32"
     return "float32"
 
 
 class Autocast:
-    """A network (or denoiser) whose matrix products run in ``dtype``; all else is passed through.
+    """Wraps a network (or denoiser) so that its matrix products run in ``dtype``.
 
-    A sampler runs outside: a weighted mixture is a matrix product too, and in 8 bits of mantissa
-    its residual would be off by -50 dB of the mixture.
+    All other attributes are the network's. The sampler itself is not wrapped: a weighted mixture is
+    a matrix product too, and 8 bits of mantissa would give its residual an error of -50 dB.
     """
 
     def __init__(self, network: Any, device_type: str, dtype: torch.dtype) -> None:
@@ -66,7 +66,7 @@ class Autocast:
 
     @property
     def posterior(self) -> Callable[..., Any]:
-        """The network's own ``posterior``; missing where it has none."""
+        """The network's own ``posterior``; AttributeError where it has none."""
         return partial(self._call, self.network.posterior)
 
     def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -74,7 +74,7 @@ class Autocast:
             return function(*arguments)
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # asked by copy and pickle before ``network`` is there
+        if name.startswith("__"):  # copy and pickle request these before ``network`` is set
             raise AttributeError(name)
         return getattr(self.network, name)
 
@@ -82,10 +82,10 @@ class Autocast:
 def at_precision(
     prior: Prior, device: torch.device, precision: str
 ) -> tuple[Prior, CallCounter, str]:
-    """The prior with its network in that precision, the counter of its calls, and the precision.
+    """Returns the prior at a precision, the counter of its network's calls, and the precision.
 
-    ``precision``: "float32", "bfloat16" (the network's matrices only) or "auto", which is what is
-    fast on the device. Raises UserError for another.
+    ``precision``: "float32", "bfloat16" (only for the network's matrix products) or "auto", which
+    is the faster one on the device. Raises UserError for another.
     """
     precision = fast_precision(device) if precision == "auto" else precision
     if precision not in ("float32", "bfloat16"):

@@ -1,4 +1,4 @@
-"""Jobs in processes of their own."""
+"""Runs jobs in parallel processes."""
 
 import os
 import signal
@@ -19,16 +19,16 @@ T = TypeVar("T")
 
 
 def run_jobs(jobs: Mapping[str, Callable[[], T]], nj: int) -> Iterator[tuple[str, T]]:
-    """(name, result) of each job in their order, ``nj`` at a time; with 1 in this process.
+    """Yields (name, result) of each job in order; ``nj`` jobs run at a time, one in this process.
 
-    Jobs must be picklable for more than 1, say partials of functions of a module. What a job raises
-    is raised here when its turn comes, and those that have not begun are dropped. Raises UserError
-    where a process was killed. At Ctrl-C jobs that are under way are interrupted, and clean up.
+    With ``nj`` above 1 jobs must be picklable, for example partials of a module's functions. An
+    exception of a job is raised here in its turn, and jobs that have not begun are cancelled.
+    Raises UserError where a process was killed. Ctrl-C interrupts the running jobs, which clean up.
     """
     if nj == 1:
         yield from ((name, job()) for name, job in jobs.items())
         return
-    # Fresh processes: a fork of one with threads may hang.
+    # Spawned, because a fork of a process with threads may hang.
     with ProcessPoolExecutor(min(nj, len(jobs)), get_context("spawn"), _begin) as pool:
         modules = imported_modules()
         with _interrupts_later():
@@ -38,7 +38,7 @@ def run_jobs(jobs: Mapping[str, Callable[[], T]], nj: int) -> Iterator[tuple[str
                 yield name, future.result()
         except BrokenProcessPool:
             raise UserError(
-                f"{name}: a process was killed, perhaps for want of memory; lower --nj"
+                f"{name}: a process was killed, perhaps because memory ran out; lower --nj"
             ) from None
         except SystemExit:
             raise KeyboardInterrupt from None
@@ -46,12 +46,12 @@ def run_jobs(jobs: Mapping[str, Callable[[], T]], nj: int) -> Iterator[tuple[str
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-_busy = _stopped = False  # of this process, a worker
+_busy = _stopped = False  # the state of this worker process
 
 
 @contextmanager
 def _interrupts_later() -> Iterator[None]:
-    """Processes begun here take Ctrl-C when they are ready for it: not amid their imports."""
+    """Blocks Ctrl-C in processes started here until they unblock it, after their imports."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -60,14 +60,14 @@ def _interrupts_later() -> Iterator[None]:
 
 
 def _begin() -> None:
-    """A worker ends with its parent: it would wait for work for ever."""
+    """Prepares a worker to end with its parent, without which it would wait for jobs forever."""
     signal.signal(signal.SIGINT, _interrupt)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _interrupt(number: int, frame: object) -> None:
-    """Ctrl-C ends a job so that it cleans up, and those that are handed out already."""
+    """Ends the running job at Ctrl-C so that it cleans up, and the jobs queued for this worker."""
     global _stopped
     _stopped = True
     if _busy:
@@ -75,9 +75,9 @@ def _interrupt(number: int, frame: object) -> None:
 
 
 def _run(job: Callable[[], T], modules: Sequence[str]) -> T:
-    """``modules``: those that the parent was asked to import, which register what jobs name."""
+    """Runs ``job`` after importing ``modules``, which register names that the job may use."""
     global _busy
-    import_modules(modules)  # an exit amid it would be an error of the module
+    import_modules(modules)  # not interrupted: an exit here would count as the module's error
     try:
         _busy = True
         if _stopped:

@@ -1,4 +1,4 @@
-"""Draws of many items with one preset on one prior: batches, memory, errors and provenance."""
+"""Draws many items with one preset on one prior: batches, memory, errors and provenance."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from mgdm_audio.version import __version__
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Draw = Callable[[Sequence[Item], Callable[[Step], None]], Sequence[Result]]
-"""``draw(items, on_step)``: one result for each of the items of a batch, in their order."""
+"""``draw(items, on_step)`` returns one result for each item of a batch, in order."""
 Progress = Callable[[int, int], None]
-"""Called with (steps done, steps in all)."""
-UNITS = 1000  # of progress that an item counts, whatever its sampler's number of steps
+"""A progress callback is called with (steps done, total steps)."""
+UNITS = 1000  # progress steps per item, whatever its sampler's number of steps
 
 
 class Runner:
-    """A preset on a prior, on a device and in a precision.
+    """Runs a preset on a prior, on a device and at a precision.
 
-    ``prior``: the given one at the precision asked for; ``calls``: how often its denoiser was
-    called; ``device_reason``: why ``device`` was chosen; ``workers``: batches drawn side by side,
-    on a CPU as many as torch has threads, else one.
+    ``prior``: the given prior at that precision; ``calls``: the counter of its network's calls;
+    ``device_reason``: why ``device`` was chosen; ``workers``: the number of batches drawn in
+    parallel, on a CPU the number of torch's threads, else one.
     """
 
     def __init__(
@@ -49,10 +49,10 @@ class Runner:
         batch_size: int = 1,
         precision: str = "auto",
     ) -> None:
-        """``batch_size``: items that go through the network at once, halved where memory runs out.
+        """Chooses device and precision. ``batch_size``: items per batch, halved if memory runs out.
 
-        ``precision``: "float32", "bfloat16" (the network's matrix products only) or "auto", which
-        is what is fast on the device. Raises UserError for an unknown device or precision.
+        ``precision``: "float32", "bfloat16" (only for the network's matrix products) or "auto",
+        the faster one on the device. Raises UserError for an unknown device or precision.
         """
         self.preset = preset
         self.device, self.device_reason = choose_device(str(device))
@@ -60,7 +60,7 @@ class Runner:
             keep_freed_memory()
         self.batch_size = batch_size
         self.workers = torch.get_num_threads() if self.device.type == "cpu" else 1
-        self.own_code_sha256 = hash_own_code(type(preset.sampler))  # of the user's, if any
+        self.own_code_sha256 = hash_own_code(type(preset.sampler))  # None without user's code
         self.prior, self.calls, self.precision = at_precision(prior, self.device, precision)
 
     def sample(
@@ -74,10 +74,11 @@ class Runner:
         start: Tensor | None = None,
         decode: Callable[[Tensor], Tensor] | None = None,
     ) -> Tensor:
-        """The sampler's draws, decoded. UserError for options that do not fit and if it diverges.
+        """Draws with the preset's sampler and decodes: ``[batch, *event]``.
 
-        ``generator``, ``x_T``, ``on_step``: see ``Sampler.sample``; ``start`` where the preset has
-        one: see ``Stepwise.sample``.
+        ``generator``, ``x_T``, ``on_step``: see ``Sampler.sample``; ``start``, if the preset has
+        one: see ``Stepwise.sample``. Raises UserError for options that do not fit the prior or
+        likelihood, and if the sampler diverges.
         """
         if self.preset.start is not None and start is None:
             raise UserError(
@@ -85,7 +86,7 @@ class Runner:
                 "which are made for mixtures alone; set start_from=none to begin at noise"
             )
         sampler: Any = self.preset.sampler
-        begin = {} if start is None else {"start": start}  # which a sampler need not know
+        begin = {} if start is None else {"start": start}  # a sampler may lack this argument
         try:
             x: Tensor = sampler.sample(
                 prior, likelihood, generator=generator, x_T=x_T, on_step=on_step, **begin
@@ -107,14 +108,14 @@ class Runner:
         too_large: str | None = None,
         side_by_side: bool = False,
     ) -> Iterator[tuple[Item, Result]]:
-        """Every item with its result, in order, batch by batch.
+        """Yields every item with its result, in order, batch by batch.
 
-        A batch holds items that follow one another and of which ``alike`` gives the same.
-        ``side_by_side``: ``workers`` batches are drawn at a time, ``draw`` and ``on_share`` being
-        called from several threads. Where memory runs out they are drawn one at a time, then
-        ``batch_size`` is halved, for the batches to come as well; where one item is too large,
-        UserError says ``too_large``, by default that memory ran out on the device. ``on_share`` is
-        called with the share of the items that is done, steps counted.
+        A batch consists of consecutive items with equal ``alike(item)``. ``side_by_side``:
+        ``workers`` batches are drawn in parallel, and ``draw`` and ``on_share`` are called from
+        several threads. When memory runs out, batches are drawn one at a time, and then
+        ``batch_size`` is halved, for later batches too. If memory runs out for one item, raises
+        UserError with the message ``too_large`` or a default one. ``on_share`` is called with the
+        fraction of the items that is done, in which finished steps count.
         """
         shares = _Shares(len(items), on_share)
 
@@ -136,13 +137,13 @@ class Runner:
                     continue
                 wait([future for _, _, future in begun])
                 begun.clear()
-                first = at  # those that were begun are drawn again: their seeds are their own
+                first = at  # later batches are drawn again, with the same seeds
                 self._make_room(len(chunk), workers, too_large)
 
     def _chunk(
         self, items: Sequence[Item], first: int, alike: Callable[[Item], object]
     ) -> Sequence[Item]:
-        """The batch that begins with item ``first``."""
+        """Returns the batch that begins with item ``first``."""
         chunk = items[first : first + self.batch_size]
         kind = alike(chunk[0])
         same = [alike(item) == kind for item in chunk]
@@ -151,7 +152,7 @@ class Runner:
     def _tried(
         self, draw: Draw[Item, Result], chunk: Sequence[Item], step: Callable[[Step], None]
     ) -> Sequence[Result] | None:
-        """The results; None where memory ran out."""
+        """Returns the results, or None where memory ran out."""
         try:
             return draw(chunk, step)
         except (MemoryError, RuntimeError) as error:
@@ -160,7 +161,7 @@ class Runner:
             return None
 
     def _make_room(self, size: int, workers: Workers, too_large: str | None) -> None:
-        """Less at a time, where a batch of ``size`` items ran out of memory."""
+        """Reduces workers or batch size after a batch of ``size`` items ran out of memory."""
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         elif self.device.type == "mps":
@@ -176,7 +177,7 @@ class Runner:
             raise UserError(f"sampler {self.preset.name}: {too_large or where}")
 
     def provenance(self) -> dict[str, Any]:
-        """What a record says of the program, the sampler and the machine."""
+        """Returns what a record states about the program, the sampler and the machine."""
         return {
             "version": __version__,
             "sampler": self.preset.name,
@@ -191,7 +192,7 @@ class Runner:
 
 
 class _Shares:
-    """How much of some items is done, from the steps of several batches at a time."""
+    """Computes the fraction of items done from the steps of several batches in parallel."""
 
     def __init__(self, count: int, on_share: Callable[[float], None]) -> None:
         self.count, self.on_share = count, on_share
@@ -210,12 +211,12 @@ class _Shares:
         pass
 
     def __exit__(self, *_: object) -> None:
-        """Batches that are still under way, because one failed, end with their next step."""
+        """Stops batches that are still running, because another failed, at their next step."""
         self.stopped = True
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation failed, on any device."""
+    """Returns whether the error is a failed allocation, on any device."""
     text = str(error).lower()
     words = ("out of memory", "can't allocate memory", "not enough memory")
     kinds = (MemoryError, torch.OutOfMemoryError)
@@ -223,10 +224,10 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 class Workers:
-    """``count`` threads; with one, ``submit`` calls at once, in the caller's thread.
+    """A pool of ``count`` threads; with one, ``submit`` calls in the caller's thread.
 
-    torch gives up Python's lock while it computes. An operation that is split over threads ends
-    when the last of them does, so that one busy core stops them all; side by side they do not wait.
+    torch releases Python's lock while it computes. An operation that is split over threads waits
+    for the slowest of them, so that one busy core delays all; parallel batches do not wait.
     """
 
     def __init__(self, count: int) -> None:
@@ -255,6 +256,6 @@ class Workers:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """What is under way is awaited, and what waits is not begun."""
+        """Waits for running calls and cancels those that have not begun."""
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)

@@ -1,4 +1,4 @@
-"""The likelihood: forward operators and the noise on what they observe."""
+"""The likelihood: this folder defines forward operators and the noise of the observation."""
 
 from mgdm_audio.measurement.filtering import (
     Blur,

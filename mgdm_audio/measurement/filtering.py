@@ -1,4 +1,4 @@
-"""Operators that average neighbours: blurs over any number of axes, and block averages."""
+"""Operators that average neighbouring entries: blurs along any number of axes, and block means."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from mgdm_audio.measurement.operator import LinearOperator
 from mgdm_audio.measurement.separable import Separable, along
 
 Padding = Literal["zeros", "reflect", "circular"]
-"""What lies beyond an end: nothing, the mirror image about the last entry, or the other end."""
+"""The values beyond an end: zeros, the mirror image about the last entry, or the other end's."""
 
 
 class Blur(LinearOperator):
-    """``y(p) = sum_q k(q) x(p + q - r)`` over the last axes: ``[batch, *, *size]`` to the same.
+    """Blurs the last axes: ``y(p) = sum_q k(q) x(p + q - r)``, ``[batch, *, *size]`` to the same.
 
-    ``kernel: [2 r + 1 for every axis of size]``, correlated as by torch's convolutions, the same
-    for every entry of the axes before. Computed by FFT. ``pinv`` and ``solve`` iterate: a kernel
-    that is a product of one-dimensional ones is better served by ``SeparableBlur``. Raises
+    ``kernel: [2 r + 1 for every axis of size]`` is correlated, as by torch's convolutions, and is
+    the same for every entry of the other axes. It is applied by FFT. ``pinv`` and ``solve``
+    iterate; for a product of one-dimensional kernels prefer ``SeparableBlur``. Raises
     ``ValueError`` for a kernel of another number of axes or of even length.
     """
 
@@ -41,7 +41,7 @@ class Blur(LinearOperator):
     def __call__(self, x: Tensor) -> Tensor:
         x = along(self._extensions, x)
         y = self._filter(x, self._spectrum.conj())
-        # The taps reach 2 r entries ahead, so no kept entry has wrapped around.
+        # The kernel spans 2 r further entries, so no entry that is kept has wrapped around.
         for axis, length in zip(self._axes, self.size, strict=True):
             y = y.narrow(axis, 0, length)
         return y
@@ -57,12 +57,12 @@ class Blur(LinearOperator):
 
 
 class SpatiallyVaryingBlur(LinearOperator):
-    """``y = sum_b w_b (k_b * x)``: several blurs, blended entry by entry of what they make.
+    """Blends several blurs with a weight per output entry: ``y = sum_b w_b (k_b * x)``.
 
-    ``kernels: [B, *taps]`` as of ``Blur``; ``weights: [B, *size]``. Weights that sum to 1 over
-    kernels that do keep a constant as it is. (The output-side form of Denis et al., "Fast
-    approximations of shift-variant blur", IJCV 2015.) Raises ``ValueError`` unless there are as
-    many weights as kernels.
+    ``kernels: [B, *taps]`` are as in ``Blur``; ``weights: [B, *size]``. A constant is unchanged
+    where weights and kernels each sum to 1. (Denis et al., "Fast approximations of shift-variant
+    blur", IJCV 2015, with weights on the output.) Raises ``ValueError`` unless there are as many
+    weights as kernels.
     """
 
     def __init__(self, kernels: Tensor, weights: Tensor, *, padding: Padding = "reflect") -> None:
@@ -84,10 +84,11 @@ class SpatiallyVaryingBlur(LinearOperator):
 
 
 class SeparableBlur(Separable):
-    """``Blur`` with the same kernel ``[2 r + 1]`` along every axis of ``size``, decomposed.
+    """Blurs every axis of ``size`` with the same kernel ``[2 r + 1]``; its SVD is known.
 
-    ``cutoff``: one-dimensional singular values below it are set to 0. Without one, a smooth kernel
-    has some as small as rounding, and ``pinv`` makes the most of them: prefer ``damped_pinv``.
+    One-dimensional singular values below ``cutoff`` are set to 0. Without a cutoff those of a
+    smooth kernel can be as small as rounding errors, which ``pinv`` amplifies: prefer
+    ``damped_pinv``. Raises ``ValueError`` for a kernel of several axes or of even length.
     """
 
     def __init__(
@@ -109,11 +110,10 @@ class SeparableBlur(Separable):
 
 
 class Downsampling(Separable):
-    """The mean of every block of ``factor`` entries along each axis of ``size``.
+    """Takes the mean of every block of ``factor`` entries along each axis of ``size``.
 
-    ``[batch, *, *size] -> [batch, *, *(size / factor)]``; the singular values are
-    ``factor ** (-d / 2)`` for ``d`` axes, and 0. Raises ``ValueError`` for a size that ``factor``
-    does not divide.
+    ``[batch, *, *size] -> [batch, *, *(size / factor)]``; the singular values are 0 and, for ``d``
+    axes, ``factor ** (-d / 2)``. Raises ``ValueError`` for a size that ``factor`` does not divide.
     """
 
     def __init__(self, factor: int, size: Sequence[int]) -> None:
@@ -128,7 +128,7 @@ class Downsampling(Separable):
 
 
 def extension(length: int, radius: int, padding: Padding) -> Tensor:
-    """The matrix ``[length + 2 radius, length]`` that puts ``radius`` entries at either end."""
+    """Returns the matrix ``[length + 2 radius, length]`` that pads both ends by ``radius``."""
     inside = torch.arange(-radius, length + radius)
     if padding == "reflect":
         period = max(2 * (length - 1), 1)  # a single entry is mirrored onto itself

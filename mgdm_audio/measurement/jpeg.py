@@ -1,4 +1,4 @@
-"""JPEG (ITU-T T.81, JFIF), encoded and decoded, with a rounding that has a gradient."""
+"""JPEG compression (ITU-T T.81, JFIF) as an operator, with a rounding that has a gradient."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ YCBCR = torch.tensor(
 
 
 def soft_round(x: Tensor) -> Tensor:
-    """``round(x) + (x - round(x))^3``: within 1/8 of ``round(x)``, and its gradient is not 0.
+    """Returns ``round(x) + (x - round(x))^3``, within 1/8 of ``round(x)``, with a gradient.
 
     (Shin and Song, "JPEG-resistant adversarial images", 2017.)
     """
@@ -53,20 +53,20 @@ def soft_round(x: Tensor) -> Tensor:
 
 
 class SoftJPEG(Operator):
-    """What is left of a picture after JPEG: ``[batch, 3 or 1, height, width]`` to the same.
+    """Compresses and decompresses images by JPEG: ``[batch, 3 or 1, height, width]`` to the same.
 
-    RGB or grey, from 0 to 1; what is decoded is clipped to that, and not rounded to 8 bits.
+    Images are RGB or grey in [0, 1]; the result is clipped to [0, 1] and not rounded to 8 bits.
 
     ``quality``      1 to 100, on libjpeg's scale
-    ``subsampling``  "4:2:0": Cb and Cr at half the size, averaged down and interpolated up, as
-                     libjpeg does by default; "4:4:4": all at full size
-    ``baseline``     keep the quantisation steps to 255, as files of 8-bit tables must (Pillow's);
-                     else they go on rising below quality 25, as in the papers
-    ``published``    the operator of the code that MGDM's authors published, which departs from JPEG
-                     in four ways: its tables are transposed, their steps are neither rounded to
-                     integers nor kept from 0 (quality 100 is refused), Cb and Cr are repeated
-                     where JPEG interpolates, and decoded planes are not clipped to 8 bits
-    ``rounding``     of the coefficients; ``torch.round`` makes it JPEG itself
+    ``subsampling``  "4:2:0": Cb and Cr have half the size, averaged down and interpolated up, as
+                     libjpeg does by default; "4:4:4": all have full size
+    ``baseline``     clips the quantisation steps to 255, the limit of 8-bit tables (Pillow's);
+                     otherwise they rise further below quality 25, as in the papers
+    ``published``    uses the operator of the code of MGDM's authors, which differs from JPEG in
+                     four ways: its tables are transposed, their steps are neither rounded to
+                     integers nor kept above 0 (quality 100 raises), Cb and Cr are repeated where
+                     JPEG interpolates, and decoded planes are not clipped to 8 bits
+    ``rounding``     rounds the coefficients; with ``torch.round`` the operator is JPEG itself
 
     Raises ``ValueError`` for another quality or subsampling, and for ``published`` together with
     4:4:4 or ``baseline``, which that code does not have.
@@ -101,11 +101,11 @@ class SoftJPEG(Operator):
         x = functional.pad(255 * x, (0, right, 0, below), mode="replicate")
         if grey:
             return ((self._code(x - 128, 0)[..., :height, :width] + 128) / 255).clamp(0, 1)
-        ycbcr = along({-3: YCBCR}, x)  # about 0 in Cb and Cr, which need no level shift
+        ycbcr = along({-3: YCBCR}, x)  # Cb and Cr are centred on 0 and need no level shift
         luma = self._code(ycbcr[:, :1] - 128, 0)[..., :height, :width]
         if self.halved:
             small = self._code(functional.avg_pool2d(ycbcr[:, 1:], 2), 1)
-            # The interpolation of libjpeg's decoder, which sees no entry of the padding.
+            # The padding is removed first: libjpeg's decoder interpolates without it.
             small = small[..., : (height + 1) // 2, : (width + 1) // 2]
             mode = "nearest" if self.published else "bilinear"
             chroma = functional.interpolate(small, scale_factor=2, mode=mode)
@@ -115,9 +115,9 @@ class SoftJPEG(Operator):
         return (along({-3: YCBCR.inverse()}, ycbcr) / 255).clamp(0, 1)
 
     def _code(self, planes: Tensor, which: int) -> Tensor:
-        """Planes, centred on 0, through the coefficients; clipped to 8 bits, as by a decoder.
+        """Quantises the DCT coefficients of planes centred on 0 and decodes them.
 
-        Not clipped where the operator is the published one.
+        The result is clipped to 8 bits, as by a decoder, except in the published operator.
         """
         table = self.tables[which].to(planes)
         dct = _dct(planes)
@@ -129,7 +129,10 @@ class SoftJPEG(Operator):
 
 
 def quantisation_tables(quality: int, *, baseline: bool = False) -> Tensor:
-    """libjpeg's steps of luminance and chrominance for ``quality`` from 1 to 100: ``[2, 8, 8]``."""
+    """Returns libjpeg's steps of luminance and chrominance: ``[2, 8, 8]``.
+
+    Raises ``ValueError`` for a ``quality`` outside 1 to 100.
+    """
     if not 1 <= quality <= 100:
         raise ValueError(f"quality {quality}: give 1 to 100")
     percent = 5000 // quality if quality < 50 else 200 - 2 * quality
@@ -138,10 +141,10 @@ def quantisation_tables(quality: int, *, baseline: bool = False) -> Tensor:
 
 
 def published_tables(quality: int) -> Tensor:
-    """The steps of the published operator, for ``quality`` from 1 to 99: float64 ``[2, 8, 8]``.
+    """Returns the steps of the published operator: float64 ``[2, 8, 8]``.
 
-    T.81's tables transposed: what it divides a vertical frequency by divides the horizontal one
-    here, and the other way round.
+    They are T.81's tables transposed: the steps of vertical and horizontal frequencies are
+    exchanged. Raises ``ValueError`` for a ``quality`` outside 1 to 99.
     """
     if not 1 <= quality <= 99:
         raise ValueError(f"quality {quality} of the published operator: give 1 to 99")
@@ -150,7 +153,7 @@ def published_tables(quality: int) -> Tensor:
 
 
 def _dct(like: Tensor) -> Tensor:
-    """The orthonormal DCT-II of 8 points, ``[frequency, point]``."""
+    """Returns the orthonormal DCT-II of 8 points: ``[frequency, point]``."""
     k = torch.arange(8, dtype=torch.float64)
     dct = torch.cos(math.pi / 8 * k[:, None] * (k + 0.5)) / 2
     dct[0] /= math.sqrt(2)

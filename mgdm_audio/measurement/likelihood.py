@@ -1,4 +1,4 @@
-"""Likelihoods g(y | x): what was observed, through which operator, with what noise."""
+"""A likelihood g(y | x) holds the observation, the forward operator and the noise's law."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mgdm_audio.tensors import inner
 
 
 class Likelihood(Protocol):
-    """``g(y | x)``, seen by a sampler as a differentiable log density."""
+    """A likelihood ``g(y | x)`` gives samplers a differentiable log density."""
 
     @property
     def operator(self) -> Operator:
@@ -27,42 +27,41 @@ class Likelihood(Protocol):
         ...
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """``log g(y | x)`` up to a constant, per batch item: ``[batch, *event] -> [batch]``."""
+        """Returns ``log g(y | x)`` up to a constant for ``x: [batch, *event]``: ``[batch]``."""
         ...
 
 
 @dataclass(frozen=True)
 class GaussianLikelihood(Checked):
-    """``y = A(x) + noise_std * N(0, I)``. Raises ``ValueError`` unless ``noise_std > 0``.
+    """The Gaussian likelihood is ``y = A(x) + noise_std * eps`` with ``eps ~ N(0, I)``.
 
-    An observation without noise (an exact mixture) is given a small ``noise_std`` all the same;
-    the paper's is 1e-4 for audio.
+    An observation without noise (an exact mixture) needs a small ``noise_std`` too; the paper's is
+    1e-4 for audio (arXiv 2502.03332). Raises ``ValueError`` unless ``noise_std > 0``.
     """
 
-    operator: Operator
-    y: Tensor
-    noise_std: Annotated[float, positive(say="1e-4")]  # sigma_y
+    operator: Operator  # the forward operator A
+    y: Tensor  # the observation, [batch, *observation]
+    noise_std: Annotated[float, positive(say="1e-4")]  # sigma_y, in the units of y
 
     def residual(self, x: Tensor) -> Tensor:
-        """``y - A(x)``: ``[batch, *observation]``."""
+        """Returns ``y - A(x)``: ``[batch, *observation]``."""
         return self.y - self.operator(x)
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """``-|y - A(x)|^2 / (2 sigma_y^2)``: ``[batch]``, never summed over the batch."""
+        """Returns ``-|y - A(x)|^2 / (2 sigma_y^2)`` for each item: ``[batch]``."""
         r = self.residual(x)
         return -inner(r, r) / (2 * self.noise_std**2)
 
 
 @dataclass(frozen=True)
 class PoissonLikelihood(Checked):
-    """``rate * y ~ Poisson(rate * A(x))``, entry by entry: counts, scaled back by ``rate``.
+    """The Poisson likelihood is ``rate * y ~ Poisson(rate * A(x))``, entry by entry.
 
-    ``rate``: counts for an intensity ``A(x)`` of 1; the more, the less noise. An intensity must be
-    positive, which a sampler's estimates need not be. Below ``floor`` the log density goes on
-    along its tangent at ``floor``, where that rises towards the domain, and is constant where it
-    does not (where next to nothing was counted): finite, bounded above and concave in ``A(x)``,
-    with a gradient that brings an estimate back. Raises ``ValueError`` unless ``rate > 0``,
-    ``floor > 0`` and ``y >= 0``.
+    ``rate``: expected count for an intensity ``A(x)`` of 1; noise falls as it rises. An intensity
+    must be positive, but a sampler's estimate may give another. Below ``floor`` the log density is
+    extended by its tangent at ``floor`` if that rises, otherwise (y < floor) by a constant. It is
+    then finite, bounded above and concave in ``A(x)``, and its gradient points towards positive
+    intensities. Raises ``ValueError`` unless ``rate > 0``, ``floor > 0`` and ``y >= 0``.
     """
 
     operator: Operator
@@ -76,7 +75,7 @@ class PoissonLikelihood(Checked):
             raise ValueError(f"y has {float(self.y.min())}: counts are 0 or more")
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """``sum rate (y log A(x) - A(x))``: ``[batch]``, up to a constant in ``x``."""
+        """Returns ``sum rate (y log A(x) - A(x))``, up to a constant in ``x``: ``[batch]``."""
         intensity = self.operator(x)
         inside = intensity.clamp_min(self.floor)
         slope = (self.y / self.floor - 1).clamp_min(0)

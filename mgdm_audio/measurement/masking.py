@@ -1,4 +1,4 @@
-"""Operators that observe some entries and miss the others: inpainting, and known sources."""
+"""Operators that observe a subset of the entries: masks (inpainting) and known sources."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mgdm_audio.measurement.operator import SpectralOperator
 
 
 class Mask(SpectralOperator):
-    """``y = mask * x``: ``[batch, *event] -> [batch, *event]``, 0 where nothing is observed.
+    """Sets entries that are not observed to 0: ``y = mask * x``, ``[batch, *event]`` to the same.
 
     ``mask``: boolean, True where observed, broadcastable over a batch of events. ``A`` is its own
     adjoint and pseudo-inverse, and the coordinates are the entries themselves.
@@ -39,7 +39,7 @@ class Mask(SpectralOperator):
 
 
 class KnownSources(SourceMatrix):
-    """``y_m = x_{indices[m]}``: ``[batch, K, time] -> [batch, M, time]``, M known sources of K.
+    """Selects M of K sources: ``y_m = x_{indices[m]}``, ``[batch, K, time] -> [batch, M, time]``.
 
     Stacked with ``MixtureSum`` it observes a mixture and some of its stems. Raises ``ValueError``
     for an index that is repeated or outside ``0..K-1``.

@@ -1,4 +1,4 @@
-"""Operators that mix the sources and leave time alone: the sum of the stems, above all."""
+"""Operators that mix the sources sample by sample; the sum of the stems is one of them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from mgdm_audio.tensors import per_item, send
 
 
 class SourceMatrix(SpectralOperator):
-    """``y_m(t) = sum_k M_mk x_k(t)``: ``[batch, K, time] -> [batch, M, time]``.
+    """Mixes K sources by ``matrix: [M, K]``: ``[batch, K, time] -> [batch, M, time]``.
 
-    ``matrix: [M, K]``. The decomposition is that of the small matrix; a coordinate is a virtual
-    source, ``z: [batch, K, time]``, the first of them observed and the rest free.
+    ``y_m(t) = sum_k M_mk x_k(t)``. The SVD of the matrix is that of the operator: its coordinates
+    ``z: [batch, K, time]`` are virtual sources, of which the first, as many as its rank, are
+    observed.
     """
 
     def __init__(self, matrix: Tensor) -> None:
@@ -32,7 +33,7 @@ class SourceMatrix(SpectralOperator):
 
     @property
     def singular_values(self) -> Tensor:
-        """``[K, 1]``."""
+        """The singular values of the matrix, descending: ``[K, 1]``."""
         return self._s
 
     def V(self, z: Tensor) -> Tensor:
@@ -49,10 +50,10 @@ class SourceMatrix(SpectralOperator):
 
 
 class MixtureSum(SourceMatrix):
-    """``y = sum_k w_k x_k``: ``[batch, K, time] -> [batch, 1, time]``, ``w_k = 1`` by default.
+    """Sums K sources: ``y = sum_k w_k x_k``, ``[batch, K, time] -> [batch, 1, time]``.
 
-    ``A A^T = |w|^2 I``, so ``pinv`` and ``solve`` act on the sum alone and share it by weight.
-    Raises ``ValueError`` unless there are ``num_sources`` weights, not all zero.
+    ``w_k = 1`` by default. ``A A^T = |w|^2 I``, so ``pinv`` and ``solve`` have closed forms. Raises
+    ``ValueError`` unless there are ``num_sources`` weights, not all zero.
     """
 
     def __init__(self, num_sources: int, weights: Sequence[float] | None = None) -> None:
@@ -65,8 +66,7 @@ class MixtureSum(SourceMatrix):
         super().__init__(torch.tensor([self.weights], dtype=torch.float64))
 
     def __call__(self, x: Tensor) -> Tensor:
-        # The plain sum, not a product with a row of ones: it is the faster of the two, and every
-        # gradient of every sampler goes through here.
+        # A sum is faster than a product with a row of ones, and every sampler's gradients use it.
         return x.sum(1, keepdim=True) if self._plain else super().__call__(x)
 
     def adjoint(self, y: Tensor) -> Tensor:
@@ -84,18 +84,18 @@ class MixtureSum(SourceMatrix):
         return parallel / (rho + self._norm2) + (b - parallel) / rho
 
     def mixed_variance(self, variance: Tensor) -> Tensor:
-        """The variance of the mixture of independent sources, ``sum_k w_k^2 v_k``.
+        """Returns the variance of a mixture of independent sources, ``sum_k w_k^2 v_k``.
 
-        ``variance: [batch, K or 1, *any]`` -> ``[batch, 1, *any]``. Any orthonormal transform over
-        time may have been applied to the sources, since A leaves time alone.
+        ``variance: [batch, K or 1, *any]`` -> ``[batch, 1, *any]``. The variances may be those of
+        any orthonormal transform of time, since A commutes with it.
         """
         return (self._weights(variance) ** 2 * variance).sum(1, keepdim=True)
 
     def wiener_gain(self, variance: Tensor, noise_variance: float | Tensor) -> Tensor:
-        """``C A^T (A C A^T + noise_variance)^-1`` for ``C = diag(variance)``: each source's share.
+        """Returns the gain ``C A^T (A C A^T + noise_variance)^-1`` for ``C = diag(variance)``.
 
-        ``variance: [batch, K or 1, *any]`` -> the gain ``[batch, K, *any]`` that multiplies a
-        residual ``[batch, 1, *any]``; ``noise_variance`` broadcasts over that.
+        ``variance: [batch, K or 1, *any]`` -> ``[batch, K, *any]``, which multiplies a residual
+        ``[batch, 1, *any]``; ``noise_variance`` broadcasts over the residual.
         """
         total = self.mixed_variance(variance) + noise_variance
         return self._weights(variance) * variance / total
@@ -106,5 +106,5 @@ class MixtureSum(SourceMatrix):
 
 
 def _mix(matrix: Tensor, x: Tensor) -> Tensor:
-    """``[M, K]`` times ``[batch, K, time]`` along the sources: ``[batch, M, time]``."""
+    """Multiplies ``[M, K]`` by ``[batch, K, time]`` along the sources: ``[batch, M, time]``."""
     return send(matrix.to(x.dtype), x.device) @ x

@@ -1,4 +1,4 @@
-"""Differentiable operators that are not linear: phase retrieval, clipping, any function."""
+"""Differentiable nonlinear operators: phase retrieval, clipping, affine maps, any function."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from mgdm_audio.measurement.symmetries import ShiftsAndTurn
 
 
 class PhaseRetrieval(Operator):
-    """``y = |F P x|``: the modulus of the Fourier transform of ``x``, its phase lost.
+    """Observes the modulus of the Fourier transform of ``x`` without its phase: ``y = |F P x|``.
 
-    ``P`` puts ``padding`` zeros at either end of each of the last ``len(padding)`` axes; ``F`` is
-    the orthonormal FFT over them, frequency 0 in the middle (at ``n // 2``).
+    ``P`` pads each of the last ``len(padding)`` axes by ``padding`` zeros at both ends; ``F`` is
+    the orthonormal FFT over them, with frequency 0 in the middle (at ``n // 2``).
     ``[batch, *, *size] -> [batch, *, *(size + 2 padding)]``, both real.
     """
 
@@ -35,7 +35,7 @@ class PhaseRetrieval(Operator):
 
 
 class Clip(Operator):
-    """``y = min(max(x, low), high)``, entry by entry; the gradient is 0 where it clips."""
+    """Clips every entry: ``y = min(max(x, low), high)``; the gradient is 0 where it clips."""
 
     def __init__(self, low: float, high: float) -> None:
         self.low, self.high = low, high
@@ -45,7 +45,7 @@ class Clip(Operator):
 
 
 class Affine(Operator):
-    """``y = gain x + offset``, entry by entry: from one range of values to another."""
+    """Maps every entry to ``y = gain x + offset``, from one range of values to another."""
 
     def __init__(self, gain: float, offset: float) -> None:
         self.gain, self.offset = gain, offset
@@ -60,9 +60,9 @@ class Affine(Operator):
 
 
 class Idempotent(Operator):
-    """``y = operator(x)``, an event which the operator leaves as it is: ``A(A(x)) = A(x)``.
+    """Marks an ``operator`` as idempotent: ``A(A(x)) = A(x)``, so that y is an event.
 
-    The caller says so by this class; it is not checked. JPEG is one, but for its rounding.
+    This is not checked. JPEG is idempotent up to rounding.
     """
 
     def __init__(self, operator: Operator) -> None:
@@ -77,9 +77,9 @@ class Idempotent(Operator):
 
 
 class Function(Operator):
-    """``y = function(x)``, ``[batch, *event] -> [batch, *observation]``: a network, say.
+    """Makes an operator of any function ``[batch, *event] -> [batch, *observation]``.
 
-    The function must be differentiable and treat the items of a batch one by one.
+    The function (a network, for example) must be differentiable and act item by item.
     """
 
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
@@ -90,5 +90,5 @@ class Function(Operator):
 
 
 def on_unit_range(operator: Operator) -> Operator:
-    """An operator on events and observations in [0, 1], made one on both in [-1, 1]."""
+    """Converts an operator on events and observations in [0, 1] to one on [-1, 1]."""
     return compose(Affine(2, -1), compose(operator, Affine(0.5, 0.5)))

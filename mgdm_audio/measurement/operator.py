@@ -1,7 +1,7 @@
-"""Forward operators ``y = A(x)`` as a ladder of capability, so that a sampler's need is a type.
+"""Forward operators ``y = A(x)`` in three classes, by which a sampler states what it needs.
 
-``Operator``: any differentiable map. ``LinearOperator``: has ``adjoint``, ``pinv`` and ``solve``.
-``SpectralOperator``: has a singular value decomposition ``A = U S V^T``.
+``Operator`` is any differentiable map, ``LinearOperator`` has ``adjoint``, ``pinv`` and ``solve``,
+``SpectralOperator`` has a singular value decomposition ``A = U S V^T``.
 """
 
 from __future__ import annotations
@@ -17,66 +17,72 @@ from mgdm_audio.tensors import per_item
 
 
 class Operator(ABC):
-    """A differentiable map ``x: [batch, *event] -> y: [batch, *observation]``, item by item."""
+    """An operator maps ``x: [batch, *event]`` to ``y: [batch, *observation]`` item by item.
+
+    It must be differentiable.
+    """
 
     @abstractmethod
     def __call__(self, x: Tensor) -> Tensor:
-        """``A(x)``: ``[batch, *observation]``."""
+        """Returns ``A(x)``: ``[batch, *observation]``."""
 
     @property
     def symmetries(self) -> ShiftsAndTurn | None:
-        """The moves of an event that leave ``A(x)`` as it is; None where none is known.
+        """The shifts and reversals of an event that keep ``A(x)``; None where none are known.
 
-        Not what a linear operator sends to 0: adding that is no move.
+        The null space of a linear operator is not among them.
         """
         return None
 
     def pulled_back(self, symmetries: ShiftsAndTurn) -> ShiftsAndTurn | None:
-        """The symmetries of ``outer o self`` by those of ``outer``; None where none is known."""
+        """Returns the symmetries of ``outer o self``, given those of ``outer``; None if unknown."""
         return None
 
 
 class LinearOperator(Operator):
-    """A linear map. The defaults of ``pinv`` and ``solve`` iterate; override them where you can."""
+    """A linear operator has an adjoint, a pseudo-inverse and regularised solves.
+
+    By default these iterate (conjugate gradients); override them where a closed form is known.
+    """
 
     @abstractmethod
     def adjoint(self, y: Tensor) -> Tensor:
-        """``A^T y``: ``[batch, *event]``, defined by ``<A x, y> = <x, A^T y>``."""
+        """Returns ``A^T y``: ``[batch, *event]``, defined by ``<A x, y> = <x, A^T y>``."""
 
     def normal(self, x: Tensor) -> Tensor:
-        """``A^T A x``: ``[batch, *event]``."""
+        """Returns ``A^T A x``: ``[batch, *event]``."""
         return self.adjoint(self(x))
 
     def pinv(self, y: Tensor) -> Tensor:
-        """``A^+ y``, the least-squares solution of least norm: ``[batch, *event]``."""
-        # Started at 0, the iterates stay in the row space, which selects the least norm.
+        """Returns ``A^+ y``, the least-squares solution of least norm: ``[batch, *event]``."""
+        # From 0 the iterates stay in the row space, so the solution has the least norm.
         return conjugate_gradient(self.normal, self.adjoint(y))
 
     def damped_pinv(self, y: Tensor, rho: float | Tensor) -> Tensor:
-        """``A^T (A A^T + rho I)^-1 y``, ``rho > 0``, [] or [batch]: ``[batch, *event]``.
+        """Returns ``A^T (A A^T + rho I)^-1 y: [batch, *event]`` for ``rho > 0``, [] or [batch].
 
-        Equal to ``solve(A^T y, rho)`` on paper. But that divides what rounding leaves in the null
-        space by rho, which for a nearly noiseless observation is 1e8 times the error of a float32.
+        In exact arithmetic it equals ``solve(A^T y, rho)``, which divides rounding errors in the
+        null space by rho: for a nearly noiseless observation it amplifies them by 1e8.
         """
         weight = per_item(rho, y)
         return self.adjoint(conjugate_gradient(lambda u: self(self.adjoint(u)) + weight * u, y))
 
     def solve(self, b: Tensor, rho: float | Tensor) -> Tensor:
-        """``(A^T A + rho I)^-1 b`` for ``b: [batch, *event]`` and ``rho > 0``, [] or [batch].
+        """Returns ``(A^T A + rho I)^-1 b: [batch, *event]`` for ``rho > 0``, [] or [batch].
 
-        With ``b = A^T y + rho m`` this is the posterior mean of ``x ~ N(m, I / rho)`` observed as
-        ``y = A x + N(0, I)``.
+        With ``b = A^T y + rho m`` this is the posterior mean of ``x ~ N(m, I / rho)`` given
+        ``y = A x + eps``, ``eps ~ N(0, I)``.
         """
         weight = per_item(rho, b)
         return conjugate_gradient(lambda x: self.normal(x) + weight * x, b)
 
 
 class SpectralOperator(LinearOperator):
-    """A linear map with a known singular value decomposition ``A = U S V^T``.
+    """A spectral operator is linear with a known singular value decomposition ``A = U S V^T``.
 
-    Coordinates ``z: [batch, *spectrum]`` are laid out as the subclass likes; ``singular_values``
-    broadcasts over ``*spectrum`` and is 0 on the null space, where ``U_T`` gives 0 and ``U``
-    ignores what it is given. ``V`` is orthogonal and covers the whole event.
+    The subclass chooses the layout of the coordinates ``z: [batch, *spectrum]``. On the null space
+    ``singular_values`` are 0, ``U_T`` returns 0 and ``U`` ignores its input. ``V`` is orthogonal
+    and square.
     """
 
     @property
@@ -86,19 +92,19 @@ class SpectralOperator(LinearOperator):
 
     @abstractmethod
     def V(self, z: Tensor) -> Tensor:
-        """``V z``: coordinates to an event, ``[batch, *event]``."""
+        """Returns ``V z``, the event with the coordinates z: ``[batch, *event]``."""
 
     @abstractmethod
     def V_T(self, x: Tensor) -> Tensor:
-        """``V^T x``: an event to its coordinates, ``[batch, *spectrum]``."""
+        """Returns ``V^T x``, the coordinates of an event: ``[batch, *spectrum]``."""
 
     @abstractmethod
     def U(self, z: Tensor) -> Tensor:
-        """``U z``: coordinates to an observation, ``[batch, *observation]``."""
+        """Returns ``U z``, the observation with the coordinates z: ``[batch, *observation]``."""
 
     @abstractmethod
     def U_T(self, y: Tensor) -> Tensor:
-        """``U^T y``: an observation to coordinates, ``[batch, *spectrum]``."""
+        """Returns ``U^T y``, the coordinates of an observation: ``[batch, *spectrum]``."""
 
     def __call__(self, x: Tensor) -> Tensor:
         z = self.V_T(x)
@@ -124,7 +130,7 @@ class SpectralOperator(LinearOperator):
 
 
 class Composed(Operator):
-    """``x -> outer(inner(x))``, for any two operators; see ``compose``."""
+    """The composition ``x -> outer(inner(x))`` of any two operators; see ``compose``."""
 
     def __init__(self, outer: Operator, inner: Operator) -> None:
         self.outer, self.inner = outer, inner
@@ -141,7 +147,7 @@ class Composed(Operator):
 
 
 class ComposedLinear(LinearOperator):
-    """``x -> outer(inner(x))``, for two linear operators; see ``compose``."""
+    """The composition ``x -> outer(inner(x))`` of two linear operators; see ``compose``."""
 
     def __init__(self, outer: LinearOperator, inner: LinearOperator) -> None:
         self.outer, self.inner = outer, inner
@@ -154,7 +160,7 @@ class ComposedLinear(LinearOperator):
 
 
 def compose(outer: Operator, inner: Operator) -> Operator:
-    """``outer o inner``, a ``LinearOperator`` when both are."""
+    """Returns ``outer o inner``, which is a ``LinearOperator`` when both are."""
     if isinstance(outer, LinearOperator) and isinstance(inner, LinearOperator):
         return ComposedLinear(outer, inner)
     return Composed(outer, inner)

@@ -1,4 +1,4 @@
-"""Operators made of one small matrix per axis; their decomposition is that of the matrices."""
+"""Operators with one small matrix per axis, whose SVD follows from those of the matrices."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from torch import Tensor
 from mgdm_audio.measurement.operator import SpectralOperator
 
 Matrices = Mapping[int, Tensor]
-"""A matrix ``[m, n]`` for some axes of an event, counted from the last, which is -1."""
+"""Matrices ``[m, n]`` by the axis of an event that they act on, counted from the last, -1."""
 
 
 class Separable(SpectralOperator):
-    """``A = A_1 (x) A_2 (x) ...``, a Kronecker product: one matrix along each axis that has one.
+    """Multiplies several axes by a matrix each, a Kronecker product ``A = A_1 (x) A_2 (x) ...``.
 
     ``matrices``: axis -> ``[m, n]``, the axes counted from the end of an event (-1 is the last);
-    the other axes are left alone. ``cutoff``: singular values of a matrix below it are set to 0,
-    in ``A`` itself too; those that are rounding are 0 in any case. Coordinates are laid out as an
-    event. Raises ``ValueError`` without a matrix or for an axis counted from the front.
+    the other axes are unchanged. Singular values of a matrix below ``cutoff`` are set to 0, in
+    ``A`` itself too, and those at the level of rounding always. The coordinates have the layout of
+    an event. Raises ``ValueError`` without a matrix and for an axis counted from the front.
     """
 
     def __init__(self, matrices: Matrices, *, cutoff: float = 0.0) -> None:
@@ -59,7 +59,7 @@ class Separable(SpectralOperator):
 
 
 def along(matrices: Matrices, x: Tensor) -> Tensor:
-    """``x: [batch, *event]`` multiplied along every axis that has a matrix."""
+    """Multiplies ``x: [batch, *event]`` along every axis that has a matrix."""
     for axis, matrix in matrices.items():
         matrix = matrix.to(x.dtype).to(x.device)
         x = (x.movedim(axis, -1) @ matrix.T).movedim(-1, axis)
@@ -67,10 +67,10 @@ def along(matrices: Matrices, x: Tensor) -> Tensor:
 
 
 def decompose(matrix: Tensor, cutoff: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
-    """``U: [m, n]``, ``S: [n]`` and ``V^T: [n, n]`` of ``matrix: [m, n]``.
+    """Returns ``U: [m, n]``, ``S: [n]`` and ``V^T: [n, n]`` of ``matrix: [m, n]``.
 
-    ``V`` is square. ``U`` and ``S`` are 0 in the columns of the null space, to which singular
-    values below ``cutoff`` or 1e-12 of the largest are sent.
+    Singular values below ``cutoff`` or 1e-12 of the largest count as 0. ``U`` and ``S`` are 0 in
+    the columns of the null space.
     """
     u, s, v_t = torch.linalg.svd(matrix, full_matrices=True)
     rank = int((s > max(cutoff, 1e-12 * float(s.max()))).sum())

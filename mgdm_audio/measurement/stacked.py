@@ -1,4 +1,4 @@
-"""Several observations of one event at once."""
+"""An operator that concatenates several observations of one event."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from mgdm_audio.measurement.operator import LinearOperator
 
 
 class Stacked(LinearOperator):
-    """``y = (A_1 x, A_2 x, ...)``, concatenated along axis 1.
+    """Concatenates observations along axis 1: ``y = (A_1 x, A_2 x, ...)``.
 
-    ``sizes``: the length of axis 1 of every part's observation; it may be left out for operators
-    on the source axis, which know theirs. ``Stacked([MixtureSum(4), KnownSources([1], 4)])``
-    observes ``[batch, 2, time]``: the mixture, then source 1.
+    ``sizes``: the length of axis 1 of every observation, optional where all operators are
+    ``SourceMatrix``. ``Stacked([MixtureSum(4), KnownSources([1], 4)])`` observes
+    ``[batch, 2, time]``: the mixture, then source 1. Raises ``ValueError`` where sizes are missing.
     """
 
     def __init__(
@@ -24,7 +24,7 @@ class Stacked(LinearOperator):
     ) -> None:
         self.operators = tuple(operators)
         matrices = [op.matrix for op in self.operators if isinstance(op, SourceMatrix)]
-        # Parts that mix sources and leave time alone make one such part, which has an SVD.
+        # Operators that all act on the source axis are one operator of that kind, with an SVD.
         joint = len(matrices) == len(self.operators)
         self._joint = SourceMatrix(torch.cat(matrices)) if joint else None
         if sizes is None and not joint:

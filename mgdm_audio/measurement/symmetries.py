@@ -1,4 +1,4 @@
-"""Events that an operator cannot tell apart because one is the other moved about."""
+"""Shifts and reversals of an event that do not change its observation."""
 
 from __future__ import annotations
 
@@ -12,28 +12,26 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class ShiftsAndTurn:
-    """The moves that ``PhaseRetrieval`` does not see: shifts, a half turn, and both together.
+    """The symmetries of ``PhaseRetrieval``: shifts, a half turn, and their compositions.
 
-    The modulus of a Fourier transform stays the same where an event is shifted around its padded
-    frame, the ends of which meet, and where it is reversed along all its axes at once (a picture
-    turned by 180 degrees). An event holds only what lies between the paddings. So its moves are
-    exactly those circular shifts, by whole entries, of it and of its reverse that leave nothing
-    but ``background`` in the padding: a digit on black moves until it meets an edge, a photograph
-    that fills its frame only turns.
+    The modulus of a Fourier transform is invariant to circular shifts of the padded event and to
+    its reversal along all axes at once (for an image, a half turn). The shifts counted here are
+    those by whole entries after which the padding still holds only ``background``: a digit on black
+    can be shifted up to the edges, a photograph that fills its frame cannot.
 
-    All channels move alike. Each channel moved on its own is as invisible, and so is the sign of
-    what is transformed; neither counts here, as the first takes colours apart and the second takes
-    images out of their range.
+    All channels are shifted together. The modulus is also invariant to shifts of single channels
+    and to the sign of its input; these are left out, because the first separates the colours and
+    the second leaves the range of images.
     """
 
     padding: tuple[int, ...]  # entries at either end of each of the last axes
-    background: float = 0.0  # the value of an event where what is transformed is 0
+    background: float = 0.0  # the value of an event where the transform's input is 0
 
     def nearest(self, x: Tensor, reference: Tensor, count: int = 1) -> list[Tensor]:
-        """Of the events that are ``reference`` moved, itself among them, the nearest to ``x``.
+        """Returns the events equivalent to ``reference`` that are nearest to ``x``.
 
-        ``x, reference: [*event]``. By the squared error over all moves, the nearest first, at most
-        ``count``.
+        ``x, reference: [*event]``. At most ``count`` are returned, in ascending order of their
+        squared error over all symmetries, the identity included.
         """
         size = reference.shape[-len(self.padding) :]
         frame = [n + 2 * amount for n, amount in zip(size, self.padding, strict=True)]
@@ -47,8 +45,8 @@ class ShiftsAndTurn:
             alike.append(_correlation(_framed(a, frame), _framed(event, frame)))
             taken = (event != 0).any(0, keepdim=True).double()
             lost.append(_correlation(outside, _framed(taken, frame)))
-        # What loses nothing keeps its norm: the most alike is the nearest. Losses are numbers of
-        # entries, but for a rounding of far less than 1.
+        # Moves that lose no entry keep the norm, so the highest correlation is the least squared
+        # error. ``lost`` counts entries, with rounding errors far below 1.
         likeness = torch.stack(alike).masked_fill(torch.stack(lost) > 0.5, -torch.inf)
         best = likeness.flatten().topk(min(count, int(likeness.isfinite().sum()))).indices
         moves = torch.stack(torch.unravel_index(best, likeness.shape), -1).tolist()
@@ -64,14 +62,14 @@ class ShiftsAndTurn:
 
 
 def _framed(event: Tensor, frame: Sequence[int], value: float = 0.0) -> Tensor:
-    """``event`` at the beginning of its frame, all of the padding after it."""
+    """Pads ``event`` at its ends only to the size of the frame."""
     size = event.shape[-len(frame) :]
     ends = [n for own, full in zip(size[::-1], frame[::-1], strict=True) for n in (0, full - own)]
     return F.pad(event, ends, value=value)
 
 
 def _correlation(a: Tensor, b: Tensor) -> Tensor:
-    """``sum_n a(n) b(n - shift)``, summed over the first axis, too, for every circular shift."""
+    """Returns ``sum_n a(n) b(n - shift)`` for every circular shift, summed over the first axis."""
     axes = tuple(range(1, a.ndim))
     product = torch.fft.rfftn(a, dim=axes) * torch.fft.rfftn(b, dim=axes).conj()
     return torch.fft.irfftn(product, a.shape[1:], axes).sum(0)

@@ -1,1 +1,1 @@
-"""Architectures: networks that denoise, in torch only."""
+"""The architectures of denoising networks, which depend on torch alone."""

@@ -1,7 +1,7 @@
-"""A small convolutional autoencoder for pictures: the codec of a latent prior.
+"""A small convolutional autoencoder for images: the codec of a latent prior.
 
-Trained to give back what it is given, with a little noise on the latent in between, so that latents
-lie as far apart as the pictures they stand for differ.
+It is trained to reconstruct its input from a latent with added noise, so that distances between
+latents reflect differences between images.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from mgdm_audio.networks.unet_2d import Size, Widths
 from mgdm_audio.ranges import Checked
 from mgdm_audio.rng import randn_like
 
-NOISE = 0.1  # standard deviation of the noise on a latent in training
+NOISE = 0.1  # standard deviation of the noise added to a latent in training
 POWER = 0.01  # weight of (power of a latent - 1)^2
 
 
 @dataclass(frozen=True)
 class Autoencoder2dConfig(Checked):
-    """The shape of an ``Autoencoder2d``; ValueError where it makes no network."""
+    """The shape of an ``Autoencoder2d``. Raises ValueError for an impossible one."""
 
-    channels: Size = 1  # of a picture
+    channels: Size = 1  # of an image
     latent_channels: Size = 4  # of a latent
     widths: Widths = (32, 64)  # per level; each level halves the rows and columns
 
     @property
     def factor(self) -> int:
-        """Rows (and columns) of a picture for one of its latent."""
+        """The number of rows (and columns) of an image per row (and column) of its latent."""
         return 2 ** len(self.widths)
 
 
 class Autoencoder2d(nn.Module):
-    """A ``Codec``; see the module's docstring."""
+    """A convolutional ``Codec`` of images; see the module's docstring."""
 
     def __init__(self, config: Autoencoder2dConfig) -> None:
         super().__init__()
@@ -55,7 +55,10 @@ class Autoencoder2d(nn.Module):
         self.decoder = nn.Sequential(*up, nn.Conv2d(before, config.channels, 3, padding=1))
 
     def encode(self, x: Tensor) -> Tensor:
-        """``[batch, channels, H, W] -> [batch, latent_channels, H / factor, W / factor]``."""
+        """Maps ``[batch, channels, H, W]`` to ``[batch, latent_channels, H/factor, W/factor]``.
+
+        Raises ValueError unless ``factor`` divides H and W.
+        """
         factor = self.config.factor
         if x.shape[-1] % factor or x.shape[-2] % factor:
             raise ValueError(f"size {tuple(x.shape[-2:])}: give multiples of {factor}")
@@ -63,12 +66,12 @@ class Autoencoder2d(nn.Module):
         return result
 
     def decode(self, z: Tensor) -> Tensor:
-        """The way back: ``[batch, channels, H, W]``."""
+        """Maps a latent to an image ``[batch, channels, H, W]``."""
         result: Tensor = self.decoder(z)
         return result
 
     def loss(self, x_0: Tensor, generator: torch.Generator) -> Tensor:
-        """Squared error of the pictures, and of the latents' power from 1: ``[batch]``."""
+        """Returns the squared errors of images and of the latents' power from 1: ``[batch]``."""
         z = self.encode(x_0)
         error = self.decode(z + NOISE * randn_like(z, generator)) - x_0
         power = z.square().mean((1, 2, 3))

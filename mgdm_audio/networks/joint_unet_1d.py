@@ -1,8 +1,8 @@
-"""Independent sources, each with a waveform U-Net of its own: ISDM, MSDM's weakly supervised model.
+"""One waveform U-Net per independent source: ISDM, MSDM's weakly supervised model.
 
-Mariani et al., arXiv 2302.02257, section 4: networks that were each trained on one source alone
-(no two of them ever heard together) denoise their sources side by side. Preconditioned with one
-sigma_data, it is the denoiser of ``diffusion.join``ed priors.
+Mariani et al., arXiv 2302.02257, section 4: each network was trained on one source alone and
+denoises only that source. Preconditioned with one sigma_data, it is the denoiser of
+``diffusion.join``ed priors.
 """
 
 import math
@@ -18,7 +18,7 @@ from mgdm_audio.ranges import Checked, filled
 
 @dataclass(frozen=True)
 class JointUNet1dConfig(Checked):
-    """One ``UNet1dConfig`` a network, in the order of the sources; ValueError for none."""
+    """One ``UNet1dConfig`` per network, in the order of the sources. Raises ValueError for none."""
 
     networks: Annotated[tuple[UNet1dConfig, ...], filled("{name}: give at least one")]
 
@@ -28,7 +28,7 @@ class JointUNet1dConfig(Checked):
 
 
 class JointUNet1d(nn.Module):
-    """See the module's docstring. ``length_multiple``: time must be a multiple of it."""
+    """One waveform U-Net per source; time must be a multiple of ``length_multiple``."""
 
     def __init__(self, config: JointUNet1dConfig):
         super().__init__()
@@ -38,9 +38,9 @@ class JointUNet1d(nn.Module):
         self.networks = nn.ModuleList(networks)
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        """x: [batch, sources, time], t = c_noise: [batch] -> [batch, sources, time].
+        """Maps x: [batch, sources, time] and t = c_noise: [batch] to [batch, sources, time].
 
-        ValueError as of ``UNet1d``.
+        Raises ValueError for another number of sources or length, as ``UNet1d``.
         """
         if x.shape[1] != self.config.sources:
             raise ValueError(f"{self.config.sources} sources are joined here, got {x.shape[1]}")

@@ -1,4 +1,4 @@
-"""The modified discrete cosine transform as an isometry of waveforms (Princen & Bradley 1986)."""
+"""The modified discrete cosine transform is an isometry of waveforms (Princen & Bradley 1986)."""
 
 import math
 
@@ -8,14 +8,14 @@ from torch import Tensor, nn
 
 
 class MDCT(nn.Module):
-    """Orthonormal MDCT with a sine window, and the MDST that completes it to a complex spectrum.
+    """Computes the orthonormal MDCT with a sine window, and its quadrature part, the MDST.
 
     A frame spans 2N samples and gives N coefficients; frames advance by N samples. With the sine
-    window the synthesis is the transpose of the analysis and undoes it exactly (time-domain alias
-    cancellation): ||analysis(x)|| = ||x||, so white noise of standard deviation sigma stays white
-    with the same sigma on every coefficient. A denoiser can therefore work on coefficients and keep
-    the noise level of the waveform. The real MDCT alone fluctuates with the phase of a partial;
-    coefficient^2 + MDST^2 does not, which is why both are returned. ValueError for an odd N.
+    window the synthesis is the transpose and the inverse of the analysis (time-domain alias
+    cancellation): ||analysis(x)|| = ||x||, so white noise of standard deviation sigma has the same
+    sigma in every coefficient, and a denoiser of coefficients has the noise level of the waveform.
+    The MDCT fluctuates with the phase of a partial; MDCT^2 + MDST^2 does not, so both are returned.
+    Raises ValueError for an odd N.
     """
 
     window: Tensor
@@ -43,11 +43,11 @@ class MDCT(nn.Module):
             self.register_buffer(name, table, persistent=False)
 
     def _table(self, name: str) -> Tensor:
-        # Kept as real pairs: a module's .to(bfloat16) or .double() would break a complex buffer.
+        # Stored as real pairs: a module's .to(bfloat16) or .double() would break a complex buffer.
         return torch.view_as_complex(getattr(self, name).float())
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """x: [..., time], time a multiple of N -> (MDCT, MDST), each [..., time / N + 1, N]."""
+        """Returns (MDCT, MDST) of x: [..., time], N dividing time: each [..., time / N + 1, N]."""
         frames = F.pad(x, (self.bins, self.bins)).unfold(-1, 2 * self.bins, self.bins)
         left, right = (frames * self.window.float()).chunk(2, -1)
         folded = torch.complex(left, -right) * self._table("before")
@@ -57,7 +57,7 @@ class MDCT(nn.Module):
         return spectrum.real, spectrum.imag
 
     def inverse(self, coefficients: Tensor) -> Tensor:
-        """MDCT coefficients [..., frames, N] -> waveform [..., (frames - 1) N]: the adjoint."""
+        """Maps coefficients [..., frames, N] to waveforms [..., (frames - 1) N] by the adjoint."""
         low = coefficients[..., ::2] * self._table("even").conj()
         high = (coefficients[..., 1::2] * self._table("odd")).flip(-1)
         folded = torch.fft.ifft(torch.cat([low, high], -1), dim=-1, norm="forward")

@@ -1,4 +1,4 @@
-"""The layers of a ``TFUNet``: tensors are [batch, positions, frames, channels], channels last."""
+"""The layers of a ``TFUNet``, whose tensors are [batch, positions, frames, channels]."""
 
 import math
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class NoiseEmbedding(nn.Module):
-    """log sigma (and whether the mixture is given) -> [batch, embedding], by Fourier features."""
+    """Embeds log sigma (Fourier features) and whether the mixture is given: [batch, embedding]."""
 
     frequencies: Tensor
 
@@ -29,10 +29,10 @@ class NoiseEmbedding(nn.Module):
 
 
 class Block(nn.Module):
-    """Adaptive layer norm, a grouped 5 x 3 convolution, two pointwise layers, residual.
+    """A residual block: adaptive layer norm, a grouped 5 x 3 convolution, two pointwise layers.
 
-    The convolution is grouped, by 16 channels rather than depthwise: on a CPU in bfloat16 its
-    backward pass is several times faster than a depthwise one, and it mixes channels besides.
+    The convolution has groups of 16 channels and is not depthwise: its backward pass on a CPU in
+    bfloat16 is several times faster, and it mixes channels.
     """
 
     def __init__(self, channels: int, embedding: int, dilation: int, group_width: int):
@@ -53,18 +53,18 @@ class Block(nn.Module):
         nn.init.zeros_(self.modulation.bias)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """x: [batch, positions, frames, channels]: channels last serves both layers unchanged."""
+        """Maps x: [batch, positions, frames, channels] to the same shape."""
         shift, scale, gate = self.modulation(embedding)[:, None, None].chunk(3, -1)
         h = F.layer_norm(x, (self.channels,)) * (1 + scale) + shift
         h = self.local(h.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         return x + (1 + gate) * self.project(F.relu(self.expand(h)))
 
     def infer(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """``forward`` with fewer passes over memory, written into ``x``, which is contiguous.
+        """Computes ``forward`` with fewer passes over memory, in place in a contiguous ``x``.
 
-        For inference where ``embedding`` is the same for the whole batch (``alike``): its scale and
+        For inference with the same ``embedding`` for the whole batch (``alike``): its scale and
         shift are then the weight and bias of the layer norm, and its gate scales the rows of the
-        last layer. Rounding alone differs: some 1e-7 of the result.
+        last layer. The result differs by rounding alone, by about 1e-7 of it.
         """
         shift, scale, gate = self.modulation(embedding[:1])[0].chunk(3)
         h = F.layer_norm(x, (self.channels,), weight=1 + scale, bias=shift)
@@ -76,10 +76,10 @@ class Block(nn.Module):
 
 
 def alike(embedding: Tensor) -> bool:
-    """Whether ``Block.infer`` may stand for ``forward``: no gradient, full precision, one level.
+    """Returns whether ``Block.infer`` may replace ``forward``.
 
-    ``embedding: [batch, width]``. On a GPU several items are not compared, because the comparison
-    would wait for the device.
+    It may without gradients, in full precision and for equal rows of ``embedding: [batch, width]``.
+    On a GPU several rows are not compared, because the comparison would wait for the device.
     """
     kind = embedding.device.type
     if torch.is_grad_enabled() or torch.is_autocast_enabled(kind):
@@ -88,7 +88,7 @@ def alike(embedding: Tensor) -> bool:
 
 
 class FullBand(nn.Module):
-    """A low-rank layer over all frequency positions of a frame, once at the bottom: harmonics."""
+    """A residual low-rank layer across all frequency positions of a frame, for harmonics."""
 
     def __init__(self, channels: int, positions: int, rank: int, hidden: int):
         super().__init__()
@@ -102,7 +102,7 @@ class FullBand(nn.Module):
         nn.init.zeros_(self.widen.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: [batch, positions, frames, channels], same out."""
+        """Maps x: [batch, positions, frames, channels] to the same shape."""
         batch, positions, frames, _ = x.shape
         h = self.squeeze(x).permute(0, 2, 1, 3).reshape(batch, frames, -1)
         h = self.across(h).view(batch, frames, positions, self.rank).permute(0, 2, 1, 3)
@@ -110,9 +110,9 @@ class FullBand(nn.Module):
 
 
 class TimeAttention(nn.Module):
-    """Self-attention over the frames of each frequency position, residual: music repeats itself.
+    """Residual self-attention over the frames of each frequency position, for repetitions in music.
 
-    Rotary positions (Su et al. 2021, arXiv 2104.09864) know distances alone, so that segments may
+    Rotary embeddings (Su et al. 2021, arXiv 2104.09864) encode only distances, so that segments may
     be longer than those of training.
     """
 
@@ -126,7 +126,7 @@ class TimeAttention(nn.Module):
         nn.init.zeros_(self.project.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: [batch, positions, frames, channels], same out."""
+        """Maps x: [batch, positions, frames, channels] to the same shape."""
         batch, positions, frames, channels = x.shape
         h = self.query_key_value(self.norm(x)).view(batch * positions, frames, 3, self.heads, -1)
         query, key, value = h.permute(2, 0, 3, 1, 4)
@@ -136,7 +136,7 @@ class TimeAttention(nn.Module):
 
 
 def rotate(x: Tensor) -> Tensor:
-    """[..., frames, width]: pairs turned by frame times frequency, from 1 to 1/1000 radian."""
+    """Rotates pairs of [..., frames, width] by frame times rate, 1 to 1/1000 radian per frame."""
     frames, half = x.shape[-2], x.shape[-1] // 2
     rates = torch.logspace(0, -3, half, device=x.device)
     angle = torch.arange(frames, device=x.device)[:, None] * rates
@@ -146,14 +146,14 @@ def rotate(x: Tensor) -> Tensor:
 
 
 def merge(x: Tensor) -> Tensor:
-    """[batch, 4 p, frames, c] -> [batch, p, frames, 4 c]: four positions become one."""
+    """Merges four positions into one: [batch, 4 p, frames, c] -> [batch, p, frames, 4 c]."""
     batch, positions, frames, channels = x.shape
     x = x.view(batch, positions // 4, 4, frames, channels).permute(0, 1, 3, 2, 4)
     return x.reshape(batch, positions // 4, frames, 4 * channels)
 
 
 def split(x: Tensor) -> Tensor:
-    """The inverse of ``merge``."""
+    """Inverts ``merge``."""
     batch, positions, frames, channels = x.shape
     x = x.view(batch, positions, frames, 4, channels // 4).permute(0, 1, 3, 2, 4)
     return x.reshape(batch, 4 * positions, frames, channels // 4)

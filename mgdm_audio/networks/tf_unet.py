@@ -1,24 +1,24 @@
-"""A small 2-D U-Net on the MDCT grid: a multi-source denoiser that a CPU can train and run.
+"""A small 2-D U-Net on the MDCT grid: a multi-source denoiser for training and use on a CPU.
 
 The network predicts, per source, MDCT coefficient and frame, the mean and the variance of
-p(x_0 | x_0 + sigma eps [, mixture]). It is preconditioned per (source, bin): music falls by 60 dB
-from the bass to the top octave, so that at one sigma some bins are almost clean while others are
-buried in noise, and one scalar c_skip (Karras et al. 2022, section 5) would fit neither. With
-s_k the prior's standard deviation of source k in a bin,
+p(x_0 | x_0 + sigma eps [, mixture]). It is preconditioned per (source, bin): the spectrum of music
+falls by 60 dB from the bass to the top octave, so that at one sigma some bins are almost clean and
+others mostly noise, and one scalar c_skip (Karras et al. 2022, section 5) fits neither. With s_k
+the prior's standard deviation of source k in a bin,
 
     v_k    = sigma^2 s_k^2 / (sigma^2 + s_k^2)        variance of x_0 given x_sigma, Gaussian prior
     mean_k = s_k^2 / (sigma^2 + s_k^2) x_k + sqrt(v_k) F_k
 
 which is c_skip and c_out of EDM, bin by bin. F_k is an offset plus a mask on the whitened input
 x_k / sqrt(sigma^2 + s_k^2), and the mask is at most sigma / s_k, so that the gain on x_k is at most
-1: so is that of the posterior mean under every zero-mean scale mixture of Gaussians. Without this
-bound, a sampler that calls the network again and again amplifies what cancels in the sum of the
-sources. When the mixture y is given too, the Gaussian
-conditional given both takes its place, with w_k = v_k / sum_j v_j:
+1, as is that of the posterior mean under every zero-mean scale mixture of Gaussians. Without this
+bound, repeated calls by a sampler amplify components that cancel in the sum of the sources. When
+the mixture y is given too, mean_k and v_k are replaced by the Gaussian conditional given both, with
+w_k = v_k / sum_j v_j:
 
     mean_k + w_k (y - sum_j mean_j),        variance v_k (1 - w_k)
 
-so that an untrained network is the static Wiener filter and a trained one its correction, and the
+so that an untrained network is the static Wiener filter, a trained one corrects it, and the
 sources always sum to the mixture.
 """
 
@@ -41,33 +41,33 @@ from mgdm_audio.networks.tf_layers import (
 )
 
 LIMIT = 6.0  # standard deviations at which the linear inputs are clamped
-REACH = 30.0  # and at which levels are, which keep telling loud from louder
-MASK_REACH = 6.0  # and at which masked values are: else a guided x_t that strays is amplified
+REACH = 30.0  # those at which levels are clamped, higher, so that loud levels stay distinct
+MASK_REACH = 6.0  # those at which masked values are clamped, else an outlying x_t is amplified
 SCALE_FLOOR = 1e-3  # smallest s_k: below it a sampler drives normalised inputs far out of range
 LEVEL_FLOOR = 0.01  # added to normalised powers under the logarithm
 
 
 @dataclass(frozen=True)
 class TFUNetConfig:
-    """The shape of a ``TFUNet``; ValueError where its levels do not divide evenly."""
+    """The shape of a ``TFUNet``. Raises ValueError where its levels do not divide evenly."""
 
-    sources: int = 4  # of a training run, the number of its stems
+    sources: int = 4  # in a training run the number of its stems
     bins: int = 1024  # MDCT bins; a frame spans 2 * bins samples
     patch: int = 4  # adjacent bins that share a position of the grid
     channels: tuple[int, ...] = (48, 96, 192)  # per level; each level has 1/4 of the positions
-    blocks: tuple[int, ...] = (2, 3, 6)  # per level (the last: at the bottom, else on each side)
+    blocks: tuple[int, ...] = (2, 3, 6)  # per level and side; the last number: at the bottom
     embedding: int = 96  # width of the embedding of the noise level
     mixing: int = 32  # channels of the full-band mixing at the bottom
     mixing_hidden: int = 256  # width of the mixing's hidden layer
-    mixings: int = 1  # times that the bottom's blocks are followed by the full-band mixing
-    group_width: int = 16  # channels of a group of the convolutions, see Block
+    mixings: int = 1  # the number of full-band mixings among the bottom's blocks
+    group_width: int = 16  # channels in a group of the convolutions, see Block
     attention: int = 0  # heads of the attention over time that follows each mixing; 0: none
-    bin_weight: float = 0.5  # of the loss: 1 counts every bin alike, 0 as loud as it is
-    pivot: bool = False  # with the mixture, what the sum of x tells of the noise is taken out of x
+    bin_weight: float = 0.5  # weights of bins in the loss, from 1 (equal) to 0 (by their power)
+    pivot: bool = False  # with the mixture, shift x so that its sources sum to the mixture
 
     def __post_init__(self) -> None:
         if not self.channels or len(self.channels) != len(self.blocks) or self.blocks[-1] < 1:
-            raise ValueError("channels and blocks: one number a level, at least one block at last")
+            raise ValueError("channels and blocks: give one number per level, the last block >= 1")
         if self.group_width < 1 or any(c < 1 or c % self.group_width for c in self.channels):
             raise ValueError(
                 f"channels = {self.channels}: give multiples of group_width = {self.group_width}"
@@ -85,15 +85,15 @@ class TFUNetConfig:
 
 
 def log_level(coefficient: Tensor, quadrature: Tensor) -> Tensor:
-    """Half the log power of a complex coefficient: smooth in time where the MDCT fluctuates."""
+    """Returns half the log power of a complex coefficient, which is smoother than the MDCT's."""
     power = coefficient.clamp(-REACH, REACH) ** 2 + quadrature.clamp(-REACH, REACH) ** 2
     return 0.5 * (power / 2 + LEVEL_FLOOR).log()
 
 
 class TFUNet(nn.Module):
-    """See the module's docstring. ``scale``: [sources, bins], the prior's s_k, linear amplitude."""
+    """A U-Net on MDCT coefficients; ``scale``: [sources, bins], the prior's s_k (amplitude)."""
 
-    heads = ("log_variance",)  # trains on the likelihood alone, the rest on the denoising error
+    heads = ("log_variance",)  # trained on the likelihood, all else on the denoising error
     scale: Tensor
 
     def __init__(self, config: TFUNetConfig, scale: Tensor | None = None):
@@ -113,7 +113,7 @@ class TFUNet(nn.Module):
         )
 
         def stack(level: int) -> nn.ModuleList:
-            # Dilations 1, 2, 4, 8 in time let a few blocks see seconds of context.
+            # With dilations 1, 2, 4, 8 in time a few blocks have seconds of context.
             return nn.ModuleList(
                 Block(widths[level], config.embedding, 2 ** (i % 4), config.group_width)
                 for i in range(counts[level])
@@ -123,7 +123,7 @@ class TFUNet(nn.Module):
         self.down = nn.ModuleList(stack(level) for level in range(last))
         self.merge = nn.ModuleList(nn.Linear(4 * widths[i], widths[i + 1]) for i in range(last))
         self.bottom = stack(last)
-        # After which blocks of the bottom: spread evenly, after the second where there is one.
+        # The blocks of the bottom before a mixing: spread evenly, from the second if there is one.
         at_bottom, times = counts[last], config.mixings
         self.mixed = [min(1 + i * at_bottom // times, at_bottom - 1) for i in range(times)]
 
@@ -146,14 +146,14 @@ class TFUNet(nn.Module):
 
     @torch.no_grad()
     def measure(self, x_0: Tensor) -> None:
-        """Set ``scale`` to the rms of each (source, bin) of examples [n, sources, time]."""
+        """Sets ``scale`` to the rms of each (source, bin) of examples [n, sources, time]."""
         total = torch.zeros_like(self.scale)
         for x in x_0.split(8):
             total += self.mdct(x)[0].square().mean(2).sum(0)
         self.scale.copy_((total / len(x_0)).sqrt().clamp_min(SCALE_FLOOR))
 
     def trunk(self, features: Tensor, embedding: Tensor) -> Tensor:
-        """[batch, positions, frames, features] -> [batch, positions, frames, channels[0]]."""
+        """Maps [batch, positions, frames, features] to [batch, positions, frames, channels[0]]."""
         run: Any = Block.infer if alike(embedding) else Block.__call__
         h = self.enter(features) + self.place[0]
         kept = []
@@ -176,10 +176,10 @@ class TFUNet(nn.Module):
     def coefficients(
         self, x: Tensor, sigma: Tensor, mixture: Tensor | None = None, given: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Mean, log-variance and Gaussian-prior variance v_k of x_0, as MDCT coefficients.
+        """Returns mean, log-variance and Gaussian-prior variance v_k of x_0's MDCT coefficients.
 
         x: [batch, sources, time], time a multiple of ``bins``; sigma: [batch];
-        mixture: [batch, 1, time] or None; given: [batch] of 0 or 1, which items may see it (all).
+        mixture: [batch, 1, time] or None; given: [batch], 1 (default) for items conditioned on it.
         Each result: [batch, sources, frames, bins] (v_k broadcast over frames as size 1).
         """
         config = self.config
@@ -188,7 +188,7 @@ class TFUNet(nn.Module):
             given = x.new_zeros(batch)
         else:
             given = x.new_ones(batch) if given is None else given.to(x.dtype)
-            if config.pivot:  # the noise left in x sums to zero over the sources
+            if config.pivot:  # the remaining noise sums to zero over the sources
                 x = x + given.view(-1, 1, 1) * (mixture - x.sum(1, keepdim=True)) / k
         z, z_quadrature = self.mdct(x)
         frames = z.shape[2]
@@ -207,20 +207,20 @@ class TFUNet(nn.Module):
         else:
             seen = given.view(-1, 1, 1, 1)
             y, y_quadrature = (seen * part for part in self.mdct(mixture))
-            # What the mixture says beyond x_sigma, in units of its standard deviation.
+            # The mixture's innovation given x_sigma, in units of its standard deviation.
             deviation = gaussian.sum(1, keepdim=True).sqrt()
-            blind = (z_quadrature * power * whiten**2).sum(1, keepdim=True)
-            surprise = seen * (y - mean.sum(1, keepdim=True))
-            innovation = surprise / deviation
+            mean_quadrature = (z_quadrature * power * whiten**2).sum(1, keepdim=True)
+            residual = seen * (y - mean.sum(1, keepdim=True))
+            innovation = residual / deviation
             loudness = power.sum(0, keepdim=True).rsqrt()
             inputs += [
                 (y * loudness).clamp(-LIMIT, LIMIT),
                 log_level(y * loudness, y_quadrature * loudness),
                 innovation.clamp(-LIMIT, LIMIT),
-                log_level(innovation, seen * (y_quadrature - blind) / deviation),
+                log_level(innovation, seen * (y_quadrature - mean_quadrature) / deviation),
             ]
             share = seen * gaussian / gaussian.sum(1, keepdim=True)
-            mean = mean + share * surprise
+            mean = mean + share * residual
             variance = gaussian * (1 - share)
         features = torch.cat(inputs, 1)
         features = features.view(batch, 2 * k + 4, frames, -1, p).permute(0, 3, 2, 1, 4)
@@ -229,55 +229,55 @@ class TFUNet(nn.Module):
 
         deviations, log_ratio = self._corrections(h, sigma, normal, innovation)
         correction = variance.sqrt() * deviations
-        # With the mixture given, only corrections that sum to zero over the sources are left.
+        # With the mixture given, the corrections are made to sum to zero over the sources.
         mean = mean + correction - share * correction.sum(1, keepdim=True)
         return mean, variance.log() + log_ratio, gaussian
 
     def _corrections(
         self, h: Tensor, sigma: Tensor, normal: Tensor, innovation: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """What the trunk's output adds to the mean, in standard deviations, and to log-variance."""
+        """Returns the corrections of the mean, in standard deviations, and of the log-variance."""
         k, (batch, _, frames, _) = self.config.sources, normal.shape
 
         def grid(out: Tensor, channels: int) -> Tensor:
             out = out.float().view(batch, -1, frames, channels, self.config.patch)
             return out.permute(0, 3, 2, 1, 4).reshape(batch, channels, frames, self.config.bins)
 
-        # Masks on what came in: a network finds a sign-carrying product far harder than a gain.
+        # Masks multiply the inputs, because a network learns a gain far more easily than a sign.
         additive, on_source, on_mixture = grid(self.leave(h), 3 * k).chunk(3, 1)
-        # At most the mask under which the whole gain on z is 1: no posterior mean has more.
+        # The bound on the mask makes the total gain on z at most 1, see the module's docstring.
         on_source = torch.minimum(on_source, sigma.view(-1, 1, 1, 1) / self.scale[:, None])
         masked = on_source * normal.clamp(-MASK_REACH, MASK_REACH)
         masked = masked + on_mixture * innovation.clamp(-MASK_REACH, MASK_REACH)
-        # The variance is fitted on features that it cannot change: the mean trains as without it.
+        # The features are detached, so that the variance's loss does not affect the mean.
         return additive + masked, grid(self.log_variance(h.detach()), k).clamp(-8, 4)
 
     @property
     def hop(self) -> int:
-        """Samples between frames: a shift by less puts other samples on the frames' edges."""
+        """The number of samples between frames."""
         return self.config.bins
 
     def analysis(self, x: Tensor) -> Tensor:
-        """Waveform [..., time] -> MDCT coefficients [..., frames, bins], any time >= 1."""
+        """Returns MDCT coefficients [..., frames, bins] of a waveform [..., time >= 1]."""
         return self.mdct(F.pad(x, (0, -x.shape[-1] % self.config.bins)))[0]
 
     def synthesis(self, coefficients: Tensor, time: int) -> Tensor:
-        """The inverse of ``analysis`` for a waveform of ``time`` samples."""
+        """Inverts ``analysis`` for a waveform of ``time`` samples."""
         return self.mdct.inverse(coefficients)[..., :time]
 
     def band_variance(self, sigma: Tensor) -> Tensor:
-        """v_k(sigma), the Gaussian prior's: [batch or 1, sources, 1, bins]."""
+        """Returns v_k(sigma) of the Gaussian prior: [batch or 1, sources, 1, bins]."""
         noise, power = sigma.to(self.scale).view(-1, 1, 1, 1) ** 2, self.scale[:, None] ** 2
         return noise * power / (noise + power)
 
     def forward(self, x: Tensor, sigma: Tensor, mixture: Tensor | None = None) -> Tensor:
-        """E[x_0 | x_0 + sigma eps = x (, mixture)]: [batch, sources, time], any time >= 1."""
+        """Returns E[x_0 | x_0 + sigma eps = x (, mixture)]: [batch, sources, time], time >= 1."""
         return self.posterior(x, sigma, mixture)[0]
 
     def posterior(
         self, x: Tensor, sigma: Tensor, mixture: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Mean [batch, sources, time] and MDCT-domain variance [batch, sources, frames, bins]."""
+        """Returns mean [batch, sources, time] and MDCT variance [batch, sources, frames, bins]."""
         padding = (0, -x.shape[-1] % self.config.bins)
         sigma = sigma.to(x).expand(x.shape[0])
         mixture = None if mixture is None else F.pad(mixture, padding)
@@ -287,12 +287,12 @@ class TFUNet(nn.Module):
     def loss(
         self, x_0: Tensor, sigma: Tensor, noise: Tensor, given: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Denoising error and negative log-likelihood of the reported variance, each [batch].
+        """Returns denoising error and negative log-likelihood of the variance, each [batch].
 
         x_0, noise: [batch, sources, time], time a multiple of ``bins``; sigma, given: [batch].
         The squared error is weighted by 1 / c_out^2, with c_out^2 the geometric mean, weighted by
-        ``bin_weight``, of that per bin and the broadband one: the first alone spends the network on
-        inaudible bins, the second alone on the bass.
+        ``bin_weight``, of that per bin and the broadband one: the first alone emphasises inaudible
+        bins, the second alone the bass.
         """
         mixture = x_0.sum(1, keepdim=True)
         x = x_0 + sigma.view(-1, 1, 1) * noise

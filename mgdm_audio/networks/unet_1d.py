@@ -1,4 +1,4 @@
-"""The multi-source waveform U-Net of MSDM, with room for its public weights.
+"""The multi-source waveform U-Net of MSDM, which can load its public weights.
 
 MSDM: Mariani et al., "Multi-Source Diffusion Models for Simultaneous Music Generation and
 Separation", arXiv 2302.02257; the architecture is the 1-D U-Net of Moûsai (Schneider et al., arXiv
@@ -6,10 +6,10 @@ Separation", arXiv 2302.02257; the architecture is the 1-D U-Net of Moûsai (Sch
 
     patches     16 adjacent samples of a source share one position, so the U-Net runs at 1/16 rate
     down, up    per stage: a strided convolution, residual blocks and, in deep stages, a transformer
-    skips       every output on the way down is concatenated, times 1/sqrt(2), on the way up
+    skips       every output of the encoder, times 1/sqrt(2), is concatenated in the decoder
 
-This is the bare network F(x, c_noise) of Karras et al. 2022 (EDM), arXiv 2206.00364: scaling x and
-adding c_skip x is the denoiser's part. MSDM has sigma_data = 0.2, c_noise = log(sigma) / 4 and a
+This is the network F(x, c_noise) of Karras et al. 2022 (EDM), arXiv 2206.00364, without the
+preconditioning, which the denoiser adds. MSDM has sigma_data = 0.2, c_noise = log(sigma) / 4 and a
 denoiser clamped to [-1, 1].
 """
 
@@ -31,10 +31,10 @@ _EVEN = within("[2, inf)", "{name} must be even, got {value}", step=2)
 
 @dataclass(frozen=True)
 class UNet1dConfig(Checked):
-    """The shape of a ``UNet1d``; ValueError if the stages disagree or a factor is odd.
+    """The shape of a ``UNet1d``. Raises ValueError if stages disagree or a factor is odd.
 
-    Stage i goes from channels * multipliers[i] to channels * multipliers[i + 1] at 1/factors[i]
-    the rate; ``blocks`` and ``attentions`` (a transformer follows the blocks) are per stage.
+    Stage i maps channels * multipliers[i] to channels * multipliers[i + 1] at 1/factors[i] of the
+    rate; ``blocks`` and ``attentions`` (a transformer follows the blocks) are per stage.
     """
 
     sources: int = 4
@@ -44,10 +44,10 @@ class UNet1dConfig(Checked):
     factors: Annotated[tuple[int, ...], _EVEN] = (4, 4, 4, 2, 2, 2)
     blocks: tuple[int, ...] = (2, 2, 2, 2, 2, 2)
     attentions: tuple[bool, ...] = (False, False, False, True, True, True)
-    groups: int = 8  # of every group norm, but those at the waveform's rate
+    groups: int = 8  # of every group norm except those at the waveform's rate
     heads: int = 8
     head_features: int = 128
-    feed_forward: int = 2  # its hidden width over its outer width
+    feed_forward: int = 2  # hidden width divided by outer width
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -62,21 +62,21 @@ class UNet1dConfig(Checked):
 
 
 def to_patches(x: Tensor, patch: int) -> Tensor:
-    """[batch, c, patch * length] -> [batch, c * patch, length], channel-major."""
+    """Maps [batch, c, patch * length] to [batch, c * patch, length], channel-major."""
     batch, channels, time = x.shape
     x = x.reshape(batch, channels, time // patch, patch).transpose(2, 3)
     return x.reshape(batch, channels * patch, time // patch)
 
 
 def from_patches(x: Tensor, patch: int) -> Tensor:
-    """The inverse of ``to_patches``."""
+    """Inverts ``to_patches``."""
     batch, channels, length = x.shape
     x = x.reshape(batch, channels // patch, patch, length).transpose(2, 3)
     return x.reshape(batch, channels // patch, length * patch)
 
 
 class NoiseEmbedding(nn.Module):
-    """c_noise [batch] -> [batch, features]: itself and learned Fourier features, through an MLP."""
+    """Embeds c_noise [batch] as [batch, features] by an MLP of it and learned Fourier features."""
 
     def __init__(self, channels: int, features: int):
         super().__init__()
@@ -88,7 +88,7 @@ class NoiseEmbedding(nn.Module):
             nn.GELU(),
             nn.Linear(features, features),
             nn.GELU(),
-            nn.SiLU(),  # begins every block's modulation: done here once
+            nn.SiLU(),  # the first layer of every block's modulation, computed here once
         )
 
     def forward(self, t: Tensor) -> Tensor:
@@ -98,7 +98,7 @@ class NoiseEmbedding(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Twice (group norm, SiLU, convolution); the noise level scales and shifts the second norm."""
+    """Group norm, SiLU and convolution, twice; the noise level modulates the second norm."""
 
     def __init__(self, enter: int, leave: int, embedding: int, groups: int):
         super().__init__()
@@ -110,7 +110,7 @@ class ResidualBlock(nn.Module):
         self.shortcut = nn.Identity() if enter == leave else nn.Conv1d(enter, leave, 1)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """x: [batch, enter, length], embedding: [batch, features] -> [batch, leave, length]."""
+        """Maps x: [batch, enter, length], given embedding: [batch, features], to ``leave``."""
         scale, shift = self.modulation(embedding)[..., None].chunk(2, 1)
         h = self.conv_1(F.silu(self.norm_1(x)))
         h = self.conv_2(F.silu(self.norm_2(h) * (1 + scale) + shift))
@@ -118,7 +118,7 @@ class ResidualBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention over positions, normalised before and after; no residual."""
+    """Multi-head self-attention over positions with norms before and after and no residual."""
 
     def __init__(self, features: int, heads: int, head_features: int):
         super().__init__()
@@ -131,7 +131,7 @@ class Attention(nn.Module):
         self.norm_out = nn.LayerNorm(features, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[batch, length, features], same out."""
+        """Maps [batch, length, features] to the same shape."""
         x = self.norm_in(x)
         q, k, v = (
             part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
@@ -157,7 +157,7 @@ class Transformer(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """[batch, channels, length], same out."""
+        """Maps [batch, channels, length] to the same shape."""
         h = x.transpose(1, 2)
         h = h + self.attention(h)
         h = h + self.feed_forward(h)
@@ -165,7 +165,7 @@ class Transformer(nn.Module):
 
 
 class Down(nn.Module):
-    """To a lower rate, then the stage's blocks and transformer."""
+    """An encoder stage: downsampling, then residual blocks and a transformer."""
 
     def __init__(self, config: UNet1dConfig, stage: int, embedding: int):
         super().__init__()
@@ -179,7 +179,7 @@ class Down(nn.Module):
         self.transformer = Transformer(leave, config) if config.attentions[stage] else None
 
     def forward(self, x: Tensor, embedding: Tensor) -> list[Tensor]:
-        """Every block's output, then the transformer's; the last goes on to the next stage."""
+        """Returns every block's output, then the transformer's; the last is the stage's output."""
         x = self.resample(x)
         outputs = []
         for block in self.blocks:
@@ -191,7 +191,7 @@ class Down(nn.Module):
 
 
 class Up(nn.Module):
-    """The mirror of ``Down``: a block for each of its outputs, then to the higher rate."""
+    """A decoder stage: a block for each output of ``Down``, a transformer, then upsampling."""
 
     def __init__(self, config: UNet1dConfig, stage: int, embedding: int):
         super().__init__()
@@ -207,7 +207,7 @@ class Up(nn.Module):
         )
 
     def forward(self, x: Tensor, skips: list[Tensor], embedding: Tensor) -> Tensor:
-        """Takes its skips off the end of the list, the latest first."""
+        """Returns the stage's output; removes its skips from the end of the list."""
         for block in self.blocks:
             x = block(torch.cat([x, SKIP_SCALE * skips.pop()], 1), embedding)
         if self.transformer is not None:
@@ -216,7 +216,7 @@ class Up(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """Block, attention, block, at the lowest rate. The attention has no residual: it replaces x."""
+    """Block, attention without a residual, block, at the lowest rate."""
 
     def __init__(self, channels: int, config: UNet1dConfig, embedding: int):
         super().__init__()
@@ -230,7 +230,7 @@ class Bottleneck(nn.Module):
 
 
 class UNet1d(nn.Module):
-    """See the module's docstring. ``length_multiple``: time must be a multiple of it (8192)."""
+    """MSDM's waveform U-Net; time must be a multiple of ``length_multiple``, by default 8192."""
 
     def __init__(self, config: UNet1dConfig | None = None):
         super().__init__()
@@ -238,7 +238,7 @@ class UNet1d(nn.Module):
         self.length_multiple = config.patch * math.prod(config.factors)
         width, sources, stages = config.channels, config.sources, len(config.factors)
         embedding = 4 * width
-        # At the waveform's rate there are few channels: a group per source, at most ``patch``.
+        # The waveform's rate has few channels: one group per source, at most ``patch``.
         groups = min(config.patch, sources)
         self.embed = NoiseEmbedding(width, embedding)
         self.enter = ResidualBlock(sources, width // config.patch, embedding, groups)
@@ -248,10 +248,10 @@ class UNet1d(nn.Module):
         self.leave = ResidualBlock(width // config.patch, sources, embedding, groups)
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        """x: [batch, sources, time], t = c_noise: [batch] -> [batch, sources, time].
+        """Maps x: [batch, sources, time] and t = c_noise: [batch] to [batch, sources, time].
 
-        ValueError if the number of sources is not the config's, or if ``length_multiple`` does not
-        divide time. Nothing is padded here: group norm is global in time, so padding has a say.
+        Raises ValueError for another number of sources than the config's, and if time is no
+        multiple of ``length_multiple``: padding would affect the group norms, global in time.
         """
         if x.shape[1] != self.config.sources or x.shape[2] % self.length_multiple:
             raise ValueError(
@@ -271,7 +271,7 @@ class UNet1d(nn.Module):
         return self.leave(from_patches(x + entered, self.config.patch), embedding)
 
 
-# Name in the public state dict -> name here, one after the other.
+# Patterns of names in the public state dict and their replacements here, applied in order.
 RENAMES = (
     (r"^to_time\.0\.0\.weights$", "embed.frequencies"),
     (r"^to_time\.0\.1\.", "embed.layers.0."),
@@ -296,12 +296,12 @@ RENAMES = (
 
 
 def convert_public_weights(public: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict of audio-diffusion-pytorch 0.0.43 -> one of ``UNet1d``.
+    """Converts a state dict of audio-diffusion-pytorch 0.0.43 to one of ``UNet1d``.
 
-    public: of its UNet1d or AudioDiffusionModel, or the "state_dict" of an MSDM checkpoint. The
-    latter two hold each of the 434 tensors twice, as ``unet.*`` and ``diffusion.net.*`` (868): the
-    first is taken. Values are unchanged; a feed-forward convolution of width 1, its gain included,
-    only loses its axes of size 1, being a linear layer here. Load the result with ``strict=True``.
+    public: that of its UNet1d or AudioDiffusionModel, or the "state_dict" of an MSDM checkpoint.
+    The latter two hold each of the 434 tensors twice, as ``unet.*`` and ``diffusion.net.*`` (868),
+    of which the first is used. Values are unchanged; feed-forward convolutions of width 1 and their
+    gains lose the axes of size 1, since they are linear layers here. Load it with ``strict=True``.
     """
     copies = {
         prefix: {key.split(prefix, 1)[1]: v for key, v in public.items() if prefix in key}

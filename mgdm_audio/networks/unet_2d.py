@@ -1,8 +1,7 @@
-"""A small U-Net for pictures: a denoiser that a CPU can train and run.
+"""A small U-Net for images: a denoiser for training and use on a CPU.
 
-Preconditioned as EDM's (arXiv 2206.00364, Table 1, see ``EDMDenoiser``): with ``sd`` the standard
-deviation of the data, the network in the middle sees inputs of unit variance, and what it is asked
-for has unit variance too, at every noise level.
+It is preconditioned as in EDM (arXiv 2206.00364, Table 1, see ``EDMDenoiser``), so that the
+network's inputs and targets have unit variance at every noise level.
 """
 
 from __future__ import annotations
@@ -25,22 +24,22 @@ Widths = Annotated[tuple[int, ...], filled(_WIDTHS), within("[8, inf)", _WIDTHS,
 
 @dataclass(frozen=True)
 class UNet2dConfig(Checked):
-    """The shape of a ``UNet2d``; ValueError where it makes no network.
+    """The shape of a ``UNet2d``. Raises ValueError for an impossible one.
 
-    The defaults have 1.3 million parameters: enough for digits and other small pictures.
+    The defaults have 1.3 million parameters, enough for digits and other small images.
     """
 
-    channels: Size = 1  # of a picture
+    channels: Size = 1  # of an image
     widths: Widths = (32, 64, 64)  # per level; each level has half the rows and columns
-    blocks: Size = 2  # residual blocks a level, on each side
-    patch: Size = 1  # edge of the squares of pixels that the first level takes as one position
-    attention: bool = True  # over all positions, once at the bottom
+    blocks: Size = 2  # residual blocks per level, on each side
+    patch: Size = 1  # edge in pixels of the squares that are one position of the first level
+    attention: bool = True  # whether the bottom has attention over all positions
     embedding: Size = 128  # width of the embedding of the noise level
     sigma_data: Positive = 0.5  # standard deviation of the data
 
 
 class Block(nn.Module):
-    """Two 3 x 3 convolutions, the noise level scaling and shifting what is between; residual."""
+    """A residual block of two 3 x 3 convolutions; the noise level modulates the norm between."""
 
     def __init__(self, width_in: int, width: int, embedding: int) -> None:
         super().__init__()
@@ -54,7 +53,7 @@ class Block(nn.Module):
         nn.init.zeros_(cast(Tensor, self.leave.bias))
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """``x: [batch, width_in, height, width]``, ``embedding: [batch, embedding]``."""
+        """Maps ``x: [batch, width_in, height, width]``, given ``embedding: [batch, embedding]``."""
         scale, shift = self.modulation(embedding)[..., None, None].chunk(2, 1)
         h = self.norm(self.enter(F.silu(self.norm_in(x)))) * (1 + scale) + shift
         result: Tensor = self.skip(x) + self.leave(F.silu(h))
@@ -62,7 +61,7 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention with one head over all positions; residual."""
+    """Residual self-attention over all positions, with one head."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -80,7 +79,7 @@ class Attention(nn.Module):
 
 
 class UNet2d(nn.Module):
-    """See the module's docstring. Edges are repeated up to a size that halves evenly."""
+    """An EDM-preconditioned U-Net for images; pads sizes by edge replication where needed."""
 
     frequencies: Tensor
 
@@ -108,7 +107,7 @@ class UNet2d(nn.Module):
         self.attention = Attention(before) if config.attention else nn.Identity()
         for level in reversed(range(len(widths))):
             blocks = nn.ModuleList()
-            for _ in range(config.blocks + (level == 0)):  # the last takes what came in
+            for _ in range(config.blocks + (level == 0)):  # the last block gets ``enter``'s output
                 blocks.append(Block(before + kept.pop(), widths[level], e))
                 before = widths[level]
             self.up.append(blocks)
@@ -119,7 +118,7 @@ class UNet2d(nn.Module):
         self.denoiser = EDMDenoiser(self.trunk, config.sigma_data)
 
     def trunk(self, x: Tensor, noise: Tensor) -> Tensor:
-        """EDM's F. ``x: [batch, channels, height, width]``, ``noise: [batch]``, log(sigma) / 4."""
+        """Computes EDM's F of ``x: [batch, channels, height, width]``, ``noise`` log(sigma) / 4."""
         angle = noise[:, None] * self.frequencies
         embedding = self.embed(torch.cat([angle.sin(), angle.cos()], -1))
         (height, width), patch = x.shape[-2:], self.config.patch
@@ -143,16 +142,16 @@ class UNet2d(nn.Module):
         return result[..., :height, :width]
 
     def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """``E[x_0 | x_0 + sigma eps = x]``: ``[batch, channels, height, width]``."""
+        """Returns ``E[x_0 | x_0 + sigma eps = x]``: ``[batch, channels, height, width]``."""
         return self.denoiser(x, sigma)
 
     def loss(
         self, x_0: Tensor, sigma: Tensor, noise: Tensor, given: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Denoising error over c_out^2, which weighs all levels alike, and zeros, each ``[batch]``.
+        """Returns the denoising error divided by c_out^2, and zeros, each ``[batch]``.
 
-        ``x_0``, ``noise``: ``[batch, channels, height, width]``; ``sigma: [batch]``. Nothing but
-        the noisy picture is shown, so ``given`` is not used, and no variance is reported.
+        ``x_0``, ``noise``: ``[batch, channels, height, width]``; ``sigma: [batch]``. The network
+        has no conditioning input and reports no variance, so ``given`` is not used.
         """
         error = self(x_0 + sigma.view(-1, 1, 1, 1) * noise, sigma) - x_0
         weight = 1 / sigma**2 + 1 / self.config.sigma_data**2  # 1 / c_out^2

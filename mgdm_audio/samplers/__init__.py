@@ -1,4 +1,4 @@
-"""The posterior samplers, one paper a file, and the list that names them."""
+"""The posterior samplers, one file per paper, and the registry of their names."""
 
 from dataclasses import is_dataclass
 from typing import Any
@@ -42,7 +42,7 @@ def _fault(value: Any) -> str | None:
     is_sampler = isinstance(value, type) and is_dataclass(value)
     if is_sampler and callable(getattr(value, "sample", None)):
         return None
-    return "is no dataclass with a method sample"
+    return "is not a dataclass with a method sample"
 
 
 _BUILT_IN: dict[str, type[Any]] = {
@@ -67,7 +67,7 @@ _BUILT_IN: dict[str, type[Any]] = {
     "wiener": WienerGuidance,
 }
 SAMPLERS = Registry("sampler", "mgdm_audio.samplers", _fault, _BUILT_IN)
-"""Every sampler by the name that presets use; a line above also puts it under the shared tests."""
+"""Every sampler by the name that presets use; the shared tests run on all of them."""
 
 __all__ = [
     "DAPS",

@@ -1,4 +1,4 @@
-"""Adam (arXiv 1412.6980, Algorithm 1) on a gradient the sampler supplies itself."""
+"""Adam (arXiv 1412.6980, Algorithm 1) for gradients that a sampler computes itself."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from torch import Tensor
 
 
 class Adam:
-    """Moves one tensor in place, exactly as ``torch.optim.Adam`` with the same options does.
+    """Updates one tensor in place, exactly as ``torch.optim.Adam`` does with the same options.
 
-    The samplers know their gradient without autograd's help except through the denoiser; this
-    class spares them parameters, parameter groups and ``backward`` on an inner loop of four lines.
+    Unlike that class it takes the gradient as an argument, so that an inner loop needs neither
+    parameter groups nor ``backward``.
     """
 
     def __init__(
@@ -29,12 +29,12 @@ class Adam:
         self.num_steps = 0
 
     def step(self, gradient: Tensor) -> None:
-        """One step down ``gradient``, shaped like ``x``."""
+        """Takes one descent step along ``gradient``, which has the shape of ``x``."""
         self.num_steps += 1
         beta_1, beta_2 = self.betas
         self.m.lerp_(gradient, 1 - beta_1)
         self.v.mul_(beta_2).addcmul_(gradient, gradient, value=1 - beta_2)
-        # The two bias corrections, folded into the step size and the denominator.
+        # The step size and the denominator include the two bias corrections.
         step_size = self.learning_rate / (1 - beta_1**self.num_steps)
         scale = (1 - beta_2**self.num_steps) ** 0.5
         self.x.addcdiv_(self.m, self.v.sqrt().div_(scale).add_(self.eps), value=-step_size)

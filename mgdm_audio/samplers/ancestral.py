@@ -1,4 +1,4 @@
-"""Ancestral sampling: draws from the prior alone (DDIM, arXiv 2010.02502; DDPM at eta = 1)."""
+"""Ancestral sampling draws from the prior alone (DDIM, arXiv 2010.02502; DDPM at eta = 1)."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ _RANGES = "num_steps is at least 2 and eta lies in [0, 1]"
 
 @dataclass(frozen=True)
 class Ancestral(Stepwise):
-    """Generation from nothing. It is no posterior sampler: a likelihood only gives the batch size.
+    """Draws unconditional samples of the prior; a likelihood only sets the batch size.
 
     Without a likelihood give ``x_T = prior.sample_x_T(batch, generator=...)``.
 
-    With ``noise_max`` the levels are those of EDM (arXiv 2206.00364, eq. 5) and not the schedule's
-    own grid, whose steps are few where a quiet signal is decided, and x_T is scaled to the first.
+    With ``noise_max`` the levels are EDM's (arXiv 2206.00364, eq. 5) instead of the schedule's own
+    grid, which has few levels at the low noise that determines quiet signals, and x_T is scaled to
+    the first level.
     """
 
     num_steps: Annotated[int, within("[2, inf)", _RANGES)] = 100  # N, points of the grid
     eta: Annotated[float, within("[0, 1]", _RANGES)] = 1.0  # 0: deterministic
     noise_max: float = 0.0  # sigma / alpha of the first level; 0: the schedule's grid
-    noise_min: float = 1e-3  # and of the last before 0
+    noise_min: float = 1e-3  # sigma / alpha of the last level before 0
     rho: float = 7.0  # spacing of the levels between them
 
     needs = Needs(likelihood=False)
@@ -41,17 +42,17 @@ class Ancestral(Stepwise):
             raise ValueError("noise levels: 0 < noise_min < noise_max, or noise_max = 0")
 
     def levels(self, prior: Prior) -> list[int]:
-        """Indices of ``prior.schedule``, noisiest first, ending in 0."""
+        """Returns indices of ``prior.schedule``, descending to 0."""
         if not self.noise_max:
             return prior.schedule.timesteps(self.num_steps)[::-1]
         noise = karras_levels(self.noise_max, self.noise_min, self.num_steps - 1, self.rho)
-        # Neighbours may share a level of the table: once is enough.
+        # Neighbours may have the same nearest level of the table, which is visited once.
         return list(dict.fromkeys([*map(prior.schedule.nearest, noise), 0]))
 
     def algorithm(
         self, prior: Prior, likelihood: Likelihood | None, x_T: Tensor, generator: Generators
     ) -> Run:
-        """``x_0 ~ p(x_0)``: ``[batch, *event]``, in at most ``num_steps - 1`` denoiser calls."""
+        """Draws ``x_0 ~ p(x_0): [batch, *event]`` in at most ``num_steps - 1`` denoiser calls."""
         x, grid = x_T, self.levels(prior)
         if self.noise_max:
             x = x * float(prior.schedule.sigma[grid[0]] / prior.schedule.sigma[-1])

@@ -1,4 +1,4 @@
-"""What every sampler shares: its protocol, its steps, its needs, its schedules of parameters."""
+"""The base of all samplers: protocol, steps, requirements and per-step parameters."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ LikelihoodT = TypeVar("LikelihoodT", bound=Likelihood)
 
 @dataclass(frozen=True)
 class Step:
-    """A sampler's report after one of its outer steps, for progress bars and plots."""
+    """A ``Step`` holds a sampler's state after one of its outer steps, for progress and plots."""
 
     index: int  # 0 .. total-1
-    total: int
-    t: int  # level of x_t
-    x_t: Tensor  # [batch, *event]; under a latent prior a latent, as x_0 is
+    total: int  # the number of outer steps
+    t: int  # the level of x_t
+    x_t: Tensor  # [batch, *event]; a latent under a latent prior, as is x_0
     x_0: Tensor  # [batch, *event], the current estimate
     deviation: Tensor | None = None
-    """[batch, *event], of the last step where x_0 is not a draw but a conditional mean, and its
-    covariance known: a draw less the mean. Var(x_0 | y) is then that of x_0 over runs and the mean
-    of these squares (the law of total variance)."""
+    """[batch, *event]: a posterior sample minus its conditional mean x_0. Only the last step has
+    it, and only of samplers whose x_0 is a conditional mean with known covariance. Var(x_0 | y) is
+    then the variance of x_0 over runs plus the mean of these squares (law of total variance)."""
     result: Tensor | None = None
-    """[batch, *event], of the last step: what ``sample`` returns. It is ``x_0`` or what the method
-    makes of it at its end, an event and no latent."""
+    """[batch, *event]: the return value of ``sample``, in the last step only. It is an event, not
+    a latent: ``x_0`` after any final operation of the method."""
 
 
 OnStep = Callable[[Step], None]
 Run = Generator[Step, None, Tensor]
-"""A sampler's run: a ``Step`` after each of its outer steps, at the end its result."""
+"""A generator that yields a ``Step`` after each outer step and returns the sampler's result."""
 
 
 class Sampler(Protocol):
-    """A posterior sampler: a frozen dataclass of its paper's hyper-parameters, with ``sample``."""
+    """A sampler is a frozen dataclass of its paper's hyper-parameters with a method ``sample``."""
 
     def sample(
         self,
@@ -54,7 +54,7 @@ class Sampler(Protocol):
         x_T: Tensor | None = None,
         on_step: OnStep | None = None,
     ) -> Tensor:
-        """A draw of ``x_0`` given ``y`` for every batch item: ``[batch, *event]``.
+        """Draws ``x_0`` given ``y`` for every batch item: ``[batch, *event]``.
 
         ``x_T`` replaces the initial noise; the batch size is that of ``likelihood.y``. No input
         is changed, and torch's global random state is neither read nor written.
@@ -64,16 +64,16 @@ class Sampler(Protocol):
 
 @dataclass(frozen=True)
 class Needs:
-    """What a sampler needs beside a differentiable operator."""
+    """``Needs`` lists a sampler's requirements of operator, likelihood and prior."""
 
-    operator: type[Operator] | tuple[type[Operator], ...] = Operator  # one of these
-    gaussian: bool = False  # a GaussianLikelihood
-    codec: bool = False  # a latent Prior
-    likelihood: bool = True  # False: the prior alone will do
-    case: str = ""  # the setting that needs it, in messages
+    operator: type[Operator] | tuple[type[Operator], ...] = Operator  # an instance of one of these
+    gaussian: bool = False  # whether it needs a GaussianLikelihood
+    codec: bool = False  # whether it needs a latent Prior
+    likelihood: bool = True  # False: it also runs on the prior alone
+    case: str = ""  # the setting with these requirements, for messages
 
     def check(self, who: str, prior: Prior, likelihood: Any) -> None:
-        """``PairingError``, naming both, where the sampler ``who`` lacks what it needs."""
+        """Raises ``PairingError`` if a requirement of the sampler named ``who`` is not met."""
         who = who + self.case
         if likelihood is None:
             if self.likelihood:
@@ -89,36 +89,36 @@ class Needs:
 
 
 class Stepwise(Checked):
-    """Gives a sampler ``steps`` and ``sample``; the sampler itself is its ``algorithm``."""
+    """Base class that adds ``steps`` and ``sample`` to a sampler that defines ``algorithm``."""
 
     @property
     def needs(self) -> Needs:
-        """Checked before the first step."""
+        """The requirements that are checked before the first step."""
         return Needs()
 
     def algorithm(self, prior: Prior, likelihood: Any, x_T: Tensor, generator: Generators) -> Run:
-        """The method of the paper: yields a ``Step`` after each outer step, returns the result.
+        """Runs the paper's method: yields a ``Step`` after each outer step, returns the result.
 
-        It runs without gradients, and changes no tensor that it has yielded.
+        It runs without gradients and does not change a tensor that it has yielded.
         """
         raise NotImplementedError
 
     def refinement(
         self, prior: Prior, likelihood: Any, start: Tensor, x_T: Tensor, generator: Generators
     ) -> Run:
-        """``algorithm`` from ``start: [batch, *event]``, an estimate of x_0, with ``x_T`` as noise.
+        """Runs ``algorithm`` from noise ``x_T`` and an estimate of x_0, ``start: [batch, *event]``.
 
-        Of the samplers whose ``takes_start`` is true.
+        Only samplers whose ``takes_start`` is true define it.
         """
         raise NotImplementedError
 
     @property
     def takes_start(self) -> bool:
-        """Whether the sampler can begin at an estimate of x_0: see ``sample``."""
+        """Whether the sampler can start from an estimate of x_0: see ``sample``."""
         return type(self).refinement is not Stepwise.refinement
 
     def check(self, prior: Prior, likelihood: Any) -> None:
-        """``PairingError`` or ``ValueError`` where prior and likelihood do not fit the sampler."""
+        """Raises ``PairingError`` or ``ValueError`` if prior or likelihood do not fit."""
         self.needs.check(type(self).__name__, prior, likelihood)
 
     def steps(
@@ -130,7 +130,7 @@ class Stepwise(Checked):
         x_T: Tensor | None = None,
         start: Tensor | None = None,
     ) -> Iterator[Step]:
-        """An iterator of the steps of ``sample``, to stop at, look at and go on with.
+        """Returns an iterator over the steps of ``sample``, which computes each when it is asked.
 
         The last ``Step`` alone carries the result. Between two steps the caller's own gradient mode
         holds; a run that is not resumed costs nothing more. Raises ``PairingError`` at once, and
@@ -138,9 +138,9 @@ class Stepwise(Checked):
         """
         self.check(prior, likelihood)
         if start is not None and not self.takes_start:
-            raise PairingError(f"{type(self).__name__} begins at noise: it takes no start")
+            raise PairingError(f"{type(self).__name__} starts from noise: it takes no start")
         if likelihood is None and x_T is None:
-            raise TypeError(f"{type(self).__name__} needs x_T where no likelihood gives the batch")
+            raise TypeError(f"{type(self).__name__} without a likelihood needs x_T")
         x_T = initial_state(prior, likelihood, generator, x_T)
         if start is not None:
             if start.shape != x_T.shape:
@@ -159,28 +159,28 @@ class Stepwise(Checked):
         start: Tensor | None = None,
         on_step: OnStep | None = None,
     ) -> Tensor:
-        """A draw of ``x_0`` given ``y`` for every batch item: ``[batch, *event]``.
+        """Draws ``x_0`` given ``y`` for every batch item: ``[batch, *event]``.
 
         ``x_T``: noise at the prior's noisiest level, by default drawn for every item of
-        ``likelihood.y``. ``start: [batch, *event]``: an estimate of x_0 to begin at, with that
-        noise, where the sampler ``takes_start``. ``likelihood`` is None only for a draw from the
+        ``likelihood.y``. ``start: [batch, *event]``: an estimate of x_0 to start from, with that
+        noise, if the sampler ``takes_start``. ``likelihood`` is None only for a draw from the
         prior alone (``Ancestral``). ``on_step`` is called with each ``Step``. Raises
-        ``PairingError`` where prior, likelihood or start do not fit the sampler.
+        ``PairingError`` if prior, likelihood or start do not fit the sampler.
         """
         result = None
         for step in self.steps(prior, likelihood, generator=generator, x_T=x_T, start=start):
             if on_step is not None:
                 on_step(step)
             result = step.result
-        assert result is not None, "the last step carries the result"
+        assert result is not None, "the last step has the result"
         return result
 
 
 def _resumed(run: Run) -> Iterator[Step]:
-    """The steps of ``run``, each computed without gradients; the last one with the result.
+    """Yields the steps of ``run``, each computed without gradients, the last one with the result.
 
-    A decorator on a generator would do the same for gradients; the last step must also wait for
-    what comes after it, and no other step may.
+    The code after the last ``yield`` of ``run`` is executed before that step is yielded; the code
+    between other steps only when the next one is requested.
     """
     while True:
         with torch.no_grad():
@@ -194,7 +194,7 @@ def _resumed(run: Run) -> Iterator[Step]:
 
 
 def _result(run: Run) -> Tensor:
-    """What ``run`` returns after its last step."""
+    """Finishes ``run`` after its last step and returns its result."""
     try:
         step = next(run)
     except StopIteration as end:
@@ -204,11 +204,11 @@ def _result(run: Run) -> Tensor:
 
 @dataclass(frozen=True)
 class PerStep:
-    """A hyper-parameter that may change with the outer step ``i = 0..n-1``.
+    """A ``PerStep`` is a hyper-parameter that may change with the outer step ``i = 0..n-1``.
 
-    ``last``, ``first``, ``every`` override ``base`` in this order of precedence:
-    ``last = (m, v)`` on the last m steps, ``first = (m, v)`` on the first m, ``every = (k, v)``
-    where k divides i. In a preset: ``vi_steps = {base = 3, last = [5, 20]}``, or a bare number.
+    It is ``base`` unless ``last = (m, v)`` sets v on the last m steps, else ``first = (m, v)`` on
+    the first m, else ``every = (k, v)`` where k divides i. A preset writes ``vi_steps =
+    {base = 3, last = [5, 20]}`` or a bare number. Raises ``ValueError`` for m < 0 and k < 1.
     """
 
     base: int | float
@@ -222,7 +222,7 @@ class PerStep:
                 raise ValueError(f"a rule over {rule[0]} steps; give at least {least}")
 
     def at(self, i: int, n: int) -> int | float:
-        """The value at step ``i`` of ``n``."""
+        """Returns the value at step ``i`` of ``n``."""
         if self.last and i >= n - self.last[0]:
             return self.last[1]
         if self.first and i < self.first[0]:
@@ -233,40 +233,40 @@ class PerStep:
 
     @property
     def values(self) -> list[int | float]:
-        """Every value the rule can take, for checks of range."""
+        """All values that it can take, for checks of range."""
         rules = (self.first, self.last, self.every)
         return [self.base, *(rule[1] for rule in rules if rule)]
 
 
 def require(operator: Operator, kind: type[OperatorT], who: str) -> OperatorT:
-    """``operator``, or ``PairingError`` when it lacks what the sampler ``who`` needs of it."""
+    """Returns ``operator``; raises ``PairingError`` naming ``who`` if it is not a ``kind``."""
     if not isinstance(operator, kind):
         raise PairingError(f"{who} needs a {kind.__name__}, got {type(operator).__name__}")
     return operator
 
 
 def require_gaussian(likelihood: Any, who: str) -> GaussianLikelihood:
-    """``likelihood``, or ``PairingError`` where the sampler ``who`` needs Gaussian noise."""
+    """Returns ``likelihood``; raises ``PairingError`` naming ``who`` if it is not Gaussian."""
     if not isinstance(likelihood, GaussianLikelihood):
         raise PairingError(
             f"{who} needs a GaussianLikelihood, got {type(likelihood).__name__}; "
-            "use a sampler that takes any, say mgdm"
+            "use a sampler for any likelihood, such as mgdm"
         )
     return likelihood
 
 
 def require_codec(prior: Prior, who: str) -> Codec:
-    """The codec of ``prior``, or ``PairingError`` when the sampler ``who`` finds none."""
+    """Returns the codec of ``prior``; raises ``PairingError`` naming ``who`` if there is none."""
     if prior.codec is None:
         raise PairingError(
             f"{who} needs a latent Prior, one with a codec, got a Prior without; "
-            "use a sampler that needs none, say mgdm"
+            "use a sampler that needs no codec, such as mgdm"
         )
     return prior.codec
 
 
 class Decoded(Operator):
-    """``z -> A(decode(z))``: what is observed of the event behind a latent."""
+    """The operator ``z -> A(decode(z))`` observes the decoded event of a latent z."""
 
     def __init__(self, operator: Operator, codec: Codec) -> None:
         self.operator, self.codec = operator, codec
@@ -276,10 +276,11 @@ class Decoded(Operator):
 
 
 def on_latents(likelihood: LikelihoodT, prior: Prior) -> LikelihoodT:
-    """``g(y | decode(z))``, the likelihood of a latent: takes any sampler to a latent prior.
+    """Returns the likelihood of a latent, ``g(y | decode(z))``, for samplers of events.
 
-    ``prior.codec.decode(MGDM().sample(prior, on_latents(likelihood, prior), generator=...))`` for
-    samplers that need no more than a gradient of the operator.
+    It needs a sampler that uses only gradients of the operator:
+    ``prior.codec.decode(MGDM().sample(prior, on_latents(likelihood, prior), generator=...))``.
+    Raises ``PairingError`` for a prior without a codec.
     """
     operator = Decoded(likelihood.operator, require_codec(prior, "on_latents"))
     return cast(LikelihoodT, replace(cast(Any, likelihood), operator=operator))
@@ -291,7 +292,7 @@ def initial_state(
     generator: Generators,
     x_T: Tensor | None,
 ) -> Tensor:
-    """``x_T``, or a draw of it for every item of ``likelihood.y``: ``[batch, *event]``."""
+    """Returns ``x_T`` or draws it for every item of ``likelihood.y``: ``[batch, *event]``."""
     if x_T is not None:
         return x_T
     y = likelihood.y
@@ -300,10 +301,10 @@ def initial_state(
 
 @torch.no_grad()
 def likelihood_gradient(likelihood: Likelihood, x: Tensor) -> Tensor:
-    """``grad_x log g(y | x)``: ``[batch, *event]``.
+    """Returns ``grad_x log g(y | x)``: ``[batch, *event]``.
 
-    Closed form where y is linear in x and Gaussian. Else log densities are summed before
-    differentiating, which gives every item its own gradient.
+    It has a closed form where y is linear in x and Gaussian. Otherwise the sum of all items' log
+    densities is differentiated, whose gradient is that of every item.
     """
     operator = likelihood.operator
     if isinstance(likelihood, GaussianLikelihood) and isinstance(operator, LinearOperator):
@@ -314,9 +315,9 @@ def likelihood_gradient(likelihood: Likelihood, x: Tensor) -> Tensor:
 
 
 def likelihood_score(prior: Prior, likelihood: Likelihood, x_t: Tensor, t: Level) -> Tensor:
-    """``grad_{x_t} log g(y | D(x_t))``: ``[batch, *event]``, through the denoiser."""
+    """Returns ``grad_{x_t} log g(y | D(x_t))``: ``[batch, *event]``, through the denoiser."""
     with torch.enable_grad():
         x_t = x_t.detach().requires_grad_()
         x_0 = prior.predict_x0(x_t, t)
-    pulled = likelihood_gradient(likelihood, x_0)
-    return torch.autograd.grad(x_0, x_t, pulled)[0]
+    gradient = likelihood_gradient(likelihood, x_0)
+    return torch.autograd.grad(x_0, x_t, gradient)[0]

@@ -1,4 +1,4 @@
-"""The mean of a chain, sweep by sweep, and a draw that says how uncertain it is."""
+"""The running mean of a Gibbs chain, and a posterior sample for its uncertainty."""
 
 from __future__ import annotations
 
@@ -8,25 +8,26 @@ from torch import Tensor
 from mgdm_audio.rng import Generators, randint
 from mgdm_audio.tensors import per_item
 
-_FINE = 1 << 24  # chances are multiples of 1 / _FINE
+_FINE = 1 << 24  # probabilities are multiples of 1 / _FINE
 
 
 class ChainMean:
-    """The average over sweeps of m = E[x_0 | x_s, y], for every item over the sweeps that count.
+    """Averages m = E[x_0 | x_s, y] over sweeps, for every item over the sweeps selected for it.
 
-    An item for which none counted so far has the m of its last sweep.
+    Until a sweep is selected, the value of an item is the m of its last sweep.
     """
 
     def __init__(self, generator: Generators) -> None:
         self.generator = generator
         self.value: Tensor | None = None  # [batch, *event]
-        self._count = torch.zeros(())  # sweeps, [batch]
-        self._drawn: Tensor | None = None  # of x_0 given x_s and y, from one of these sweeps
+        self._count = torch.zeros(())  # the number of selected sweeps, [batch]
+        self._drawn: Tensor | None = None  # a draw of x_0 given x_s and y of one of these sweeps
 
     def add(self, m: Tensor, deviation: Tensor | None, counts: Tensor) -> None:
-        """One sweep's m, a draw of x_0 given x_s and y less m if it is known, and ``counts``.
+        """Adds the m of a sweep and, if available, a draw of x_0 given x_s and y minus m.
 
-        ``m``, ``deviation``: ``[batch, *event]``; ``counts: [batch]``, boolean: does it count?
+        ``m``, ``deviation`` (that difference): ``[batch, *event]``; ``counts: [batch]``, boolean:
+        whether the sweep is selected.
         """
         self._count = self._count + counts
         share = torch.where(self._count > 0, counts / self._count.clamp(min=1), 1.0)
@@ -35,18 +36,18 @@ class ChainMean:
         if deviation is None:
             return
         drawn = m + deviation
-        # Reservoir sampling (Vitter 1985): every sweep that counts is kept with the same chance.
+        # Reservoir sampling (Vitter 1985) keeps every selected sweep with the same probability.
         dice = randint(0, _FINE, batch=len(m), generator=self.generator)
         taken = per_item(dice < share * _FINE, m) > 0
         self._drawn = drawn if self._drawn is None else torch.where(taken, drawn, self._drawn)
 
     @property
     def deviation(self) -> Tensor | None:
-        """``Step.deviation``: a draw of x_0 given x_s and y, less the average: ``[batch, *event]``.
+        """``Step.deviation``: a draw of x_0 given x_s and y minus the mean, ``[batch, *event]``.
 
-        Its sweep is any of those that count, with the same chance, so that the draw is one of x_0
-        given y whose mean given the chain is the average. Its square is, in the mean, the average
-        of Cov(x_0 | x_s, y) plus the variance of m over sweeps; with the variance of the average
-        over chains it makes up Var(x_0 | y) (the law of total variance).
+        Its sweep is chosen uniformly among the selected ones, so it is a draw of x_0 given y whose
+        mean given the chain is the average. The expectation of its square is the average of
+        Var(x_0 | x_s, y) plus the variance of m over sweeps; adding the variance of the average
+        over chains gives Var(x_0 | y) (law of total variance).
         """
         return None if self._drawn is None else self._drawn - self.value  # type: ignore[operator]

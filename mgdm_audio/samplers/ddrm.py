@@ -1,6 +1,6 @@
 """DDRM: Denoising Diffusion Restoration Models (arXiv 2201.11793), section 3.2.
 
-Everything happens in the coordinates of A = U S V^T, on the variance-exploding scale. With
+The states are in the coordinates of A = U S V^T, on the variance-exploding scale. With
 z = V^T x_t / alpha_t at the noise level sigma, f = V^T D(x_t) and ybar = S^+ U^T y, whose noise is
 sigma_y / s, the state at the next level sigma' is, for every singular value s,
 
@@ -9,8 +9,8 @@ sigma_y / s, the state at the next level sigma' is, for every singular value s,
     sigma' >= sigma_y / s: (1 - eta_b) f + eta_b ybar + sqrt(sigma'^2 - (eta_b sigma_y / s)^2) xi
 
 each of which is N(x_0, sigma'^2) if f is x_0. The paper takes 20 steps; the default here is the
-grid of the other samplers. Where even the first sigma is below sigma_y / s, which the paper
-excludes, the start is that of s = 0.
+grid of the other samplers. Where the first sigma is below sigma_y / s, which the paper excludes,
+the initial state is that of s = 0.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from mgdm_audio.samplers.options import Shares
 
 @dataclass(frozen=True)
 class DDRM(Stepwise):
-    """Denoising diffusion restoration; needs a SpectralOperator."""
+    """Samples by denoising diffusion restoration; needs a SpectralOperator."""
 
     num_steps: Annotated[int, at_least(2)] = 1000  # points of the grid
-    eta: Shares = 0.85  # eta, of what y does not tell, or tells less well than the level
-    eta_b: Shares = 1.0  # eta_b, of what y tells
+    eta: Shares = 0.85  # eta, where s = 0 or the noise sigma_y / s is above sigma'
+    eta_b: Shares = 1.0  # eta_b, where the noise sigma_y / s is at most sigma'
 
     needs = Needs(operator=SpectralOperator, gaussian=True)
 
     def algorithm(
         self, prior: Prior, likelihood: GaussianLikelihood, x_T: Tensor, generator: Generators
     ) -> Run:
-        """``x_0: [batch, *event]``, in ``num_steps - 1`` denoiser calls; ``x_T`` is pure noise."""
+        """Draws ``x_0: [batch, *event]`` in ``num_steps - 1`` denoiser calls from noise ``x_T``."""
         operator: SpectralOperator = likelihood.operator  # type: ignore[assignment]
         schedule = prior.schedule
         grid = schedule.timesteps(self.num_steps)[::-1]
@@ -69,10 +69,10 @@ class DDRM(Stepwise):
     def _weights(
         self, y_std: Tensor, sigma: float, sigma_next: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """How far f moves towards z and towards ybar, and the noise; shaped as ``y_std``."""
+        """Returns the weights of z - f and ybar - f and the noise's std, shaped as ``y_std``."""
         keep = (1 - self.eta**2) ** 0.5 * sigma_next
         observed = y_std.isfinite()
-        well = y_std <= sigma_next  # and observed, sigma_next being finite
+        well = y_std <= sigma_next  # implies observed, since sigma_next is finite
         to_z = torch.where(observed, 0.0, torch.full_like(y_std, keep / sigma))
         to_y = torch.where(well, self.eta_b, keep / y_std)  # 0 where y_std is inf
         fresh = (sigma_next**2 - (self.eta_b * y_std) ** 2).clamp(min=0).sqrt()

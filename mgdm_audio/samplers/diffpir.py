@@ -1,14 +1,14 @@
 """DiffPIR: Denoising Diffusion Models for Plug-and-Play Image Restoration (arXiv 2305.08995).
 
-Algorithm 1: half-quadratic splitting along the levels. The denoiser answers for the prior, a
-proximal step for the data, and the estimate is noised to the next level:
+Algorithm 1 is half-quadratic splitting along the levels: a denoiser step for the prior, a proximal
+step for the data, and forward noising of the estimate to the next level,
 
     x_c = argmin_x |y - A x|^2 + rho_t |x - D(x_t)|^2,       rho_t = lambda sigma_y^2 / noise_t^2
     eps = (x_t - alpha_t x_c) / sigma_t
     x_s = alpha_s x_c + sigma_s (sqrt(1 - zeta) eps + sqrt(zeta) xi)
 
-with noise_t = sigma_t / alpha_t. The published code ends on the noisy x_s of the last level; as in
-the paper we return x_c, which the last step (to level 0) is.
+with noise_t = sigma_t / alpha_t. The published code returns the noisy x_s of the last level; here
+the last step goes to level 0 and returns x_c, as in the paper.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from mgdm_audio.samplers.base import Needs, Run, Step, Stepwise
 
 @dataclass(frozen=True)
 class DiffPIR(Stepwise):
-    """Plug-and-play restoration; needs a LinearOperator."""
+    """Restores by plug-and-play diffusion; needs a LinearOperator."""
 
     num_steps: Annotated[int, at_least(2)] = 1000  # T, points of the grid
     strength: Annotated[float, positive(say="1")] = 1.0  # lambda, of the prior against the data
-    zeta: Share = 1.0  # zeta, share of fresh noise
+    zeta: Share = 1.0  # zeta, the share of new noise
 
     needs = Needs(operator=LinearOperator, gaussian=True)
 
     def algorithm(
         self, prior: Prior, likelihood: GaussianLikelihood, x_T: Tensor, generator: Generators
     ) -> Run:
-        """Algorithm 1: ``x_0: [batch, *event]``, in ``num_steps - 1`` denoiser calls."""
+        """Draws ``x_0: [batch, *event]`` by Algorithm 1, in ``num_steps - 1`` denoiser calls."""
         operator: LinearOperator = likelihood.operator  # type: ignore[assignment]
         schedule = prior.schedule
         grid = schedule.timesteps(self.num_steps)[::-1]

@@ -1,12 +1,12 @@
 """DPS: Diffusion Posterior Sampling for General Noisy Inverse Problems (arXiv 2209.14687).
 
-Algorithm 1: an unconditional step, then one down the gradient of the estimate's residual,
+Algorithm 1 takes an unconditional step, then a gradient step on the estimate's squared residual,
 
     x_{t-1} = x'_{t-1} - zeta_t grad_{x_t} |y - A(D(x_t))|^2,     zeta_t = zeta' / |y - A(D(x_t))|
 
-The published code leaves out the square, which halves the step at the same zeta'; the paper's form
-is kept. The norm is that of every batch item, not of the whole batch, and where it is zero there is
-no step: the gradient of the square vanishes too, and 0 / 0 is not a number.
+The published code omits the square, which halves the step at the same zeta'; this is the paper's
+form. The norm is that of every batch item, not of the whole batch. Where it is zero, zeta_t is set
+to 0, since the gradient is 0 too and 0 / 0 is NaN.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from mgdm_audio.tensors import inner, per_item
 
 @dataclass(frozen=True)
 class DPS(Stepwise):
-    """Diffusion posterior sampling; needs nothing of the operator but a gradient."""
+    """Samples by DPS; needs a Gaussian likelihood with a differentiable operator."""
 
     num_steps: Annotated[int, at_least(3)] = 1000  # N, points of the grid
     step_size: Annotated[float, not_negative(say="1")] = 1.0  # zeta'
@@ -39,10 +39,10 @@ class DPS(Stepwise):
     def algorithm(
         self, prior: Prior, likelihood: GaussianLikelihood, x_T: Tensor, generator: Generators
     ) -> Run:
-        """Algorithm 1: ``x_0: [batch, *event]``, in ``num_steps - 1`` denoiser calls."""
+        """Draws ``x_0: [batch, *event]`` by Algorithm 1, in ``num_steps - 1`` denoiser calls."""
         grid = prior.schedule.timesteps(self.num_steps)[::-1]
         x = x_T
-        steps = list(pairwise(grid[:-1]))  # the last level is denoised and not guided (line 9)
+        steps = list(pairwise(grid[:-1]))  # the last level is denoised without guidance (line 9)
         for index, (t, t_prev) in enumerate(steps):
             x_0, descent = self._guide(prior, likelihood, x, t)
             x = sample_bridge(  # line 6: x'_{t-1}
@@ -55,12 +55,12 @@ class DPS(Stepwise):
     def _guide(
         self, prior: Prior, likelihood: GaussianLikelihood, x_t: Tensor, t: int
     ) -> tuple[Tensor, Tensor]:
-        """``D(x_t)`` and ``zeta_t grad |y - A(D(x_t))|^2``, both ``[batch, *event]``."""
+        """Returns ``D(x_t)`` and ``zeta_t grad |y - A(D(x_t))|^2``, both ``[batch, *event]``."""
         with torch.enable_grad():
             x_t = x_t.detach().requires_grad_()
             x_0 = prior.predict_x0(x_t, t)
             residual = likelihood.residual(x_0)
-            norm2 = inner(residual, residual)  # the sum below gives every item its own gradient
+            norm2 = inner(residual, residual)  # the gradient of the sum is that of every item
             gradient = torch.autograd.grad(norm2.sum(), x_t)[0]
         norm = norm2.detach().sqrt()
         zeta = torch.where(norm > 0, self.step_size / norm, 0.0)

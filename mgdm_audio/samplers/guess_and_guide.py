@@ -1,19 +1,19 @@
-"""Guess & Guide (arXiv 2603.07860): no gradient through the denoiser, and few levels.
+"""Guess & Guide (arXiv 2603.07860): few levels, and no gradient through the denoiser.
 
-Two phases, described by the authors as follows. The guess: at one fixed level t_*, repeatedly
-denoise, optimise the estimate to fit y better, and noise it to t_* again. The guide: from there
-down a sparse grid, at each level denoise, optimise, noise to the next level. The optimisation is
-over x_0 itself and differentiates the operator only. Nothing is run above t_*.
+The authors describe two phases. Guess: at one fixed level t_*, repeatedly denoise, optimise the
+estimate to fit y better, and noise it to t_* again. Guide: along a sparse grid from t_* down, at
+each level denoise, optimise, and noise to the next level. The optimisation is over x_0 itself and
+differentiates the operator only. No level above t_* is used.
 
-The equations are our reading, made from that summary without the paper's own at hand:
+The equations below interpret that summary; they have not been compared with the paper's full text:
 
     x_0 <- D_t(x_t)
     x_0 <- G steps of Adam from there on -log g(y | x_0)
     x_t <- q(x_s | x_0), the full forward noise of the next level
 
-No term holds x_0 back to D_t(x_t) but the small number of steps. In the limit of many, and for a
-mixture of sources of equal weight, the result is D + A^+ (y - A D), the point nearest to D that
-fits y. The first x_t is noise of level t_* alone. All default values are ours too.
+Only the small number of steps keeps x_0 near D_t(x_t). In the limit of many, and for a mixture of
+equal weights, the result is D + A^+ (y - A D), the point with A x = y that is nearest to D. The
+first x_t is pure noise of level t_*. The default values were chosen here, too.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ _START = within("(0, 1]", "{name} lies in (0, 1]")
 
 @dataclass(frozen=True)
 class GuessAndGuide(Stepwise):
-    """Needs nothing of the operator but a gradient."""
+    """Samples by Guess & Guide; the operator must be differentiable."""
 
     num_steps: Annotated[int, within("[1, inf)", _STEPS)] = 20  # levels from t_* to the lowest
-    guess_steps: Annotated[int, within("[0, inf)", _STEPS)] = 10  # visits to t_* before
-    start: Annotated[float, _START] = 0.4  # t_* over the number of levels
+    guess_steps: Annotated[int, within("[0, inf)", _STEPS)] = 10  # steps at t_* before that
+    start: Annotated[float, _START] = 0.4  # t_* divided by the number of levels
     fit_steps: Annotated[int, within("[0, inf)", _STEPS)] = 20  # G
     learning_rate: Finite = 0.01  # of Adam
 
     def levels(self, prior: Prior) -> list[int]:
-        """Indices of ``prior.schedule``: t_* for the guess, then t_* down to above 0."""
+        """Returns indices of ``prior.schedule``: t_* per guess step, then from t_* down, >= 1."""
         top = self.start * (prior.schedule.num_levels - 1)
         guide = [max(int(top * j / self.num_steps), 1) for j in range(self.num_steps, 0, -1)]
         return [guide[0]] * self.guess_steps + guide
@@ -54,7 +54,7 @@ class GuessAndGuide(Stepwise):
     def algorithm(
         self, prior: Prior, likelihood: Likelihood, x_T: Tensor, generator: Generators
     ) -> Run:
-        """``x_0: [batch, *event]`` given ``likelihood.y``, in guess_steps + num_steps calls.
+        """Draws ``x_0: [batch, *event]`` given ``likelihood.y`` in guess_steps + num_steps calls.
 
         ``x_T`` is rescaled from the prior's noisiest level to t_*.
         """
@@ -68,7 +68,7 @@ class GuessAndGuide(Stepwise):
         return x_0
 
     def _fit(self, likelihood: Likelihood, x_0: Tensor) -> Tensor:
-        """G steps of Adam towards y, from the denoised ``x_0: [batch, *event]``."""
+        """Takes G Adam steps on -log g(y | x_0) from the denoised ``x_0: [batch, *event]``."""
         x_0 = x_0.clone()
         adam = Adam(x_0, self.learning_rate)
         for _ in range(self.fit_steps):

@@ -3,8 +3,8 @@
     pi(x)  prop. to  g(y | x)^w N(x; centre, std^2 I)
     x <- x + h grad log pi(x) + sqrt(2 h) xi
 
-No step is rejected, so the law it settles on is not quite pi. Where log pi is quadratic with
-curvature l, an eigenvalue of w A^T A / sigma_y^2 + I / std^2, a step is the linear recursion
+No step is rejected, so the stationary law differs from pi. Where log pi is quadratic, a step is for
+every curvature l, an eigenvalue of w A^T A / sigma_y^2 + I / std^2, the linear recursion
 
     mean' - mode = (1 - h l) (mean - mode)        var' = (1 - h l)^2 var + 2 h
 
@@ -32,9 +32,9 @@ def langevin(
     generator: Generators,
     weight: float = 1.0,
 ) -> Tensor:
-    """``num_steps`` steps of size h from ``centre: [batch, *event]``; ``weight`` is w.
+    """Takes ``num_steps`` Langevin steps of size h from ``centre`` and returns ``[batch, *event]``.
 
-    An item that diverges ends in infinities or NaN, and leaves its neighbours alone.
+    ``weight`` is w. An item that diverges becomes infinite or NaN without affecting the others.
     """
     x = centre.clone(memory_format=torch.contiguous_format)
     for _ in range(num_steps):

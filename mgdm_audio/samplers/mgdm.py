@@ -1,15 +1,15 @@
 """MGDM: A Mixture-Based Framework for Guiding Diffusion Models (arXiv 2502.03332), Algorithms 1-3.
 
-The posterior at level t is a mixture over s < t of distributions guided at level s; a Gibbs chain
-on (x_0, x_s, x_t) walks it. Each sweep draws from the three conditionals
+The posterior at level t is a mixture over s < t of distributions guided at level s, and a Gibbs
+chain on (x_0, x_s, x_t) samples it. Each sweep draws from the three conditionals
 
     (a)  x_s | x_0, x_t  prop. to  g(y | D_s(x_s)) q(x_s | x_0, x_t)   by a Gaussian variational fit
     (b)  x_0 | x_s       ~  p(x_0 | x_s)                               by M points of DDIM
     (c)  x_t | x_s       ~  q(x_t | x_s)                               exactly
 
-The defaults are the paper's; ``noising`` and ``outer`` select its published code's (preset
-mgdm-code). Two things are ours: every batch item draws its own s, and the gradient of the
-variational objective is written out but through the denoiser: the same number at less cost.
+The defaults are the paper's; ``noising`` and ``outer`` select those of its published code (preset
+mgdm-code). Two things differ here: every batch item draws its own s, and the gradient of the
+variational objective is in closed form except through the denoiser, which costs less.
 """
 
 from __future__ import annotations
@@ -35,11 +35,12 @@ from mgdm_audio.tensors import per_item
 
 @dataclass(frozen=True)
 class MGDM(Stepwise):
-    """Mixture-guided diffusion model; needs nothing of the operator but a gradient.
+    """Samples the posterior by mixture-guided diffusion; the operator must be differentiable.
 
-    Laws of s at level t_i (``index_law``), on integers >= 1. ``mu*``: U[min_index, t_{i-1}] while
-    i > floor(threshold K), then t_{i-1} (the paper's); ``uniform``: U[min_index, t_{i-1}]; ``mu0``:
-    U[1, t_{i-1} // 5 - 1]; ``fixed``: t_{i-1}. An empty interval is its upper end.
+    The law of s at level t_i (``index_law``) is on integers >= 1. ``mu*`` (the paper's):
+    U[min_index, t_{i-1}] while i > floor(threshold K), then t_{i-1}; ``uniform``:
+    U[min_index, t_{i-1}]; ``mu0``: U[1, t_{i-1} // 5 - 1]; ``fixed``: t_{i-1}. Where an interval is
+    empty, s is its upper end.
     """
 
     num_steps: Annotated[int, at_least(4)] = 20  # K, points of the grid t_1 < ... < t_K
@@ -50,23 +51,23 @@ class MGDM(Stepwise):
     eta: Shares = 1.0  # DDIM's stochasticity
     index_law: Literal["mu*", "mu0", "uniform", "fixed"] = "mu*"  # law of s
     min_index: Count = 10  # smallest s that mu* and uniform draw
-    threshold: Shares = 0.25  # share of the levels, from below, where mu* is t_{i-1}
+    threshold: Shares = 0.25  # share of the levels, the lowest ones, where mu* is t_{i-1}
     noising: Literal["forward", "bridge"] = "forward"  # (c): q(x_t | x_s) or q(x_t | x_s, x_u)
-    outer: Literal["paper", "code"] = "paper"  # K steps from t_K, or K points from below it
+    outer: Literal["paper", "code"] = "paper"  # K steps from t_K, or K points that start below it
 
     _score = staticmethod(likelihood_score)  # grad_{x_s} log g(y | D_s(x_s))
 
     def algorithm(
         self, prior: Prior, likelihood: Likelihood, x_T: Tensor, generator: Generators
     ) -> Run:
-        """Algorithm 1: a draw of ``x_0: [batch, *event]`` given ``likelihood.y``."""
+        """Draws ``x_0: [batch, *event]`` given ``likelihood.y`` by Algorithm 1."""
         schedule, first = prior.schedule, 0 if self.outer == "paper" else 1
         grid = schedule.timesteps(self.num_steps + 1 - first)[::-1]  # descending, to t_1, t_0 = 0
         x_t, x_0 = x_T, prior.predict_x0(x_T, grid[0])
-        levels = range(first, len(grid) - 2)  # they stop above t_1
+        levels = range(first, len(grid) - 2)  # the last of them is t_2
         for k, j in enumerate(levels):  # the paper's i = K - k, down to 2
             t, t_prev = grid[j], grid[j + 1]
-            if j > 0:  # the level above hands over; the paper's first level is the top itself
+            if j > 0:  # a bridge from the level above; the paper's first level has none above
                 u, x_u = grid[j - 1], x_t
                 x_t = sample_bridge(schedule, x_0, x_u, 0, t, u, eta=self.eta, generator=generator)
             s = self._draw_index(k, t_prev, len(x_t), generator)  # shared by the R sweeps
@@ -75,13 +76,13 @@ class MGDM(Stepwise):
                 x_0 = self._denoise(prior, x_s, s, generator)  # (b)
                 if self.noising == "forward" or j == 0:  # (c)
                     x_t = sample_forward(schedule, x_s, s, t, generator=generator)
-                else:  # the exact bridge, eta = 1, whatever eta the DDIM steps have
+                else:  # the exact bridge has eta = 1, whatever eta the DDIM steps have
                     x_t = sample_bridge(schedule, x_s, x_u, s, t, u, generator=generator)
             yield Step(k, len(levels), t, x_t, x_0)
         return self._end(prior, likelihood, (x_0, x_s, s), generator)
 
     def _draw_index(self, k: int, t_prev: int, batch: int, generator: Generators) -> Tensor:
-        """s for every item at the ``k``-th outer level: ``[batch]`` int64, ``1 <= s <= t_prev``."""
+        """Draws s in ``1 .. t_prev`` for every item at outer level ``k``: int64 ``[batch]``."""
         low, high = t_prev, t_prev
         early = k < self.num_steps - int(self.threshold * self.num_steps + 1e-9)  # .29 * 100 is 29
         if self.index_law == "uniform" or (self.index_law == "mu*" and early):
@@ -94,12 +95,12 @@ class MGDM(Stepwise):
         self, prior: Prior, likelihood: Likelihood, x_0: Tensor, x_t: Tensor, s: Tensor, t: int,
         k: int, generator: Generators,
     ) -> Tensor:  # fmt: skip
-        """Algorithm 3, Gauss_VI: ``x_s ~ N(mu, diag e^rho)``, the fit of conditional (a).
+        """Draws ``x_s ~ N(mu, diag e^rho)``, the fit of conditional (a): Algorithm 3, Gauss_VI.
 
         Minimises KL = E[-log g(y | D_s(X)) + |X - m|^2 / (2 v) - sum(rho) / 2] + const. with
-        q(x_s | x_0, x_t) = N(m, v I), by one draw of X = mu + e^{rho/2} xi a step, the prior's
-        term included: the paper reports its closed form to do worse (Remark A.1). As in the
-        published code the fit runs on lambda = rho / 2, and every sweep starts a fresh Adam.
+        q(x_s | x_0, x_t) = N(m, v I). Every step draws one X = mu + e^{rho/2} xi, also for the
+        prior's term, whose closed form does worse (Remark A.1). As in the published code the fit
+        is over lambda = rho / 2, and every sweep starts a new Adam.
         """
         kernel = bridge(prior.schedule, 0, s, t)
         mean, std = kernel.mean(x_0, x_t), per_item(kernel.std, x_t)
@@ -109,21 +110,21 @@ class MGDM(Stepwise):
         for _ in range(int(self.vi_steps.at(k, self.num_steps))):
             step = log_std.exp() * randn_like(mu, generator)
             x_s = mu + step
-            # d/dX of the integrand; by reparameterisation also its gradient in mu.
+            # d/dX of the integrand, which by reparameterisation is also its gradient in mu.
             gradient = (x_s - mean) * precision - self._score(prior, likelihood, x_s, s)
             adam_mu.step(gradient)
             adam_log_std.step(gradient * step - 1)  # the entropy's gradient is -1
         return mu + log_std.exp() * randn_like(mu, generator)
 
     def _denoise(self, prior: Prior, x_s: Tensor, s: Tensor, generator: Generators) -> Tensor:
-        """Conditional (b): DDIM on the M levels floor(linspace(0, s, M)), M - 1 denoiser calls."""
-        n = max(self.denoise_steps, 2)  # one point means one step, straight to D(x_s)
-        # Where s < M - 1 levels repeat: steps that change nothing. The network has no level 0.
+        """Draws conditional (b) by DDIM on M levels floor(linspace(0, s, M)), in M - 1 calls."""
+        n = max(self.denoise_steps, 2)  # M = 1 also takes one step, to D(x_s)
+        # For s < M - 1 some levels repeat, whose steps change nothing. The network has no level 0.
         levels: list[Level] = [(j * s // (n - 1)).clamp(min=1) for j in range(n - 1, 0, -1)]
         return ddim(prior, x_s, [*levels, 0], eta=self.eta, generator=generator)
 
     def _end(
         self, prior: Prior, likelihood: Likelihood, last: tuple[Tensor, ...], generator: Generators
     ) -> Tensor:
-        """The ``last`` x_0, of (x_0, x_s, s). It fits y as well as the noise of s allows."""
+        """Returns x_0 of the ``last`` (x_0, x_s, s); the noise at s limits its fit to y."""
         return last[0]

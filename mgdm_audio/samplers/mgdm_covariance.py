@@ -1,15 +1,15 @@
-"""MGDM whose potential has the denoiser's covariance: not a published sampler, but ours.
+"""MGDM with the denoiser's covariance in its likelihood; this sampler has not been published.
 
-It is ``MGDM`` (arXiv 2502.03332) with the likelihood of x_s given the covariance that the paper's
-g(y | D_s(x_s)) lacks,
+It is ``MGDM`` (arXiv 2502.03332) with the likelihood
 
     N(y; A D_s(x_s), sigma_y^2 I + A C_s A^T),        C_s = Cov(x_0 | x_s)
 
-without which the Gibbs chain has the wrong target and more sweeps do not help. With C_s the
-denoiser's slope is known too, dD_s/dx_s = (alpha_s / sigma_s^2) C_s (Tweedie), so (a) is Gaussian
-conditioning, without a gradient: ``gauss_step = "exact"``, exact where D_s is linear. ``project``
-ends with a draw of x_0 given x_s and y, which the paper's last x_0 is not; without a covariance it
-moves that x_0 the shortest way to A x_0 = y.
+in place of the paper's g(y | D_s(x_s)), which lacks A C_s A^T: its Gibbs chain has another target
+than the posterior, which more sweeps do not correct. C_s also gives the denoiser's Jacobian,
+dD_s/dx_s = (alpha_s / sigma_s^2) C_s (Tweedie), so that (a) is Gaussian conditioning without a
+gradient (``gauss_step = "exact"``), exact where D_s is linear. With ``project`` the result is a
+draw of x_0 given x_s and y, while the paper's last x_0 is drawn given x_s alone; without a
+covariance it projects that x_0 onto A x_0 = y.
 """
 
 from __future__ import annotations
@@ -30,11 +30,14 @@ from mgdm_audio.samplers.mgdm import MGDM
 
 @dataclass(frozen=True)
 class CovarianceMGDM(MGDM):
-    """Needs a LinearOperator, a Gaussian likelihood and a prior that knows ``covariance``."""
+    """Samples by MGDM with the denoiser's covariance in the likelihood.
 
-    covariance: Literal["none"] | Covariance = "isotropic"  # C_s; "none": the paper's potential
+    It needs a LinearOperator, a Gaussian likelihood and a prior that reports ``covariance``.
+    """
+
+    covariance: Literal["none"] | Covariance = "isotropic"  # C_s; "none": the paper's likelihood
     gauss_step: Literal["variational", "exact"] = "exact"  # how (a) is drawn
-    project: bool = False  # end on x_0 given y
+    project: bool = False  # return a draw of x_0 given x_s and y
 
     needs = Needs(operator=LinearOperator, gaussian=True)
 
@@ -47,7 +50,7 @@ class CovarianceMGDM(MGDM):
         self, prior: Prior, likelihood: Any, x_0: Tensor, x_t: Tensor, s: Tensor, t: int,
         k: int, generator: Generators,
     ) -> Tensor:  # fmt: skip
-        """Conditional (a); in closed form with D_s linear about a draw from q(x_s | x_0, x_t)."""
+        """Draws conditional (a), if exact with D_s linearised at a draw from q(x_s | x_0, x_t)."""
         if self.gauss_step == "variational" or self.covariance == "none":
             return super()._fit_and_draw(prior, likelihood, x_0, x_t, s, t, k, generator)
         kernel = bridge(prior.schedule, 0, s, t)

@@ -1,21 +1,21 @@
 """MGPS: Variational Diffusion Posterior Sampling with Midpoint Guidance (arXiv 2410.09945).
 
-A posterior transition from level t to s passes by a midpoint l < s, where the denoiser is better
-and the likelihood simpler than at s, while the way from t to l is harder the lower l is:
+A posterior transition from level t to s is drawn through a midpoint l < s. The lower l is, the more
+accurate are the denoiser and the likelihood there, but the harder is the step from t to l:
 
     x_l ~ g(y | D_l(x_l)) q(x_l | D_t(x_t), x_t)    by a Gaussian variational fit
     x_s ~ q(x_s | x_l, x_t)                         exactly: the bridge
 
-The fit is N(mu, diag e^{2 lambda}), started at the prior's factor N(m, v I) and moved by a
-few steps of Adam down
+The fit N(mu, diag e^{2 lambda}) starts at the prior's factor N(m, v I) and takes a few steps of
+Adam on
 
     KL = E[-log g(y | D_l(X))] + sum((mu - m)^2 / (2 v) + e^{2 lambda} / (2 v) - lambda) + const.
 
-with one draw of X for each. The prior's terms are closed form, where MGDM draws them as well.
+with one draw of X for each step. The prior's terms are in closed form; in MGDM they are sampled.
 
-The equations are those of the authors' published code; the paper's own text was not at hand. Left
-out is the warm start with which that code runs its images down to level 700, a second fit at level
-1 whose outcome starts the next one. Its run on Gaussian mixtures is without it.
+The equations are those of the authors' published code; they have not been compared with the paper's
+full text. That code's warm start is not implemented: down to level 700 of its image runs, a second
+fit at level 1 initialises the next fit. Its runs on Gaussian mixtures do not use it.
 """
 
 from __future__ import annotations
@@ -44,18 +44,21 @@ from mgdm_audio.samplers.options import FitRate, FitSteps, Shares
 
 @dataclass(frozen=True)
 class MGPS(Stepwise):
-    """Needs nothing of the operator but a gradient. The defaults are those published for FFHQ."""
+    """Samples by midpoint guidance; the operator must be differentiable.
+
+    The defaults are those published for FFHQ.
+    """
 
     num_steps: Annotated[int, at_least(3)] = 300  # points of the grid
     midpoint: Shares = 0.5  # eta: l = floor(eta s)
-    # Steps of Adam; rules count from the noisiest level down.
+    # The number of Adam steps; rules count from the noisiest level down.
     vi_steps: FitSteps = PerStep(2, first=(5, 20), last=(19, 2), every=(10, 20))
     learning_rate: FitRate = PerStep(0.03)  # of Adam
 
     def algorithm(
         self, prior: Prior, likelihood: Likelihood, x_T: Tensor, generator: Generators
     ) -> Run:
-        """``x_0: [batch, *event]`` given ``likelihood.y``: D at the lowest level of the grid."""
+        """Draws ``x_0: [batch, *event]`` given ``likelihood.y``: D at the grid's lowest level."""
         grid = prior.schedule.timesteps(self.num_steps)[:0:-1]  # t_{N-1} .. t_1
         x_t = x_T
         x_0 = prior.predict_x0(x_t, grid[0])
@@ -79,7 +82,7 @@ class MGPS(Stepwise):
         k: int,
         generator: Generators,
     ) -> Tensor:
-        """``x_l ~ N(mu, diag e^{2 lambda})``, the fit of g(y | D_l(x_l)) q(x_l | x_0, x_t)."""
+        """Draws ``x_l ~ N(mu, diag e^{2 lambda})``, a fit of g(y | D_l(x_l)) q(x_l | x_0, x_t)."""
         total = self.num_steps - 2
         kernel = bridge(prior.schedule, 0, low, t)
         mean, std = kernel.mean(x_0, x_t), float(kernel.std)

@@ -1,26 +1,26 @@
-"""MSDM's separators: Multi-Source Diffusion Models (arXiv 2302.02257), Dirac and Gaussian.
+"""MSDM: the Dirac and Gaussian separators of Multi-Source Diffusion Models (arXiv 2302.02257).
 
-The probability-flow ODE ``dx / d sigma = -sigma grad log p(x | y)``, variance exploding, by Euler
-steps down N levels, with the churn of EDM (arXiv 2206.00364, Algorithm 2) and R resamplings of
-each level. The score of the noisy posterior is approximated in one of two ways.
+They integrate the probability-flow ODE ``dx / d sigma = -sigma grad log p(x | y)``, variance
+exploding, by Euler steps down N levels, with the churn of EDM (arXiv 2206.00364, Algorithm 2) and R
+resamplings of each level. The score of the noisy posterior is approximated in one of two ways.
 
-``dirac``: y is the exact sum of the noisy sources, so one of them follows from the others,
+``dirac`` assumes that y is the exact sum of the noisy sources, so one follows from the others,
 ``x_j = (y - sum_{k != j} w_k x_k) / w_j``. By the chain rule, with ``s = (x - D(x)) / sigma``,
 
     d x_k / d sigma = s_k - (w_k / w_j) s_j         for k != j
 
-``gaussian``: y is the sum of the noisy sources, give or take ``gamma sigma``:
+``gaussian`` assumes that y is their sum plus noise of standard deviation ``gamma sigma``:
 
     d x / d sigma = s - sigma / (gamma sigma)^2 A^T (y - A x)
 
-which is the score of N(y; A x, (gamma sigma)^2). The published code has half of that coefficient,
-with gamma = .75; the same steps are had by gamma = .75 sqrt(2), the default here. The likelihood's
-own noise_std plays no part in either. Ours: any weights of the mixture, for ``gaussian`` any
-LinearOperator, and that x_j follows from the others after a step too, so that what ``dirac``
-returns sums to y.
+where the second term is the score of N(y; A x, (gamma sigma)^2). The published code has half of
+that coefficient with gamma = .75, which equals gamma = .75 sqrt(2), the default here. Neither uses
+the likelihood's noise_std. Added here: any weights of the mixture, for ``gaussian`` any
+LinearOperator, and ``dirac`` computes x_j from the others after each step too, so that its result
+sums to y.
 
-The method knows its levels by their noise and not as indices of a schedule, and calls the denoiser
-directly. With the independent priors of ``diffusion.join`` it is ISDM of the same paper.
+The levels are noise levels, not indices of a schedule, and the denoiser is called directly. With
+the independent priors of ``diffusion.join`` this is ISDM of the same paper.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ _Positive = Annotated[float, within("(0, inf)", _LEVELS)]
 
 @dataclass(frozen=True)
 class MSDM(Stepwise):
-    """Needs a MixtureSum (dirac) or a LinearOperator (gaussian), and no gradient."""
+    """Separates by MSDM; needs a MixtureSum (dirac) or LinearOperator (gaussian), no gradient."""
 
     posterior: Literal["dirac", "gaussian"] = "dirac"  # how the noisy posterior is approximated
     num_steps: Annotated[int, within("[2, inf)", _STEPS)] = 150  # N
     num_resamples: Annotated[int, within("[1, inf)", _STEPS)] = 2  # R, visits to each level
     s_churn: Annotated[float, within("[0, inf)", _LEVELS)] = 20.0  # 0: a deterministic ODE
-    source: int = 0  # j, the source that dirac derives from the others
-    gamma: _Positive = 0.75 * 2**0.5  # gaussian: standard deviation of y over sigma
+    source: int = 0  # j, the source that dirac computes from the others
+    gamma: _Positive = 0.75 * 2**0.5  # gaussian: standard deviation of y divided by sigma
     sigma_min: float = 1e-4  # lowest noise level before 0
     sigma_max: float = 1.0  # highest noise level
     rho: _Positive = 7.0  # spacing of the levels
@@ -63,7 +63,7 @@ class MSDM(Stepwise):
 
     @property
     def levels(self) -> list[float]:
-        """sigma, N levels from ``sigma_max`` to ``sigma_min`` and then 0 (EDM, eq. 5)."""
+        """The N noise levels from ``sigma_max`` to ``sigma_min`` (EDM, eq. 5), then 0."""
         return [*karras_levels(self.sigma_max, self.sigma_min, self.num_steps, self.rho), 0.0]
 
     @property
@@ -76,12 +76,12 @@ class MSDM(Stepwise):
         weights = [] if self.posterior == "gaussian" else likelihood.operator.weights
         present = [k for k, weight in enumerate(weights) if weight]
         if self.posterior == "dirac" and self.source not in present:
-            raise ValueError(f"source = {self.source}: one of the mixture's sources, {present}")
+            raise ValueError(f"source = {self.source}: use one of the mixture's sources, {present}")
 
     def algorithm(
         self, prior: Prior, likelihood: Likelihood, x_T: Tensor, generator: Generators
     ) -> Run:
-        """``x_0: [batch, *event]`` given ``likelihood.y``, in N R denoiser calls.
+        """Draws ``x_0: [batch, *event]`` given ``likelihood.y`` in N R denoiser calls.
 
         ``x_T`` is rescaled from the prior's noisiest level to ``sigma_max``.
         """
@@ -104,7 +104,7 @@ class MSDM(Stepwise):
         return x
 
     def _derive(self, operator: LinearOperator, y: Tensor, x: Tensor) -> Tensor:
-        """For ``dirac``: x with its source j set to what the others leave of y."""
+        """Returns x, for ``dirac`` with source j set to y minus the other sources."""
         if self.posterior == "gaussian":
             return x
         j, weight = self._derived(operator)
@@ -115,7 +115,7 @@ class MSDM(Stepwise):
     def _drift(
         self, prior: Prior, operator: LinearOperator, y: Tensor, x: Tensor, sigma: float
     ) -> Tensor:
-        """``d x / d sigma``: ``[batch, *event]``."""
+        """Returns ``d x / d sigma``: ``[batch, *event]``."""
         level = x.new_full((), sigma)
         s = (x - prior.denoiser(x, level)) / sigma  # -sigma times the prior's score
         if self.posterior == "gaussian":
@@ -124,6 +124,6 @@ class MSDM(Stepwise):
         return s - operator.adjoint(s[:, j] / weight)
 
     def _derived(self, operator: LinearOperator) -> tuple[slice, float]:
-        """Source j and its weight."""
+        """Returns source j as a slice, and its weight."""
         assert isinstance(operator, MixtureSum)
         return slice(self.source, self.source + 1), operator.weights[self.source]

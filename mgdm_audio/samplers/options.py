@@ -1,4 +1,4 @@
-"""Types of options that several samplers have, with their ranges."""
+"""Types of the options that several samplers share, with their ranges."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mgdm_audio.samplers.base import PerStep
 
 
 def at_each_step(rule: Rule) -> Rule:
-    """``rule`` for every value that a ``PerStep`` can take."""
+    """Returns the rule that every value of a ``PerStep`` satisfies ``rule``."""
     return Rule(lambda steps: all(map(rule.admits, steps.values)), rule.otherwise)
 
 

@@ -9,12 +9,13 @@ score is a vector-Jacobian product:
     x_s = DDIM(x_t) + sqrt(alphabar_t alphabar_s) g
 
 r_t^2 = sigma_t^2 = 1 - alphabar_t is the posterior variance of a unit Gaussian prior, for which the
-score is exact. Its factor in g is the paper's; with the other weight, in z = x / alpha, a step
-moves the estimate by r_t^2 grad_z log N, whatever the scale of the process. The step to level 0 is
-guided as well: 999 gradients at N = 1000, where the MGDM paper's code takes 998 and ends on D.
+score is exact. The factor r_t^2 in g is the paper's; with the weight of g above, a step in
+z = x / alpha moves the estimate by r_t^2 grad_z log N at any scale of the process. The step to
+level 0 is guided as well, which makes 999 gradients at N = 1000; the MGDM paper's code takes 998
+and returns D.
 
-For a map that leaves what it made as it is, A(A(x)) = A(x), as JPEG, the paper takes A for its own
-pseudo-inverse; the noise of y plays no part then:
+For an idempotent A, A(A(x)) = A(x), such as JPEG, the paper uses A as its own pseudo-inverse,
+without the noise of y:
 
     g = (dD/dx_t)^T (y - A D(x_t)),        x_s = DDIM(x_t) + sqrt(alphabar_t) g
 """
@@ -37,7 +38,7 @@ from mgdm_audio.samplers.base import Needs, Run, Step, Stepwise
 
 @dataclass(frozen=True)
 class PGDM(Stepwise):
-    """Pseudo-inverse guidance; needs a LinearOperator, or an Idempotent one."""
+    """Samples by pseudo-inverse guidance; needs a LinearOperator or an Idempotent operator."""
 
     num_steps: Annotated[int, at_least(2)] = 1000  # N, points of the grid
     eta: Share = 1.0  # DDIM's stochasticity
@@ -47,7 +48,7 @@ class PGDM(Stepwise):
     def algorithm(
         self, prior: Prior, likelihood: GaussianLikelihood, x_T: Tensor, generator: Generators
     ) -> Run:
-        """Algorithm 1: ``x_0: [batch, *event]``, in ``num_steps - 1`` calls with a gradient."""
+        """Draws ``x_0: [batch, *event]`` by Algorithm 1, in ``num_steps - 1`` gradient calls."""
         grid, schedule = prior.schedule.timesteps(self.num_steps)[::-1], prior.schedule
         x = x_T
         for index, (t, s) in enumerate(pairwise(grid)):
@@ -61,7 +62,7 @@ class PGDM(Stepwise):
 def _guidance(
     prior: Prior, likelihood: GaussianLikelihood, x_t: Tensor, t: int, s: int
 ) -> tuple[Tensor, Tensor]:
-    """``D(x_t)`` and the weighted ``g``, both ``[batch, *event]``."""
+    """Returns ``D(x_t)`` and the weighted ``g``, both ``[batch, *event]``."""
     operator, alpha = likelihood.operator, prior.schedule.alpha
     with torch.enable_grad():
         x_t = x_t.detach().requires_grad_()

@@ -1,18 +1,18 @@
 """PSLD: posterior sampling with latent diffusion (arXiv 2307.00619), Algorithm 2.
 
-DPS through the decoder, and a second gradient, "gluing", that pulls z_0 towards the latent of the
-event which agrees with y and otherwise equals the decoded estimate. With z_0 = D(z_t),
+DPS through the decoder, plus a second gradient ("gluing") that moves z_0 towards the latent of the
+event that satisfies A x = y and otherwise equals the decoded estimate. With z_0 = D(z_t),
 
     z_{t-1} = DDIM(z_t) - grad_{z_t} ( omega |y - A dec(z_0)| + gamma |z_0 - enc(glued)| )
     glued   = A^+ y + (I - A^+ A) dec(z_0)
 
-- The paper states A^T in place of A^+: it means operators with orthonormal rows, a mask say, where
-  the two are the same. What makes ``glued`` the point nearest to dec(z_0) with A x = y is the
-  projector I - A^+ A, so that is the general form. For the sum of K sources A^T = K A^+: with A^T
-  the residual y - A glued would be 1 - K times that of dec(z_0), and grow.
+- The paper writes A^T in place of A^+; they are equal for operators with orthonormal rows, such as
+  a mask. The projector I - A^+ A makes ``glued`` the point nearest to dec(z_0) with A x = y, so A^+
+  is the general form. For a sum of K sources A^T = K A^+: with A^T the residual y - A glued would
+  be 1 - K times that of dec(z_0), and grow.
 - Algorithm 2 has squared norms with step sizes eta_i and gamma_i. As in the published code these
-  are omega / (2 |.|) and gamma / (2 |.|), DPS's choice, which gives the plain norms above. The
-  length of a step then does not shrink with the residual: omega sets how closely y is met.
+  are omega / (2 |.|) and gamma / (2 |.|), DPS's choice, which gives the norms above without the
+  square. A step then does not shrink with the residual, and omega limits how small that becomes.
 - The norms are those of each item; the published ones run over the batch.
 """
 
@@ -38,7 +38,7 @@ _STEP_SIZES = within("[0, 1e6)", "{names} {are} finite and not negative")
 
 @dataclass(frozen=True)
 class PSLD(Stepwise):
-    """Posterior sampling with latent diffusion; needs a codec and a linear operator."""
+    """Samples the posterior of latents; needs a latent prior and a LinearOperator."""
 
     num_steps: Annotated[int, at_least(3)] = 1000  # N, points of the grid
     omega: Annotated[float, _STEP_SIZES] = 0.1  # eta_i = omega / (2 |y - A dec(z_0)|)
@@ -50,9 +50,9 @@ class PSLD(Stepwise):
     def algorithm(
         self, prior: Prior, likelihood: Likelihood, x_T: Tensor, generator: Generators
     ) -> Run:
-        """A draw of the decoded event given ``likelihood.y``: ``[batch, *event]``.
+        """Draws the decoded event given ``likelihood.y``: ``[batch, *event]``.
 
-        ``x_T`` and what a ``Step`` holds are latents, ``[batch, *latent]``.
+        ``x_T`` and the states of a ``Step`` are latents, ``[batch, *latent]``.
         """
         codec = require_codec(prior, "PSLD")
         operator: LinearOperator = likelihood.operator  # type: ignore[assignment]
@@ -70,7 +70,7 @@ class PSLD(Stepwise):
     def _guidance(
         self, prior: Prior, codec: Codec, operator: LinearOperator, y: Tensor, z: Tensor, t: int
     ) -> tuple[Tensor, Tensor]:
-        """``z_0 = D(z)`` and the sum of both gradients: ``[batch, *latent]`` each."""
+        """Returns ``z_0 = D(z)`` and the sum of both gradients: ``[batch, *latent]`` each."""
         with torch.enable_grad():
             z = z.detach().requires_grad_()
             z_0 = prior.predict_x0(z, t)
@@ -83,7 +83,7 @@ class PSLD(Stepwise):
 
 
 class _Glue(torch.autograd.Function):
-    """``x -> A^+ y + (I - A^+ A) x``, whose Jacobian is symmetric: none of A^+ is needed."""
+    """``x -> A^+ y + (I - A^+ A) x``; its symmetric Jacobian needs no derivative of A^+."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor, operator: LinearOperator) -> Tensor:
@@ -97,5 +97,5 @@ class _Glue(torch.autograd.Function):
 
 
 def _norm(x: Tensor) -> Tensor:
-    """``|x_i|`` for every item: ``[batch]``. The clamp makes its gradient 0 at 0."""
+    """Returns ``|x_i|`` for every item: ``[batch]``. The clamp makes its gradient 0 at 0."""
     return inner(x, x).clamp(min=torch.finfo(x.dtype).tiny).sqrt()

@@ -1,24 +1,23 @@
 """ReSample: latent diffusion with hard data consistency (arXiv 2307.08123), Algorithm 1.
 
-A DDIM chain in latent space. On every tenth level of the lower two thirds it is interrupted:
+A DDIM chain in latent space, which on every tenth level of the lower two thirds is replaced by
 
-    z_0(y)  =  argmin_z |y - A dec(z)|^2 / 2   from the chain's own estimate of z_0, and
+    z_0(y)  =  argmin_z |y - A dec(z)|^2 / 2   from the chain's own estimate of z_0,
     z_t     ~  p(z_t | z'_t, z_0(y))  prop. to  N(z_t; alpha_t z_0(y), (1 - alpha_t^2) I)
                                                 N(z_t; z'_t, sigma_t^2 I)
 
-brings the fit back onto the noisy level ("stochastic resampling", Proposition 1), z'_t being the
-state of the chain and sigma_t^2 = gamma times the variance of a DDIM step at eta = 1. In the middle
-third z_0(y) is fitted in event space and encoded, x(y) = argmin_x |y - A x|^2 / 2 from dec(z_0), in
-the lowest third in latent space; a last latent fit ends the chain.
+where z'_t is the state of the chain and sigma_t^2 is gamma times the variance of a DDIM step at
+eta = 1 ("stochastic resampling", Proposition 1). In the middle third of the levels z_0(y) is fitted
+in event space and encoded, x(y) = argmin_x |y - A x|^2 / 2 from dec(z_0); in the lowest third it is
+fitted in latent space. The chain ends with a fit in latent space.
 
-From the published code, beside Algorithm 1: z_0 is looked up ``lookahead`` steps down the chain
-(0: at the level itself), and every DDIM step is followed by a gradient step of DPS's kind that does
-not go through the network (``guidance``; 0: none). Three things are ours:
-- The code takes that gradient at (z - (1 - alpha^2) eps) / alpha, which is no estimate of z_0; here
-  it is taken at D(z) = (z - sigma eps) / alpha, eps fixed.
-- The fits are by Adam; the code's weight decay has no place in the argmin.
-- A fit ends, for each item alone, at a mean square residual of sigma_y^2: the argmin itself would
-  be fitting the noise.
+The published code adds to Algorithm 1 that z_0 is estimated by ``lookahead`` DDIM steps (0: by the
+denoiser), and that every DDIM step is followed by a gradient step like DPS's that does not
+differentiate the network (``guidance``; 0: none). Three things differ here:
+- The code takes that gradient at (z - (1 - alpha^2) eps) / alpha, which is not an estimate of z_0;
+  here it is taken at D(z) = (z - sigma eps) / alpha with eps fixed.
+- The fits use Adam without the code's weight decay, which the argmin does not have.
+- The fit of each item ends at a mean square residual of sigma_y^2: the argmin would fit the noise.
 """
 
 from __future__ import annotations
@@ -52,15 +51,18 @@ _GUIDANCE, _ETA = within("[0, 1e6)", _RANGES), within("[0, 1]", _RANGES)
 
 @dataclass(frozen=True)
 class ReSample(Stepwise):
-    """Hard data consistency and resampling; needs a codec, of the operator only a gradient."""
+    """Samples by hard data consistency and resampling.
+
+    It needs a latent prior and a Gaussian likelihood with a differentiable operator.
+    """
 
     num_steps: Annotated[int, at_least(3)] = 500  # N, points of the grid
-    every: Count = 10  # C holds the grid indices that it divides, up to 2 N / 3
-    gamma: Finite = 40.0  # sigma_t^2 over the variance of the DDIM step
+    every: Count = 10  # C is the set of its multiples among the grid indices up to 2 N / 3
+    gamma: Finite = 40.0  # sigma_t^2 divided by the variance of the DDIM step
     lookahead: Annotated[int, at_least(0)] = 5  # DDIM steps before a fit
-    fit_steps: Annotated[int, at_least(0)] = 200  # of Adam, at most
-    event_learning_rate: Finite = 0.01  # fits in event space
-    latent_learning_rate: Finite = 0.005  # fits in latent space
+    fit_steps: Annotated[int, at_least(0)] = 200  # the most Adam steps of a fit
+    event_learning_rate: Finite = 0.01  # of fits in event space
+    latent_learning_rate: Finite = 0.005  # of fits in latent space
     guidance: Annotated[float, _GUIDANCE] = 0.5  # weight of the gradient step, times alpha_t^2
     eta: Annotated[float, _ETA] = 1.0  # DDIM's stochasticity
 
@@ -69,9 +71,9 @@ class ReSample(Stepwise):
     def algorithm(
         self, prior: Prior, likelihood: GaussianLikelihood, x_T: Tensor, generator: Generators
     ) -> Run:
-        """A draw of the decoded event given ``likelihood.y``: ``[batch, *event]``.
+        """Draws the decoded event given ``likelihood.y``: ``[batch, *event]``.
 
-        ``x_T`` and what a ``Step`` holds are latents, ``[batch, *latent]``.
+        ``x_T`` and the states of a ``Step`` are latents, ``[batch, *latent]``.
         """
         codec = require_codec(prior, "ReSample")
         on_z, third = on_latents(likelihood, prior), self.num_steps // 3
@@ -82,8 +84,8 @@ class ReSample(Stepwise):
             z_0 = prior.predict_x0(z, t)
             z = sample_bridge(schedule, z_0, z, 0, t_prev, t, eta=eta, generator=generator)
             if self.guidance > 0:
-                # Of |y - A dec(z_0)|, not squared. With eps fixed d z_0 / d z = 1 / alpha_t, so one
-                # alpha_t of alpha_t^2 is left.
+                # The gradient of |y - A dec(z_0)|, not squared. With eps fixed d z_0 / d z is
+                # 1 / alpha_t, which cancels one alpha_t of alpha_t^2.
                 square, gradient = _misfit(on_z, z_0)
                 inverse = torch.where(square > 0, square.rsqrt(), 0.0)
                 z = z - self.guidance * float(schedule.alpha[t]) * per_item(inverse, z) * gradient
@@ -103,7 +105,7 @@ class ReSample(Stepwise):
         return codec.decode(self._fit(on_z, z_0, self.latent_learning_rate))
 
     def _fit(self, likelihood: GaussianLikelihood, x: Tensor, learning_rate: float) -> Tensor:
-        """Hard data consistency: ``argmin |y - A x|^2 / 2`` from ``x``, down to the noise's level.
+        """Minimises ``|y - A x|^2 / 2`` from ``x`` (hard data consistency), to the noise level.
 
         An item that has reached it is frozen, so its result does not depend on the batch.
         """
@@ -113,7 +115,7 @@ class ReSample(Stepwise):
         for step in range(self.fit_steps):
             square, gradient = _misfit(likelihood, x)
             fitted = square <= enough
-            if step % 10 == 0 and bool(fitted.all()):  # now and then: asking waits for the device
+            if step % 10 == 0 and bool(fitted.all()):  # only sometimes: it waits for the device
                 break
             before = x.clone()
             adam.step(gradient)
@@ -123,7 +125,7 @@ class ReSample(Stepwise):
     def _resample(
         self, prior: Prior, z_0: Tensor, z: Tensor, t: int, t_prev: int, generator: Generators
     ) -> Tensor:
-        """Proposition 1: a draw at level ``t_prev`` from the product of the two Gaussians."""
+        """Draws a state at level ``t_prev`` from the product of two Gaussians (Proposition 1)."""
         alpha, sigma = float(prior.schedule.alpha[t_prev]), float(prior.schedule.sigma[t_prev])
         spread = self.gamma * float(bridge(prior.schedule, 0, t_prev, t).std) ** 2  # sigma_t^2
         share = spread / (spread + sigma**2)
@@ -132,7 +134,7 @@ class ReSample(Stepwise):
 
 
 def _misfit(likelihood: GaussianLikelihood, x: Tensor) -> tuple[Tensor, Tensor]:
-    """``|y - A x|^2``, ``[batch]``, and the gradient of its half, shaped like ``x``."""
+    """Returns ``|y - A x|^2``, ``[batch]``, and the gradient of half of it, shaped like ``x``."""
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         residual = likelihood.residual(x)

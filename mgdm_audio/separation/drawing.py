@@ -1,17 +1,17 @@
-"""Posterior draws of a track, segment by segment, and how its segments are joined.
+"""Draws posterior samples of a track segment by segment and joins the segments.
 
-Neighbours overlap. Joined by a cross-fade (``crossfade``), their draws are independent of each
-other and blended over the overlap: exact for whatever they agree about, but where draws differ a
-blend of two is no draw of the posterior, its spread is up to half of the variance. Joined by
-conditioning (``condition``), every other segment is drawn first, and those between them given what
-their neighbours decided: the outer half of each overlap enters the likelihood as known samples,
+Neighbouring segments overlap. With ``crossfade`` their draws are independent and are blended over
+the overlap. This is exact where the draws agree; elsewhere a blend of two draws is not a draw of
+the posterior, and its variance may be half as large. With ``condition`` (overlap conditioning)
+every second segment is drawn first, and the others are drawn given their neighbours: the outer half
+of each overlap enters the likelihood as known samples,
 
     y = (A x + sigma_y eps, M x + sigma_y eps'),    Stacked([MixtureSum, Mask]),
 
-draw by draw, so that every draw is one draw of the whole track. Two passes and not one from left to
-right: no early mistake is handed on, and the segments of a pass can share a batch.
+draw by draw, so that every draw is one draw of the whole track. There are two passes instead of one
+from left to right, so that errors do not propagate and the segments of a pass can share a batch.
 
-Joined by a cross-fade, the draws take turns at several speeds of the track, see ``speeds``.
+With ``crossfade`` the draws cycle through several speeds of the track, see ``speeds``.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ from mgdm_audio.measurement import GaussianLikelihood, Mask, MixtureSum, Stacked
 from mgdm_audio.rng import generator_for
 from mgdm_audio.samplers import Step
 from mgdm_audio.separation.runner import StemRunner
-from mgdm_audio.separation.segments import Join, Meeting, stitched
+from mgdm_audio.separation.segments import Join, Overlaps, stitched
 from mgdm_audio.separation.speeds import at_own_speed, play, play_back, ratio
 from mgdm_audio.separation.uncertainty import SpreadMap
 
-SILENCE = 1e-4  # of the prior's level: a quieter segment is shared equally, without a network call
+SILENCE = 1e-4  # times the prior's level: stems of a quieter segment are equal, without a call
 
 
 @dataclass
 class _Segment:
-    """What is drawn of one: the mean over draws and those to be kept, and the ends of all draws."""
+    """The results of one segment: the mean over draws, kept draws, and the ends of all draws."""
 
     rows: Tensor  # [1 + kept, batch, sources, segment]
-    head: Tensor  # [draws, batch, sources, held], which the segment before is to meet
-    tail: Tensor  # and the one after
+    head: Tensor  # [draws, batch, sources, held], on which the previous segment is conditioned
+    tail: Tensor  # [draws, batch, sources, held], on which the next segment is conditioned
     own_speed: Tensor  # [batch, sources, segment], a draw at the track's own speed
-    drawn: list[int]  # draws so far, by channel
+    drawn: list[int]  # the number of draws so far, by channel
 
 
 @dataclass
@@ -59,48 +59,48 @@ class _Item:
 
 
 _Drawn = tuple[Tensor, Tensor | None]
-"""[sources, any], and the standard deviation (``Step.deviation``) of the same shape, if any."""
+"""A draw [sources, any] and its ``Step.deviation`` of the same shape, if any."""
 
 
 @dataclass
 class Drawing:
-    """The draws of one track: iterate over ``pieces``, then read ``spread`` if there is one."""
+    """Draws one track: iterate over ``pieces``, then read ``spread`` if there is one."""
 
     runner: StemRunner
     cut_at: Callable[[int], Tensor]  # [batch, 1, segment] of the mixture at the prior's level
-    count: int  # of segments
+    count: int  # the number of segments
     time: int  # samples of the track
     overlap: int  # of neighbouring segments, samples
     batch: int  # channels
-    spread: SpreadMap | None  # of [batch, sources]; None: nobody asks how sure the mean is
+    spread: SpreadMap | None  # of [batch, sources]; None: the uncertainty is not measured
     join: Join
     speeds: tuple[float, ...]  # semitones, the track's own first
     seed: int
     draws: int
-    keep: bool = False  # the draws themselves are wanted too
+    keep: bool = False  # whether to output the draws besides their mean
     on_progress: Progress | None = None
     start_at: Callable[[int], Tensor] | None = None
-    """[batch, sources, segment]: what a segment's draws start from; None: noise."""
-    done: int = field(default=0, init=False)  # segments
+    """Returns the start of a segment's draws, [batch, sources, segment]; None: noise."""
+    done: int = field(default=0, init=False)  # the number of finished segments
 
     def __post_init__(self) -> None:
-        self.meeting = Meeting(self.count, self.overlap, self.join)
+        self.overlaps = Overlaps(self.count, self.overlap, self.join)
 
     def pieces(self) -> Iterator[Tensor]:
-        """[1 + draws that are kept, batch, sources, any], one after the other: the whole track."""
+        """Yields [1 + kept draws, batch, sources, any] in consecutive pieces of the track."""
         if self.join == "crossfade":
             segments = (drawn.rows for drawn in self._in_turn())
             yield from stitched(segments, self.time, self.overlap)
             return
         end = 0
         for index, drawn in enumerate(self._between()):
-            first, last = self.meeting.bounds(index, drawn.rows.shape[-1])
+            first, last = self.overlaps.bounds(index, drawn.rows.shape[-1])
             piece = drawn.rows[..., first:last][..., : self.time - end]
             end += piece.shape[-1]
             yield piece
 
     def _in_turn(self) -> Iterator[_Segment]:
-        """Every segment on its own."""
+        """Yields every segment, drawn independently."""
         index = 0
         while index < self.count:
             group = range(index, min(index + self._together(), self.count))
@@ -108,13 +108,13 @@ class Drawing:
             index = group.stop
 
     def _between(self) -> Iterator[_Segment]:
-        """Even segments on their own, odd ones given both neighbours; in the order of the track."""
+        """Yields all segments in order, even ones drawn independently, odd ones given them."""
         evens: dict[int, _Segment] = {}
         index = 0
         while index < self.count:
             group = range(index, min(index + 2 * self._together(), self.count), 2)
             evens |= zip(group, self._draw(group, {}), strict=True)
-            last = group[-1] + 2 > self.count - 1  # then one may be left over at the end
+            last = group[-1] + 2 > self.count - 1  # then an odd segment may follow the last even
             odd = range(max(1, index - 1), min(group[-1] + (2 if last else 0), self.count), 2)
             filled = dict(zip(odd, self._draw(odd, evens), strict=True))
             merged = {**{i: evens[i] for i in group}, **filled}
@@ -124,19 +124,18 @@ class Drawing:
             index = group[-1] + 2
 
     def _together(self) -> int:
-        """Segments whose draws at one speed fill a batch, and whose draws share the workers."""
+        """Returns how many segments to draw together, to fill a batch or all workers."""
         draws = -(-self.draws // len(self.speeds))
         full = max(1, self.runner.batch_size // (draws * self.batch))
         workers = self.runner.workers
         return max(full, workers // math.gcd(workers, self.draws * self.batch))
 
     def _draw(self, indices: Sequence[int], neighbours: dict[int, _Segment]) -> list[_Segment]:
-        """The segments ``indices``, given the ``neighbours`` that there are.
+        """Draws the segments ``indices``, conditioned on ``neighbours`` where there are any.
 
-        The mean goes into a running sum, so that memory does not grow with the number of draws.
-        Each draw sees the segment at another offset from the frames of a network that has frames:
-        in the mean, what a frame's edges add to an estimate cancels (cycle spinning, Coifman &
-        Donoho 1995)."""
+        The mean is a running one, so that memory does not grow with the number of draws. If the
+        network has frames, each draw shifts the segment by another offset, so that artefacts of
+        frame edges average out (cycle spinning, Coifman & Donoho 1995)."""
         sources, y, found = len(self.runner.stems), {}, {}
         items: list[_Item] = []
         for index in indices:
@@ -144,7 +143,7 @@ class Drawing:
             equal = (part / sources).expand(-1, sources, -1)
             rows = equal.expand(1 + self.draws * self.keep, -1, -1, -1).clone()
             ends = equal.expand(self.draws, -1, -1, -1)
-            head, tail, equal_share = self.meeting.head(ends), self.meeting.tail(ends), rows[0]
+            head, tail, equal_share = self.overlaps.head(ends), self.overlaps.tail(ends), rows[0]
             drawn = [0] * len(part)
             found[index] = _Segment(rows, head.clone(), tail.clone(), equal_share.clone(), drawn)
             loud = part.square().mean((1, 2)).sqrt() > SILENCE * self.runner.loaded.mixture_rms
@@ -154,7 +153,7 @@ class Drawing:
                 for draw in range(self.draws)
                 for channel in loud.nonzero().flatten().tolist()
             ]
-        items.sort(key=self._turn)  # those of a batch are equally long, the track's own first
+        items.sort(key=self._turn)  # a batch has one speed, hence one length; own speed first
         begun = self.done
 
         def share(done: float) -> None:
@@ -169,44 +168,44 @@ class Drawing:
         for item, (x, deviation) in drawn_items:
             self._add(found[item.segment], x, y[item.segment][item.channel], item)
             if deviation is not None:
-                # The errors of two means of one truth are much the same: what is left of
-                # their variances in a blend are their weights, not the squares of these.
-                weight = self.meeting.weight(item.segment, deviation).sqrt()
+                # The errors of two conditional means of one signal are strongly correlated, so
+                # that a blend scales their variances by the weights and not by their squares.
+                weight = self.overlaps.weight(item.segment, deviation).sqrt()
                 self._spread(item, weight * deviation, 1 / self.draws)
         self.done += len(indices)
         self._progress(self.done)
         return list(found.values())
 
     def _turn(self, item: _Item) -> int:
-        """Which of the speeds is an item's."""
+        """Returns the index of an item's speed."""
         return item.draw % len(self.speeds)
 
     def _speed(self, item: _Item) -> Fraction:
         return ratio(self.speeds[self._turn(item)])
 
     def _add(self, segment: _Segment, x: Tensor, y: Tensor, item: _Item) -> None:
-        """A draw [sources, time] of the mixture y [1, time], as it was played, to the sums."""
+        """Adds a draw [sources, time], at the item's speed, of the mixture y [1, time]."""
         speed = self._speed(item)
         if speed == 1:
             segment.own_speed[item.channel] = x
         else:
             x = at_own_speed(segment.own_speed[item.channel], x, speed)
-            # The sum of the sources is the mixture's again, but for rounding: share what is left.
+            # The sources sum to the mixture except for rounding errors, which all share equally.
             x = x + (y - x.sum(0)) / len(x)
         mean, before = segment.rows[0, item.channel], segment.drawn[item.channel]
         segment.drawn[item.channel] += 1
-        change = x - mean  # Welford's sums: no difference of large numbers
+        change = x - mean  # Welford's algorithm avoids a difference of large numbers
         mean += change / (before + 1)
         if before:
             share = before / (before + 1) / (self.draws - 1)
-            self._spread(item, change * self.meeting.weight(item.segment, change), share)
+            self._spread(item, change * self.overlaps.weight(item.segment, change), share)
         if self.keep:
             segment.rows[1 + item.draw, item.channel] = x
-        segment.head[item.draw, item.channel] = self.meeting.head(x)
-        segment.tail[item.draw, item.channel] = self.meeting.tail(x)
+        segment.head[item.draw, item.channel] = self.overlaps.head(x)
+        segment.tail[item.draw, item.channel] = self.overlaps.tail(x)
 
     def _spread(self, item: _Item, deviation: Tensor, share: float) -> None:
-        """The squares of ``deviation`` [sources, time] to the variances."""
+        """Adds ``share`` times the squares of ``deviation`` [sources, time] to the variances."""
         if self.spread is None:
             return
         start = item.segment * (deviation.shape[-1] - self.overlap)
@@ -219,7 +218,7 @@ class Drawing:
         neighbours: dict[int, _Segment],
         on_step: Callable[[Step], None],
     ) -> list[_Drawn]:
-        """A draw of each item as it was played, and its deviation at the track's own speed."""
+        """Draws each item at its speed; its deviation is at the track's own speed."""
         steps: list[Step] = []
 
         def step(record: Step) -> None:
@@ -239,11 +238,11 @@ class Drawing:
         )
         likelihood = GaussianLikelihood(MixtureSum(sources), mixture, self.runner.preset.noise_std)
         given = likelihood
-        if neighbours and self.meeting.held:
+        if neighbours and self.overlaps.held:
             known = [self._known(item, neighbours, time) for item in items]
             given = self._also_known(mixture, known, padding)
         prior = self.runner.prior.with_event_shape((sources, mixture.shape[-1]))
-        stream = () if self.start_at is None else ("started",)  # the start has drawn from the other
+        stream = () if self.start_at is None else ("started",)  # the start used the other stream
         generators = [
             generator_for(self.seed, *stream, "segment", i.segment, "draw", i.draw) for i in items
         ]
@@ -258,7 +257,7 @@ class Drawing:
                 f"join condition: sampler {self.runner.preset.name} takes no known samples "
                 f"({error}); use join crossfade"
             ) from None
-        # A sampler meets the mixture up to sigma_y at best: the rest is shared equally.
+        # A sampler fits the mixture to sigma_y at best: all sources share the residual equally.
         x = x + MixtureSum(sources).pinv(likelihood.residual(x))
         deviations = steps[0].deviation if steps else None
 
@@ -277,7 +276,7 @@ class Drawing:
         known: Sequence[tuple[Tensor, Tensor]],
         padding: Sequence[tuple[int, int]],
     ) -> GaussianLikelihood:
-        """Of the mixture [item, 1, time] and of the samples that neighbours decided."""
+        """Returns the likelihood of the mixture [item, 1, time] and of ``known`` samples."""
         sources = len(self.runner.stems)
         values, mask = (
             torch.stack([F.pad(x, p) for x, p in zip(parts, padding, strict=True)])
@@ -290,7 +289,7 @@ class Drawing:
     def _start(
         self, items: Sequence[_Item], speed: Fraction, padding: Sequence[tuple[int, int]]
     ) -> Tensor | None:
-        """What the sampler starts from, as the items are played: [item, sources, any]."""
+        """Returns the start of each item at its speed, [item, sources, any], or None for noise."""
         if self.start_at is None:
             return None
         parts = {i: self.start_at(i) for i in {item.segment for item in items}}
@@ -302,9 +301,9 @@ class Drawing:
     def _known(
         self, item: _Item, neighbours: dict[int, _Segment], time: int
     ) -> tuple[Tensor, Tensor]:
-        """What a draw's neighbours decided and where, see ``Meeting.known``."""
+        """Returns the known samples of a draw's neighbours and their mask, see ``Overlaps``."""
         before, after = (neighbours.get(item.segment + side) for side in (-1, 1))
-        return self.meeting.known(
+        return self.overlaps.known(
             None if before is None else before.tail[item.draw, item.channel],
             None if after is None else after.head[item.draw, item.channel],
             time,

@@ -1,4 +1,4 @@
-"""Music out of a prior: all of its stems from nothing, or those that are missing beside others."""
+"""Generates music from a prior: all of its stems, or the missing stems given the others."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from mgdm_audio.samplers import Ancestral, Step
 from mgdm_audio.separation.runner import StemRunner
 from mgdm_audio.separation.segments import active_level
 
-GENERATION, IMPUTATION = "ancestral", "impute"  # the presets for no stems and for some
-MAX_SECONDS = 120.0  # of one sample, which is one segment: see Generator
+GENERATION, IMPUTATION = "ancestral", "impute"  # the presets without and with given stems
+MAX_SECONDS = 120.0  # the longest sample, which is one segment: see Generator
 RECORD = "sample.json"
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One draw of all the stems of a prior, those that were given among them.
+    """A ``Sample`` holds one draw of all the stems of a prior, including the given ones."""
 
     ``stems``: name -> [channel, time] float32 at ``sample_rate`` Hz. ``report`` is ready for JSON.
     """
@@ -53,7 +53,7 @@ class Sample:
         return torch.stack(list(self.stems.values())).double().sum(0).float()
 
     def save(self, folder: str | Path, subtype: str = "PCM_24") -> dict[str, Any]:
-        """Write ``<stem>.wav``, mixture.wav and sample.json; returns what the last one holds.
+        """Writes ``<stem>.wav``, mixture.wav and sample.json; returns the contents of the last.
 
         ``subtype``: PCM_16, PCM_24 or FLOAT. Given stems are never scaled. In PCM, generated ones
         are lowered by one gain where any of them would clip (``gain`` of the record), and so is
@@ -84,21 +84,20 @@ def check_planned(folder: Path, stems: Iterable[str], given: Iterable[Path]) -> 
 
 
 class Generator(StemRunner):
-    """Draws of a prior's stems, each of them one segment of any length up to ``MAX_SECONDS``.
+    """Draws samples of a prior's stems, each in one segment of up to ``MAX_SECONDS``.
 
-    Beside given stems the missing ones are drawn from the posterior, with the given ones observed
-    by ``KnownSources``. A prior knows its stems at the level of its training: the given ones are
-    brought there by one gain, so that their sum has the level that the prior expects of it, and
-    what is drawn goes back by the same gain. It then sits beside them as in the training mixes,
-    and the level of the files does not matter. Silent stems are left as they are.
+    Missing stems are drawn from the posterior given the others, which ``KnownSources`` observes. A
+    prior expects stems at the level of its training data: the given stems are scaled by one gain so
+    that their sum has the expected rms, and the drawn stems are scaled back by it. Their balance is
+    then that of the training data, at any level of the files. Silent stems are not scaled.
 
-    A preset's ``draws`` plays no part: every sample is one draw.
+    A preset's ``draws`` is not used: every sample is one draw.
 
-    Memory grows with the length, for the whole segment is in the network at once: 2.4 GB for
+    The network processes the whole segment at once, so memory grows with the length: 2.4 GB for
     ``MAX_SECONDS`` under the bundled prior on a CPU (peak resident set of the process, Linux).
     """
 
-    PRESET = GENERATION  # for ``generate``; ``IMPUTATION`` or another posterior sampler to impute
+    PRESET = GENERATION  # of ``generate``; ``impute`` needs ``IMPUTATION`` or a posterior sampler
 
     def generate(
         self,
@@ -108,10 +107,10 @@ class Generator(StemRunner):
         seed: int = 0,
         on_progress: Progress | None = None,
     ) -> Iterator[Sample]:
-        """``samples`` draws of all stems, mono, at the prior's rate.
+        """Yields ``samples`` draws of all stems, mono, of ``seconds`` at the prior's rate.
 
         Sample i is a function of (seed, i, seconds). Raises UserError for a length that is not
-        positive or above ``MAX_SECONDS``, and for a sampler that needs stems to be given.
+        positive or above ``MAX_SECONDS``, and for a sampler that needs given stems.
         """
         if not isinstance(self.preset.sampler, Ancestral):
             raise UserError(
@@ -128,11 +127,11 @@ class Generator(StemRunner):
     def impute(
         self, given: Given, *, samples: int = 1, seed: int = 0, on_progress: Progress | None = None
     ) -> Iterator[Sample]:
-        """``samples`` draws of the stems that ``given`` lacks, at its rate, channels and length.
+        """Yields ``samples`` draws of the stems that ``given`` lacks, at its rate and length.
 
-        The network is given the mean of the channels, and what it adds is the same in each of them.
-        Raises UserError where no stem is missing or none is there, for files longer than
-        ``MAX_SECONDS``, and for a sampler that observes nothing.
+        The network is conditioned on the mean of the channels, and the drawn stems are equal in all
+        channels. Raises UserError if no stem is missing or none is given, for stems longer than
+        ``MAX_SECONDS``, and for a sampler that is not a posterior sampler.
         """
         unknown = [name for name in given.stems if name not in self.stems]
         if unknown or not 0 < len(given.stems) < len(self.stems):
@@ -160,7 +159,7 @@ class Generator(StemRunner):
         seed: int,
         on_progress: Progress | None,
     ) -> Iterator[Sample]:
-        """``shape``: (channels, time, sample_rate) of the results."""
+        """Yields samples of ``shape`` (channels, time, sample_rate)."""
         channels, length, sample_rate = shape
         rate = self.loaded.sample_rate
         names = tuple(stem for stem in self.stems if given is not None and stem in given.stems)
@@ -180,7 +179,7 @@ class Generator(StemRunner):
         def draw(
             indices: Sequence[int], on_step: Callable[[Step], None]
         ) -> list[tuple[Tensor, float, dict[str, int]]]:
-            """Each draw with its share of the seconds, and the denoiser calls of the batch."""
+            """Returns each draw, its share of the seconds, and the batch's denoiser calls."""
             started, before = time.monotonic(), self.calls.counts
             x = self._draw(y, names, time_, seed, indices, on_step).cpu() / gain
             seconds = (time.monotonic() - started) / len(indices)
@@ -211,7 +210,7 @@ class Generator(StemRunner):
         indices: Sequence[int],
         on_step: Callable[[Step], None],
     ) -> Tensor:
-        """[batch, sources, time] at the prior's rate and level; ``y``: [given, time]."""
+        """Draws [batch, sources, time] at the prior's rate and level; ``y``: [given, time]."""
         padding = -time_ % self.multiple
         prior = self.prior.with_event_shape((len(self.stems), time_ + padding))
         generators = [generator_for(seed, "sample", i) for i in indices]
@@ -246,10 +245,10 @@ class Generator(StemRunner):
 
 
 def expected_level(loaded: LoadedPrior, names: tuple[str, ...]) -> float:
-    """Rms that the prior expects of the sum of these stems, which it takes as independent.
+    """Returns the rms that the prior expects of the sum of these stems, as if independent.
 
-    From the scale per (source, bin) that a ``tf_unet`` measured on its training set; where a
-    network has none, ``mixture_rms`` with equal shares.
+    It follows from the scale per (source, bin) that a ``tf_unet`` measured on its training set; for
+    other networks each stem has an equal share of the power of ``mixture_rms``.
     """
     indices = [loaded.stems.index(name) for name in names]
     scale: Tensor | None = getattr(loaded.network, "scale", None)

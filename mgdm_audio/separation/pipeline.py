@@ -1,13 +1,13 @@
-"""From music of any rate and length, block by block, to its stems.
+"""Separates music of any rate and length block by block.
 
-What lies between the steps waits in stores: in memory, or in temporary files where memory is not to
+Intermediate results are in stores: in memory, or in temporary files, with which memory does not
 grow with the length.
 
-1. The music is taken in, and its peak.
-2. It is resampled to the prior's rate, and its active level taken.
-3. Segment by segment is separated, and joined to its neighbours; first with the preset that the
-   sampler starts from, if there is one.
-4. The stems are resampled back and given the content above the prior's bandwidth.
+1. The music is read and its peak measured.
+2. It is resampled to the prior's rate and its active level measured.
+3. Each segment is separated and joined to its neighbours; first with the preset that the sampler
+   starts from, if there is one.
+4. The stems are resampled back, and the content above the prior's bandwidth is added to them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from mgdm_audio.separation.segments import Segmentation, level_of, powers, start
 from mgdm_audio.separation.starting import prepare_start
 from mgdm_audio.separation.uncertainty import Spread, SpreadMap
 
-_SECONDS = 8  # resampled at a time
+_SECONDS = 8  # the length of a resampled block
 
 
 def separate_blocks(
@@ -48,10 +48,10 @@ def separate_blocks(
     settings: dict[str, Any],
     on_progress: Progress | None = None,
 ) -> Separation:
-    """Consecutive ``blocks`` [channel, any] at ``sample_rate`` Hz -> their stems, in stores.
+    """Separates consecutive ``blocks`` [channel, any] at ``sample_rate`` Hz.
 
-    ``store(shape)``: a new one. ``settings``: with what the report begins. Raises what ``blocks``
-    raise.
+    ``store(shape)`` makes a new store. ``settings``: the first entries of the report. Errors of
+    ``blocks`` are raised here.
     """
     started, before = time.monotonic(), runner.calls.counts
     track = _Track(runner, segmentation, sample_rate, store)
@@ -74,7 +74,7 @@ def separate_blocks(
 
 
 class _Track:
-    """Music on its way through the steps."""
+    """The steps of a separation, for one track."""
 
     def __init__(
         self,
@@ -88,14 +88,14 @@ class _Track:
         self.rate = runner.loaded.sample_rate  # the prior's
 
     def taken_in(self, blocks: Iterable[Tensor]) -> tuple[Store, float]:
-        """The mixture [channel, time], and the unit that brings it to full scale."""
+        """Stores the mixture [channel, time] and returns it with its unit, a power of two."""
         mixture, peak = None, 0.0
         for block in blocks:
             mixture = mixture or self.store((block.shape[0],))
             mixture.append(block)
             peak = max(peak, float(block.abs().max()))
         assert mixture is not None  # a file without samples is refused
-        # A power of two rounds nothing, and at full scale no square over- or underflows float32.
+        # Divided by it, samples are exact and near full scale, so their squares fit in float32.
         return mixture, 2.0 ** max(-126, min(math.frexp(peak)[1], 127))
 
     def separated(
@@ -107,7 +107,7 @@ class _Track:
         keep: bool,
         on_progress: Progress | None,
     ) -> tuple[Store, Spread]:
-        """At the prior's rate: the mean and the draws that are kept [part, channel, stem, time]."""
+        """Separates at the prior's rate; returns mean and draws [part, channel, stem, time]."""
         channels, rate, runner = mixture.shape[0], self.rate, self.runner
 
         def scaled(start: int, stop: int) -> Tensor:
@@ -160,7 +160,7 @@ class _Track:
         return found, Spread(dict(zip(runner.stems, std, strict=True)), spread.hop, spread.edges)
 
     def at_rate(self, found: Store, mixture: Store, unit: float) -> Store:
-        """[part, stem, channel, time] at the rate of the mixture, which each part sums to."""
+        """Resamples to the mixture's rate: [part, stem, channel, time], summing to the mixture."""
         parts, channels, _ = found.shape
         stems = self.store((parts, len(self.runner.stems), channels))
         # Content near and above the prior's Nyquist frequency belongs to some of the stems.

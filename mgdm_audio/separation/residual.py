@@ -1,4 +1,4 @@
-"""What a prior of a lower sample rate cannot place: sharing the residual among the stems."""
+"""Distributes the residual of a prior with a lower sample rate among the stems."""
 
 import math
 from collections.abc import Iterator
@@ -6,20 +6,20 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-_WINDOW = 0.023  # seconds; short enough that a hi-hat's onset stays in place
-_HOPS = 4  # a window: Hann windows then sum to a constant
-_BLOCK = 2**17  # samples at a time; the spectra of a whole song would fill the memory
-_FLOOR = 1e-12  # power of a bin: float32's rounding noise at full scale; below it all is silence
+_WINDOW = 0.023  # seconds, short enough to keep the onset of a hi-hat
+_HOPS = 4  # hops per window, for which Hann windows sum to a constant
+_BLOCK = 2**17  # samples per block, because spectra of a whole song need too much memory
+_FLOOR = 1e-12  # power of a bin, float32's rounding noise at full scale; less counts as silence
 
 
 def share_residual(mixture: Tensor, stems: Tensor, sample_rate: int, cutoff_hz: float) -> Tensor:
-    """Stems [stem, channel, time] that sum to the mixture [channel, time], to float32 rounding.
+    """Returns stems [stem, channel, time] that sum to the mixture [channel, time] within rounding.
 
-    The residual mixture - sum(stems) holds what lies above the prior's band and what resampling
-    rounded away. It is split by ratio masks over its short-time spectrum: below ``cutoff_hz`` by
-    the stems' power in the same bin, above it by their power in the octave below the cutoff in the
-    same frame (a cymbal that is heard there reaches on upwards). Silent frames are shared equally.
-    Where the stems sum to the mixture already they are returned bit for bit.
+    The residual mixture - sum(stems) contains frequencies above the prior's band and rounding
+    errors of resampling. It is split by ratio masks over its short-time spectrum: below
+    ``cutoff_hz`` by the stems' power in the same bin, above it by their power in the same frame in
+    the octave below the cutoff (cymbals extend across it). Silent frames are shared equally. Stems
+    that already sum to the mixture are returned bit for bit.
     """
     if cutoff_hz <= 0:
         raise ValueError(f"cutoff_hz must be positive, not {cutoff_hz}")
@@ -32,28 +32,27 @@ def share_residual(mixture: Tensor, stems: Tensor, sample_rate: int, cutoff_hz: 
         low, high = max(0, start - margin), min(end + margin, time)
         around = _split(residual[:, low:high], stems[..., low:high], sample_rate, cutoff_hz, window)
         shared[..., start:end] += around[..., start - low : end - low]
-    # The masks' sum and the inverse transform are rounded; the rest is spread over all stems.
+    # The masks' sum and the inverse transform have rounding errors, which all stems share.
     shared += (mixture - shared.sum(0)) / stems.shape[0]
     return shared
 
 
 def reach(sample_rate: int) -> int:
-    """Samples around a span that the residual's share in it depends on, amply.
+    """Returns how many samples around a span suffice for ``share_residual`` on it.
 
-    A multiple of the frames' hop, which keeps their grid: what ``share_residual`` makes of the span
-    and its surroundings is then what it makes of it in the whole, if the span starts at such a
-    multiple too.
+    It is a multiple of the frames' hop, which keeps their grid: the result for the span with its
+    surroundings is that of the whole track, if the span starts at a multiple of the hop, too.
     """
     return 2 * _window(sample_rate)  # a frame reaches half a window
 
 
 def span(sample_rate: int) -> int:
-    """Samples to ask for at a time: with their surroundings they are one block."""
+    """Returns the length of a span that, with its surroundings, is one block."""
     return _BLOCK - 2 * reach(sample_rate)
 
 
 def spans(time_: int, sample_rate: int) -> Iterator[tuple[int, int]]:
-    """Consecutive spans of a track, [start, stop)."""
+    """Yields consecutive spans [start, stop) of a track of ``time_`` samples."""
     step = span(sample_rate)
     for start in range(0, time_, step):
         yield start, min(start + step, time_)
@@ -67,7 +66,7 @@ def _window(sample_rate: int) -> int:
 def _split(
     residual: Tensor, stems: Tensor, sample_rate: int, cutoff_hz: float, window: int
 ) -> Tensor:
-    """[stem, channel, time] that sum to the residual [channel, time]."""
+    """Splits the residual [channel, time] into [stem, channel, time] that sum to it."""
     hann = torch.hann_window(window, dtype=residual.dtype, device=residual.device)
 
     def spectrum(x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What the separator found for one mixture: stems, how uncertain they are, and a folder."""
+"""The result of a separation: stems, their uncertainty, and how to save them."""
 
 from __future__ import annotations
 
@@ -20,23 +20,20 @@ from mgdm_audio.output.stem_files import Block, Shape, check_subtype, write_resu
 from mgdm_audio.separation.residual import spans
 from mgdm_audio.separation.uncertainty import Spread, confidence_db, uncertainty_record
 
-RECORD, UNCERTAINTY = "separation.json", "uncertainty.json"  # as Layout names them by default
+RECORD, UNCERTAINTY = "separation.json", "uncertainty.json"  # the default names of Layout
 
 
 @dataclass(frozen=True, eq=False)
 class Separation(Mapping[str, Tensor]):
-    """Stems of one mixture, each the mean of posterior draws, and how they were made.
+    """A ``Separation`` maps the names of stems to their posterior means.
 
-    A mapping of names to ``stems``: ``result["bass"]`` is [channel, time] float32 at
-    ``sample_rate`` Hz, as many samples as the mixture; the stems sum to ``mixture``. They are read
-    from where they lie, in memory or on disk, when they are asked for. ``report`` is ready for
-    JSON. ``spread``: how uncertain the stems are over time and frequency, at the prior's rate; None
-    with a single draw.
+    ``result["bass"]`` is [channel, time] float32 at ``sample_rate`` Hz, with as many samples as the
+    mixture; the stems sum to ``mixture``. They are read on access, from memory or from disk.
     """
 
     names: tuple[str, ...]  # of the stems
     source: Store  # [channel, time]: the mixture
-    parts: Store  # [1 + draws kept, stem, channel, time]: the mean of the draws, then each
+    parts: Store  # [1 + kept draws, stem, channel, time]: the mean of all draws, then kept draws
     sample_rate: int  # Hz
     report: dict[str, Any]
     spread: Spread | None
@@ -53,9 +50,9 @@ class Separation(Mapping[str, Tensor]):
         spread: Spread | None = None,
         draws: Tensor | None = None,
     ) -> Self:
-        """From what is in memory: ``mixture`` and each of ``stems`` [channel, time].
+        """Makes a ``Separation`` of tensors: ``mixture`` and each of ``stems`` [channel, time].
 
-        ``draws``: [draw, stem, channel, time], each of which sums to the mixture as ``stems`` do.
+        ``draws``: [draw, stem, channel, time]; each draw and ``stems`` must sum to the mixture.
         """
         mean = torch.stack(list(stems.values()))[None]
         whole = mean if draws is None else torch.cat([mean, draws])
@@ -77,35 +74,35 @@ class Separation(Mapping[str, Tensor]):
 
     @property
     def stems(self) -> Mapping[str, Tensor]:
-        """Name -> [channel, time]."""
+        """The stems: name -> [channel, time]."""
         return dict(zip(self.names, self.parts.read(0, self.parts.time)[0], strict=True))
 
     @property
     def mixture(self) -> Tensor:
-        """[channel, time], what was separated."""
+        """The input: [channel, time]."""
         return self.source.read(0, self.source.time)
 
     @property
     def draws(self) -> Tensor | None:
-        """[draw, stem, channel, time] where they were kept, else None; each sums to the mixture."""
+        """The kept draws, [draw, stem, channel, time], or None; each sums to the mixture."""
         return self.parts.read(0, self.parts.time)[1:] if self.parts.shape[0] > 1 else None
 
     @property
     def confidence_db(self) -> dict[str, float | None] | None:
-        """Name -> 10 log10(energy of the stem / of its ``spread``), at most 300; None if silent.
+        """The expected SI-SDR of each stem in dB: 10 log10(its energy / that of its ``spread``).
 
-        The SI-SDR in dB that the posterior expects of its mean m: of a truth s = m + e, where e has
-        the energy V of the spread and is orthogonal to m, (s, m)^2 / (|s|^2 |m|^2) is
-        |m|^2 / (|m|^2 + V), hence an SI-SDR of |m|^2 / V. It is right as far as the draws and what
-        the network reports are the posterior's.
+        At most 300, and None for a silent stem; None for all without a ``spread``. For a posterior
+        mean m and a true stem s = m + e, where e has the energy V of the spread and is orthogonal
+        to m, (s, m)^2 / (|s|^2 |m|^2) is |m|^2 / (|m|^2 + V), hence an SI-SDR of |m|^2 / V. It is
+        exact if the draws and the network's reported variances are those of the posterior.
         """
         return self._confidence_db(self._measured()[1])
 
     def two_stems(self, stem: str) -> Separation:
-        """Only ``stem``, and ``no_<stem>``: the mixture less it, in the mean and in every draw.
+        """Returns ``stem`` and ``no_<stem>``, the mixture minus it, in the mean and every draw.
 
-        The two deviate alike from draw to draw, for their sum is given: one ``spread`` is both's.
-        Raises UserError for an unknown stem.
+        Both have the same ``spread``, since their sum is known. Raises UserError for an unknown
+        stem.
         """
         index, names = check_stem(stem, self.names)
         spread = self.spread
@@ -120,9 +117,9 @@ class Separation(Mapping[str, Tensor]):
         )
 
     def save(self, place: str | Path | Layout, subtype: str = "PCM_24") -> dict[str, Any]:
-        """Write ``<stem>.wav``, uncertainty.json and separation.json; returns what is in the last.
+        """Writes ``<stem>.wav``, uncertainty.json and separation.json; returns the last's contents.
 
-        ``place``: a folder, or a ``Layout`` of names. Draws that were kept go to
+        ``place``: a folder, or a ``Layout`` of names. Kept draws go to
         ``samples/<draw>/<stem>.wav``. ``subtype``: PCM_16, PCM_24 or FLOAT; PCM files sum to the
         mixture as exactly as the float32 stems do (within a step of 24 bits), lowered by one common
         gain (in the record) where any of them would clip. The folder is written whole or not at
@@ -149,7 +146,7 @@ class Separation(Mapping[str, Tensor]):
         )
 
     def _measured(self) -> tuple[list[Extremes], dict[str, float]]:
-        """The extremes of every part, and the mean square of each stem, in one pass."""
+        """Computes the extremes of every part and the mean square of each stem in one pass."""
         extremes = [Extremes() for _ in range(self.parts.shape[0])]
         energy = torch.zeros(len(self.names), dtype=torch.float64)
         for block in self._blocks():
@@ -165,12 +162,12 @@ class Separation(Mapping[str, Tensor]):
         return confidence_db(power, self.spread, self.source.time / self.sample_rate)
 
     def _blocks(self) -> Iterator[Block]:
-        """The whole, some samples at a time."""
+        """Yields mixture and parts in consecutive blocks of samples."""
         for start, stop in spans(self.source.time, self.sample_rate):
             yield Block(self.source.read(start, stop), list(self.parts.read(start, stop)))
 
     def close(self) -> None:
-        """Give back what the stems take, in memory or on disk; they can no more be read then."""
+        """Frees the memory or temporary files; the stems cannot be read afterwards."""
         self.source.close()
         self.parts.close()
 
@@ -187,7 +184,10 @@ class Separation(Mapping[str, Tensor]):
 
 
 def check_stem(stem: str, stems: Iterable[str]) -> tuple[int, tuple[str, str]]:
-    """Its index, and the names of it and of the rest. Raises UserError for an unknown stem."""
+    """Returns the index of ``stem`` and the names of it and of the rest.
+
+    Raises UserError for an unknown stem.
+    """
     names = list(stems)
     if stem not in names:
         raise UserError(f"the prior has no stem {stem!r}{nearest(stem, names)}")

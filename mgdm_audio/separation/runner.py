@@ -1,4 +1,4 @@
-"""A prior over stems and a preset, ready to run: what separating and generating share."""
+"""The common base of separation and generation: a preset on a prior over stems."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mgdm_audio.samplers.presets import Preset, load_preset
 
 
 class RunnerOptions(TypedDict, total=False):
-    """Options of a ``StemRunner``."""
+    """The keyword options of a ``StemRunner``."""
 
     device: str
     batch_size: int | None
@@ -22,9 +22,9 @@ class RunnerOptions(TypedDict, total=False):
 
 
 class StemRunner(Runner):
-    """A runner on a prior over stems."""
+    """Runs a preset on a prior over stems."""
 
-    PRESET: ClassVar[str]  # by default
+    PRESET: ClassVar[str]  # the default preset
 
     def __init__(
         self,
@@ -35,11 +35,12 @@ class StemRunner(Runner):
         batch_size: int | None = None,
         precision: str = "auto",
     ):
-        """``batch_size``: draws in one network call on a GPU, by default 8. A CPU takes one at a
-        time whatever is asked: there a batch of 4 costs half as much again a draw (large tensors
-        overrun its caches), and alone a draw has the same bytes on every computer's settings.
+        """Chooses device and precision for a prior and a preset.
 
-        ``precision``: "float32", "bfloat16" (the network's matrices only) or "auto".
+        ``batch_size``: draws in one network call on a GPU, by default 8. On a CPU it is always 1: a
+        batch of 4 takes 1.5 times as long per draw there (its tensors exceed the caches), and the
+        bytes of a draw would depend on the batch. ``precision``: "float32", "bfloat16" (only for
+        the network's matrix products) or "auto".
         """
         super().__init__(
             loaded.prior, preset, device=device, batch_size=batch_size or 8, precision=precision
@@ -49,9 +50,9 @@ class StemRunner(Runner):
         self.loaded = loaded
         self.own_code_sha256 = hash_own_code(type(preset.sampler), type(loaded.network))
         self._config_sha256 = hash_json(loaded.config)
-        # An architecture may take multiples of some length only.
+        # Some architectures need a length that is a multiple of this.
         self.multiple = int(getattr(loaded.network, "length_multiple", 1))
-        self.hop = int(getattr(loaded.network, "hop", 0))  # samples between its frames, if any
+        self.hop = int(getattr(loaded.network, "hop", 0))  # samples between frames, 0 without
 
     @classmethod
     def from_pretrained(
@@ -62,10 +63,11 @@ class StemRunner(Runner):
         overrides: Sequence[str] = (),
         **options: Unpack[RunnerOptions],
     ) -> Self:
-        """A bundled prior (or a prior directory) with a named preset (or a TOML file).
+        """Opens a bundled prior (or a prior's folder) with a named preset (or a TOML file).
 
-        ``sampler``: by default ``PRESET``. ``overrides``: ``["num_steps=20", "draws=4"]``.
-        ``options``: see the class. Raises UserError on unknown names.
+        ``sampler``: the preset, by default ``PRESET``. ``overrides``: settings of the preset, such
+        as ``["num_steps=20", "draws=4"]``. ``options``: those of the class. Raises UserError for
+        unknown names, and for a prior or preset that cannot be read.
         """
         return cls(*cls._open(prior, sampler, overrides, options), **options)
 
@@ -81,18 +83,18 @@ class StemRunner(Runner):
         return load_prior(prior, choose_device(options.get("device", "auto"))[0]), preset
 
     def with_preset(self, preset: Preset) -> Self:
-        """The same prior on the same device, its calls counted together, with another preset."""
+        """Returns a runner with another preset that shares the prior, device and call counter."""
         other = copy.copy(self)
         other.preset = preset
         return other
 
     @property
     def stems(self) -> tuple[str, ...]:
-        """Names of the stems, in order."""
+        """The names of the stems, in order."""
         return self.loaded.stems
 
     def provenance(self) -> dict[str, Any]:
-        """What a record says of the program, the prior, the sampler and the machine."""
+        """Returns what a record states about the program, prior, sampler and machine."""
         return {
             "prior": self.loaded.name,
             "prior_sha256": self.loaded.sha256,

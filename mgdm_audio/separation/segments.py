@@ -1,4 +1,4 @@
-"""Segments of a mixture: its level, where they start, what each decides, and their joins."""
+"""Segments of a mixture: their starts, their level, and how they are joined."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from mgdm_audio.separation.speeds import Speeds, speeds_of
 
 
 def starts(time: int, segment: int, overlap: int) -> list[int]:
-    """First sample of each segment; the last one reaches ``time`` or beyond. At least one.
+    """Returns the first sample of each segment, at least one; the last segment covers the end.
 
-    Raises ValueError unless 0 <= overlap <= segment / 2: at most two segments share a sample.
+    Raises ValueError unless 0 <= overlap <= segment / 2, so that at most two segments overlap.
     """
     if segment < 1 or not 0 <= 2 * overlap <= segment:
         raise ValueError(f"overlap {overlap} must be between 0 and half of segment {segment}")
@@ -28,7 +28,7 @@ def starts(time: int, segment: int, overlap: int) -> list[int]:
 
 
 def cut(x: Tensor, segment: int, overlap: int) -> Tensor:
-    """[..., time] -> [count, ..., segment], the last one filled with zeros."""
+    """Cuts [..., time] into [count, ..., segment]; the last one is padded with zeros."""
     time = x.shape[-1]
     first = starts(time, segment, overlap)
     padded = torch.nn.functional.pad(x, (0, first[-1] + segment - time))
@@ -36,22 +36,21 @@ def cut(x: Tensor, segment: int, overlap: int) -> Tensor:
 
 
 def fade_in(overlap: int, like: Tensor) -> Tensor:
-    """sin^2: with its mirror image it sums to one, which is the weight of the segment before."""
+    """Returns a sin^2 fade; its mirror image, the previous segment's weight, adds up to one."""
     i = torch.arange(overlap, dtype=torch.float64, device=like.device)
     return torch.sin(math.pi / 2 * (i + 0.5) / max(1, overlap)).square().to(like.dtype)
 
 
 def stitched(segments: Iterable[Tensor], time: int, overlap: int) -> Iterator[Tensor]:
-    """Consecutive segments [..., segment] joined to [..., time], the inverse of ``cut``.
+    """Joins consecutive segments [..., segment] to [..., time] by cross-fades, inverting ``cut``.
 
-    They are taken one at a time, and each piece is given as soon as no later segment changes it.
-    Raises ValueError where there are too few or too many.
+    Segments are consumed one at a time, and a piece is yielded once no later segment changes it.
+    Raises ValueError for too few or too many segments.
 
-    Where two overlap the result is before + w (after - before): the weights 1 - w and w sum to one
-    by construction, and where the two agree their difference is 0, so that an identity separator
-    returns its input exactly.
+    In an overlap the result is before + w (after - before), which is exact where both are equal, so
+    that an identity separator returns its input exactly.
     """
-    held: Tensor | None = None  # the samples at the end that the next segment overlaps
+    held: Tensor | None = None  # the last samples, which the next segment overlaps
     end = 0
     for x in segments:
         if held is None:
@@ -65,27 +64,27 @@ def stitched(segments: Iterable[Tensor], time: int, overlap: int) -> Iterator[Te
         x = x[..., : time - end]
         end += x.shape[-1]
         ready = x.shape[-1] - (overlap if end < time else 0)
-        held = x[..., ready:].clone()  # else it would keep the whole segment alive
+        held = x[..., ready:].clone()  # a view would keep the whole segment in memory
         yield x[..., :ready]
     if held is None or end < time:
         raise ValueError(f"the segments end at sample {end} of {time}")
 
 
 def active_level(samples: Tensor, sample_rate: int) -> Tensor:
-    """Rms over the channels and the seconds within 40 dB of the loudest; [] , 0 for silence.
+    """Returns the rms over channels and the seconds within 40 dB of the loudest: [], 0 if silent.
 
-    samples: [channel, time]. Pauses would lower a plain rms and so raise the music around them.
+    samples: [channel, time]. Rests would lower the rms of all seconds, and so raise the gain.
     """
     return level_of(powers(samples, sample_rate))
 
 
 def powers(samples: Tensor, sample_rate: int) -> Tensor:
-    """Mean squares of [channel, time] in each second that it begins: [seconds]."""
+    """Returns the mean square of [channel, time] in each second, the last cut short: [seconds]."""
     return torch.stack([part.square().mean() for part in samples.split(sample_rate, -1)])
 
 
 def level_of(power: Tensor) -> Tensor:
-    """``active_level`` from ``powers``."""
+    """Returns ``active_level`` from ``powers``."""
     return power[power >= 1e-4 * power.max()].mean().sqrt()
 
 
@@ -93,8 +92,8 @@ Join = Literal["crossfade", "condition"]
 
 
 @dataclass(frozen=True)
-class Meeting:
-    """Of ``count`` segments, each sharing ``overlap`` samples with the next, joined by ``join``."""
+class Overlaps:
+    """The overlaps of ``count`` segments, each with ``overlap`` samples in common with the next."""
 
     count: int
     overlap: int
@@ -102,17 +101,22 @@ class Meeting:
 
     @property
     def held(self) -> int:
-        """Samples at each join on which a segment is conditioned: its neighbour decided them."""
+        """The number of samples at each join on which a segment is conditioned."""
         return self.overlap // 2 if self.join == "condition" else 0
 
     def bounds(self, index: int, segment: int) -> tuple[int, int]:
-        """Of the samples that a segment of so many decides, joined by conditioning."""
+        """Returns first and end of a segment's samples that are output with ``join="condition"``.
+
+        ``segment``: the number of its samples.
+        """
         margin = self.held if index % 2 else self.overlap - self.held
         return (margin if index else 0), segment - (margin if index + 1 < self.count else 0)
 
     def weight(self, index: int, like: Tensor) -> Tensor:
-        """[segment], of a segment's samples in the track. Independent draws are blended: of the
-        variance of each its square is left."""
+        """Returns the weights of a segment's samples in the track: [segment].
+
+        A blend of independent draws scales the variance of each by the square of its weight.
+        """
         weight = like.new_ones(like.shape[-1])
         if self.join == "crossfade":
             fade = fade_in(self.overlap, like)
@@ -126,20 +130,20 @@ class Meeting:
         return weight
 
     def head(self, x: Tensor) -> Tensor:
-        """What the neighbour before is to meet: its own last ``held`` samples."""
+        """Returns the samples on which the previous segment is conditioned, its last ``held``."""
         return x[..., self.overlap - self.held : self.overlap]
 
     def tail(self, x: Tensor) -> Tensor:
-        """What the neighbour after is to meet: its own first ``held`` samples."""
+        """Returns the samples on which the next segment is conditioned, its first ``held``."""
         start = x.shape[-1] - self.overlap
         return x[..., start : start + self.held]
 
     def known(
         self, before: Tensor | None, after: Tensor | None, time: int
     ) -> tuple[Tensor, Tensor]:
-        """What the neighbours decided, [sources, time], 0 elsewhere; and where, [1, time].
+        """Returns the neighbours' known samples [sources, time], 0 elsewhere, and a mask [1, time].
 
-        ``before``: the tail of the segment before, ``after``: the head of that after. At least one.
+        ``before``: the tail of the previous segment, ``after``: the head of the next; at least one.
         """
         ends = before if before is not None else after
         assert ends is not None
@@ -162,16 +166,16 @@ def _choice(words: Sequence[str]) -> Rule:
 
 @dataclass(frozen=True)
 class Segmentation(Checked):
-    """Of a mixture, for one prior. Lengths in samples at the prior's rate."""
+    """The settings of segments for one prior. Lengths are samples at the prior's rate."""
 
     segment: int
     overlap: int  # of neighbouring segments
-    multiple: int  # of which every segment is one, see ``StemRunner.multiple``
-    mixture_rms: float  # the level of the mixtures that the prior was trained on, linear
+    multiple: int  # divides the length of every segment, see ``StemRunner.multiple``
+    mixture_rms: float  # the level of the prior's training mixtures, linear
     join: Annotated[Join, _choice(JOINS)] = "crossfade"  # see ``drawing``
-    # "rms" brings a mixture to the prior's level, "none" leaves it as it is.
+    # "rms" scales a mixture to the prior's level, "none" does not.
     level: Annotated[Level, _choice(get_args(Level))] = "rms"
-    speeds: Speeds = (0.0,)  # semitones; the draws take turns, see ``speeds``
+    speeds: Speeds = (0.0,)  # semitones; the draws cycle through them, see ``speeds``
 
     @classmethod
     def of(
@@ -183,10 +187,11 @@ class Segmentation(Checked):
         level: Level,
         speeds: Sequence[float] | None,
     ) -> Segmentation:
-        """``segment``, ``overlap``: seconds. ``speeds``: by default the preset's.
+        """Makes the settings from seconds (``segment``, ``overlap``) for a runner's prior.
 
-        With ``join="condition"`` there is one speed: a sample decided at one lies between samples
-        at another. Raises UserError for settings that cannot be.
+        ``speeds``: by default the preset's. With ``join="condition"`` only the own speed is used,
+        because samples known at one speed lie between the samples at another. Raises UserError for
+        invalid settings.
         """
         if not 0 <= overlap < segment / 2:
             raise UserError(f"overlap {overlap} s: choose at least 0 and under half of {segment} s")
@@ -198,15 +203,15 @@ class Segmentation(Checked):
         return cls(samples, held, multiple, loaded.mixture_rms, join, level, speeds)
 
     def cuts(self, time_: int) -> tuple[int, int]:
-        """Segment and overlap for a mixture of ``time_`` samples."""
+        """Returns segment and overlap for a mixture of ``time_`` samples."""
         segment = min(self.segment, -(-time_ // self.multiple) * self.multiple)
         overlap = min(self.overlap, (segment - 1) // 2)
         return segment, overlap
 
     def level_gain(self, level: Tensor, unit: float = 1.0) -> Tensor:
-        """What brings a mixture of this active level to the prior's; 1 for silence.
+        """Returns the gain from this active level to the prior's; 1 for silence.
 
-        Where mixtures are left as they are: ``unit``, by which this one was divided.
+        With ``level = "none"`` it is ``unit``, by which the mixture was divided.
         """
         if self.level == "none":
             return torch.full_like(level, unit)

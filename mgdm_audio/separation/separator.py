@@ -1,4 +1,4 @@
-"""A mixture of any rate, channel count and length -> its stems, under a prior."""
+"""Separates a mixture of any rate, channel count and length into stems, under a prior."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ DEFAULT_SAMPLER = "default"
 
 
 class SeparatorOptions(RunnerOptions, total=False):
-    """Options of a ``Separator``."""
+    """The keyword options of a ``Separator``."""
 
     segment: float
     overlap: float
@@ -45,9 +45,9 @@ class SeparatorOptions(RunnerOptions, total=False):
 class Separator(FormerNames, StemRunner):
     """Posterior sampling of the stems of a mixture, segment by segment.
 
-    Several channels are separated as batch items that share their random numbers. Equal channels
-    then give equal stems, and a source panned between two channels keeps its place: independent
-    draws would scatter each stem's stereo image by the posterior's spread.
+    Channels are separated as batch items with the same random numbers. Equal channels then give
+    equal stems, and a panned source keeps its place in the stereo image, which independent draws
+    would blur by the posterior's standard deviation.
     """
 
     PRESET = DEFAULT_SAMPLER
@@ -66,15 +66,16 @@ class Separator(FormerNames, StemRunner):
         batch_size: int | None = None,
         precision: str = "auto",
     ):
-        """``segment``, ``overlap``: seconds. ``join``: of neighbouring segments, see ``drawing``.
-        ``batch_size``: segments x draws x channels in one network call on a GPU, by default 8; a
-        CPU takes one at a time, see ``StemRunner``.
+        """Prepares a separator for a prior and a preset; see also ``from_pretrained``.
 
-        ``level``: "rms" brings a mixture to the level of those that the prior was trained on,
-        "none" leaves it as it is. ``speeds``: semitones, 0 first, by default the preset's: the
-        draws take turns at them (speed augmentation at test time), with ``join="condition"`` at
-        the first alone. ``precision``: "float32", "bfloat16" (the network's matrices only) or
-        "auto".
+        ``segment``, ``overlap``: seconds. ``join``: "crossfade" or "condition" (overlap
+        conditioning), see ``drawing``. ``batch_size``: segments x draws x channels in one network
+        call on a GPU, by default 8; on a CPU it is 1, see ``StemRunner``. ``level``: "rms" scales a
+        mixture to the level of the prior's training data, "none" does not. ``speeds``: semitones, 0
+        first, by default the preset's: the draws cycle through them (speed augmentation at test
+        time), except with ``join="condition"``, which uses the first alone. ``precision``:
+        "float32", "bfloat16" (only for the network's matrix products) or "auto". Raises UserError
+        for a setting out of its range.
         """
         super().__init__(loaded, preset, device=device, batch_size=batch_size, precision=precision)
         self.segmentation = Segmentation.of(self, segment, overlap, join, level, speeds)
@@ -89,7 +90,7 @@ class Separator(FormerNames, StemRunner):
         overrides: Sequence[str] = (),
         **options: Unpack[SeparatorOptions],
     ) -> Self:
-        """See ``StemRunner.from_pretrained``."""
+        """Opens a prior and a preset by name or path, see ``StemRunner.from_pretrained``."""
         return cls(*cls._open(prior, sampler, overrides, options), **options)
 
     def separate(
@@ -106,7 +107,7 @@ class Separator(FormerNames, StemRunner):
         max_seconds: float = MAX_SECONDS,
         on_progress: Progress | None = None,
     ) -> Separation:
-        """A sound file, or samples in memory, -> stems of its rate, channels and length.
+        """Separates a sound file or samples into stems of the same rate, channels and length.
 
         ``source``: a path, or an array of floats [time] or [channel, time], see ``as_samples``, at
         ``sample_rate`` Hz. ``draws`` replaces the preset's number; ``keep_draws``: each of them is
@@ -158,13 +159,14 @@ class Separator(FormerNames, StemRunner):
         level: Tensor | float | None = None,
         on_progress: Progress | None = None,
     ) -> dict[str, Tensor]:
-        """mixture: [batch, 1, time] at the prior's rate -> stem: [batch, time], mean of ``draws``.
+        """Separates mixtures [batch, 1, time] at the prior's rate; returns stem -> [batch, time].
 
-        For experiments: no resampling, no store, all on the device. ``level``: rms by which the
-        items are brought to the prior's level, [batch] or a number, by default each item's own
-        active level; no part of it where the separator's own level is "none". Every segment and
-        draw has a seed of its own, so the draws do not depend on ``batch_size`` beyond how a GPU
-        rounds; items of a batch share their random numbers.
+        Each stem is the mean of ``draws``. For experiments: nothing is resampled or stored, and all
+        tensors stay on the device. ``level``: the rms, [batch] or a number, from which items are
+        scaled to the prior's level, by default each item's own active level; it is unused if the
+        separator's ``level`` is "none". Every segment and draw has its own seed, so the draws do
+        not depend on ``batch_size`` except for a GPU's rounding; items of a batch share their
+        random numbers. Raises UserError for another shape and for non-finite samples.
         """
         if mixture.ndim != 3 or mixture.shape[1] != 1 or mixture.shape[-1] < 1:
             raise UserError(f"mixture of shape {tuple(mixture.shape)}: give [batch, 1, time >= 1]")
@@ -199,10 +201,10 @@ class Separator(FormerNames, StemRunner):
     def settings(
         self, *, seed: int = 0, draws: int | None = None, keep_draws: bool = False
     ) -> dict[str, Any]:
-        """All that decides a separation beside its input, for the record."""
+        """Returns everything that a separation depends on besides its input, for the record."""
         cuts, rate = self.segmentation, self.loaded.sample_rate
         return self.provenance() | {
-            "input": None,  # the file's name and content, if it was a file
+            "input": None,  # the file's name, and below its hash, if it was a file
             "input_sha256": None,
             "start_from": self.preset.start_record,
             "missing": [],  # of a damaged file: {"at", "seconds"} of what was read, and why
@@ -258,6 +260,6 @@ def _opened(
         for block in chain([first], source):
             yield block.samples
             if on_progress is not None:
-                on_progress(0, 1)  # nothing to show, but it may want to stop
+                on_progress(0, 1)  # there is no progress yet, but the callback may stop the run
 
     return samples(), first.sample_rate, first.mask

@@ -1,4 +1,4 @@
-"""What a mixture may be given as: a path, or samples in any kind of array."""
+"""Converts samples in any kind of array to a tensor."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ MAX_CHANNELS = 64
 
 
 def as_samples(source: Any) -> Tensor:
-    """A tensor, a numpy array or what numpy makes one of -> [channel, time >= 1], float32.
+    """Converts a tensor, a numpy array or an array-like to [channel, time >= 1], float32.
 
-    [time] is one channel. Rows are channels; [time, channel], as soundfile reads it, is transposed
-    where there can be no doubt: more rows than ``MAX_CHANNELS`` and no more columns. Raises
-    UserError for another shape, for what are no floats (integers have a full scale of their own),
-    and for samples that are not finite.
+    [time] is one channel. Rows are channels; [time, channel], the layout of soundfile, is
+    transposed where it is certain: more than ``MAX_CHANNELS`` rows and at most as many columns.
+    Raises UserError for another shape, for integers and complex numbers, and for samples that are
+    not finite.
     """
     x = source.detach() if isinstance(source, Tensor) else _converted(source)
     if x.dtype.is_complex or not x.dtype.is_floating_point:
         raise UserError(
-            f"samples of {x.dtype}: give floats of full scale 1.0, int16 divided by 32768 say"
+            f"samples of {x.dtype}: give floats of full scale 1.0, for example int16 / 32768"
         )
     x = x[None] if x.ndim == 1 else x
     shape = tuple(x.shape)
@@ -52,10 +52,10 @@ def _converted(source: Any) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(source))
     except (TypeError, ValueError) as error:
         kind = type(source).__name__
-        raise UserError(f"samples given as {kind}: no array of numbers ({error})") from None
+        raise UserError(f"samples given as {kind}: not an array of numbers ({error})") from None
 
 
 def require_finite(samples: Tensor) -> None:
-    """UserError where a sample is no finite number."""
+    """Raises UserError unless all samples are finite."""
     if not samples.isfinite().all():
         raise UserError("the samples are not all finite numbers; repair them first")

@@ -1,8 +1,9 @@
-"""Speed augmentation at test time: draws at several speeds of a track, brought back to its own.
+"""Speed augmentation at test time: draws of a track played at several speeds, resampled back.
 
-A network knows the instruments that it was trained on. A few semitones higher or lower a sound is
-another instrument to it, and its mistakes are partly others: the mean over speeds errs less than
-the mean over as many draws at one, and their spread says more of the error.
+A network generalises imperfectly to instruments outside its training set. At another speed a sound
+has another pitch and timbre, and the network's errors are partly independent: the mean over speeds
+has a smaller error than the mean over as many draws at one speed, and their spread covers more of
+the error.
 """
 
 import math
@@ -18,7 +19,7 @@ from mgdm_audio.ranges import Checked, Rule
 from mgdm_audio.samplers.presets import Preset
 
 LARGEST = 12.0  # semitones
-_STEPS = 64  # speeds are multiples of 1 / 64, at most 14 cents off: short polyphase filters
+_STEPS = 64  # speeds are multiples of 1 / 64, within 14 cents, for short polyphase filters
 
 
 Speeds = Annotated[
@@ -32,47 +33,44 @@ Speeds = Annotated[
 
 @dataclass(frozen=True)
 class SeparationOptions(Checked):
-    """The table [separation] of a preset."""
+    """The settings in the table [separation] of a preset."""
 
-    speeds: Speeds = (0.0,)  # semitones; the draws take turns
+    speeds: Speeds = (0.0,)  # semitones; the draws cycle through them
 
 
 def speeds_of(preset: Preset) -> tuple[float, ...]:
-    """The speeds of a preset's draws in semitones. Raises ConfigError for what is no option."""
+    """Returns a preset's speeds in semitones. Raises ConfigError for an unknown option."""
     table = from_mapping(SeparationOptions, preset.separation, f"{preset.name}: separation")
     return table.speeds
 
 
 def ratio(semitones: float) -> Fraction:
-    """How many times as fast, to one 64th. Raises ValueError beyond an octave either way."""
+    """Returns the speed as a multiple of 1 / 64. Raises ValueError beyond an octave."""
     if not abs(semitones) <= LARGEST:
         raise ValueError(f"speeds: {semitones} semitones; give -{LARGEST:g} to {LARGEST:g}")
     return Fraction(round(_STEPS * 2 ** (semitones / 12)), _STEPS)
 
 
 def play(x: Tensor, speed: Fraction) -> Tensor:
-    """[..., time] -> [..., ceil(time / speed)], with every frequency times ``speed``.
+    """Resamples [..., time] to [..., ceil(time / speed)], which scales frequencies by ``speed``.
 
-    What would pass the Nyquist frequency is lost.
+    Content that would exceed the Nyquist frequency is lost.
     """
     return resample(x, speed.numerator, speed.denominator)
 
 
 def play_back(x: Tensor, speed: Fraction, time: int) -> Tensor:
-    """What was played, ``time`` samples long, at its own speed again.
-
-    ``x`` may go on after it (with the padding of a frame, say).
-    """
+    """Inverts ``play`` of a signal of ``time`` samples, at whose end ``x`` may have padding."""
     played = math.ceil(time / speed)
     return resample_back(x[..., :played], speed.denominator, speed.numerator, time)
 
 
 def at_own_speed(reference: Tensor, played: Tensor, speed: Fraction) -> Tensor:
-    """An estimate of what was played, at the track's own speed: [..., time].
+    """Returns the estimate ``played`` resampled to the track's own speed: [..., time].
 
-    reference: [..., time], an estimate at the track's own speed; played: [..., at least
-    ceil(time / speed)], see ``play_back``. What the way there and back loses, the top band at
-    least, is taken from ``reference``.
+    ``reference``: [..., time], an estimate made at the own speed; ``played``: [..., at least
+    ceil(time / speed)], see ``play_back``. Content that resampling loses, at least the highest
+    band, is taken from ``reference``.
     """
     kept = play(reference, speed)
     time = reference.shape[-1]

@@ -1,4 +1,4 @@
-"""The estimate of a track that a sampler starts from: the stems of another preset, made first."""
+"""Separates a track with another preset first, as the estimate that a sampler starts from."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from mgdm_audio.separation.speeds import speeds_of
 def prepare_start(
     drawing: Drawing, preset: Preset, segment: int, store: Callable[[tuple[int, ...]], Store]
 ) -> Store:
-    """Has ``drawing`` start from the estimate of ``preset``, its own preset's ``start``.
+    """Makes ``drawing`` start from the estimate of ``preset``, its own preset's ``start``.
 
-    The start is separated as a whole track with as many draws and at the speeds of its own preset,
-    and with the segments and the join of ``drawing``: with its seed it is what that preset alone
-    would give. ``segment``: samples. ``store(shape)``: a new one, for [batch, sources, time] at the
-    prior's level; it is returned, to be closed after the drawing.
+    The whole track is separated with the draws and speeds of ``preset``, and with the segments,
+    join and seed of ``drawing``, so that the start equals a separation by that preset alone.
+    ``segment``: samples. ``store(shape)`` makes a store of [batch, sources, time] at the prior's
+    level, which is returned and must be closed after the drawing.
     """
     found = store((drawing.batch, len(drawing.runner.stems)))
     first = replace(
@@ -34,7 +34,7 @@ def prepare_start(
         speeds=drawing.speeds if drawing.join == "condition" else speeds_of(preset),
         draws=preset.draws,
         keep=False,
-        on_progress=_standing(drawing.on_progress),
+        on_progress=_without_progress(drawing.on_progress),
     )
     for rows in first.pieces():
         found.append(rows[0])
@@ -48,6 +48,6 @@ def prepare_start(
     return found
 
 
-def _standing(on_progress: Progress | None) -> Progress | None:
-    """A start is cheap beside what follows: no progress is shown, but the caller may stop it."""
+def _without_progress(on_progress: Progress | None) -> Progress | None:
+    """Reports no progress, since a start is cheap, but lets the callback stop the run."""
     return None if on_progress is None else lambda done, total: on_progress(0, total)

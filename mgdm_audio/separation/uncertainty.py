@@ -1,4 +1,4 @@
-"""How uncertain stems are over time and frequency, and the numbers of uncertainty.json."""
+"""The uncertainty of stems over time and frequency, and the contents of uncertainty.json."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-FLOOR_DB = -120  # of std_db
+FLOOR_DB = -120  # the smallest value of std_db
 
 
 def confidence_db(
     power: Mapping[str, float], spread: Spread, seconds: float
 ) -> dict[str, float | None]:
-    """Name -> 10 log10(power of the stem / that of its ``spread``), at most 300; None if silent.
+    """Returns stem -> 10 log10(its power / that of its ``spread``), at most 300; None if silent.
 
-    Of a posterior mean it is the SI-SDR that the posterior expects: see ``Separation``.
+    For a posterior mean it is the expected SI-SDR in dB: see ``Separation.confidence_db``.
 
-    ``power``: mean square; ``seconds``: of the track, of whose windows the last may be a part.
+    ``power``: mean square per stem; ``seconds``: the track's length, which may end in a window.
     """
     result: dict[str, float | None] = {}
     windows = seconds / spread.hop
@@ -40,10 +40,11 @@ def uncertainty_record(
     confidence: Mapping[str, float | None] | None,
     gain: float,
 ) -> dict[str, Any]:
-    """Both of them for JSON, the channels of ``spread`` joined to one rms and lowered by ``gain``.
+    """Returns ``confidence`` and ``spread`` as JSON values.
 
-    ``std``: stem -> [window]; ``std_db``: stem -> [window][band], of the bands that ``bands_hz``
-    bounds, whole decibels relative to full scale, at least ``FLOOR_DB``.
+    The rms over the channels of ``spread`` is taken and scaled by ``gain``. ``std``: stem ->
+    [window]; ``std_db``: stem -> [window][band], in whole decibels relative to full scale, at least
+    ``FLOOR_DB``; ``bands_hz`` are the edges of the bands.
     """
     record: dict[str, Any] = {
         "draws": draws,
@@ -58,7 +59,7 @@ def uncertainty_record(
             name: None if value is None else round(value, 2) for name, value in confidence.items()
         }
         joined = {name: gain * _rms(x.double()) for name, x in spread.std.items()}
-        # Three digits and whole decibels: more than a few draws establish.
+        # Three digits and whole decibels are more than a few draws can determine.
         record["std"] = {
             name: [float(f"{v:.3g}") for v in x.square().sum(-1).sqrt().tolist()]
             for name, x in joined.items()
@@ -72,40 +73,39 @@ def uncertainty_record(
 
 
 def _rms(std: Tensor) -> Tensor:
-    """[channel, window, band] -> [window, band]"""
+    """Returns the rms over channels: [channel, window, band] -> [window, band]."""
     return std.square().mean(0).sqrt()
 
 
 HOP = 0.1  # seconds, the length of a window
-WINDOWS = 36_000  # at most, those of an hour: of a longer track they are longer
+WINDOWS = 36_000  # the most windows, those of an hour: a longer track has longer windows
 BANDS = 32  # of equal width in mel (O'Shaughnessy 1987), from 0 Hz to half the rate
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Standard deviations of the posterior, in the stems' unit: how uncertain the stems are.
+    """A ``Spread`` holds posterior standard deviations of stems over time and frequency.
 
-    The variance is that over draws (N - 1 in the denominator). Where a draw is a conditional mean,
-    as those of the preset "default" are, its residual variance is added (``samplers.Step``): by the
-    law of total variance the sum is the posterior's, as far as the network's report is right.
+    The variance is that over draws (N - 1 in the denominator). If a draw is a conditional mean, as
+    with the preset "default", its residual variance is added (``samplers.Step``): by the law of
+    total variance the sum is the posterior's, if the network's reported variance is correct.
 
-    ``std``: stem -> [channel, window, band]: the rms over consecutive windows of ``hop`` seconds,
-    the first at 0, the last one cut short, of what lies in a band of frequencies; over bands the
-    squares sum to those of the waveform. ``edges``: of the bands in Hz, one more than there are.
+    A value is the rms in one band over one of the consecutive windows of ``hop`` seconds; the first
+    starts at 0, the last may be shorter. The squares of all bands sum to that of the waveform.
     """
 
-    std: dict[str, Tensor]
+    std: dict[str, Tensor]  # stem -> [channel, window, band], in the stems' unit
     hop: float  # seconds
-    edges: tuple[float, ...]
+    edges: tuple[float, ...]  # of the bands in Hz, one more than there are bands
 
     @property
     def over_time(self) -> dict[str, Tensor]:
-        """Stem -> [channel, window], of the waveform."""
+        """The standard deviations of the waveforms: stem -> [channel, window]."""
         return {name: x.double().square().sum(-1).sqrt().float() for name, x in self.std.items()}
 
 
 class SpreadMap:
-    """Sums of energies of a track's deviations, [batch, sources, window, band]."""
+    """Sums the energies of a track's deviations over draws: [batch, sources, window, band]."""
 
     def __init__(self, batch: int, sources: int, time: int, sample_rate: int) -> None:
         self.time, self.rate = time, sample_rate
@@ -115,7 +115,7 @@ class SpreadMap:
         self.energy = torch.zeros(batch, sources, -(-time // self.length), BANDS)
 
     def add(self, deviation: Tensor, start: int, item: int, weight: float) -> None:
-        """[sources, any] of the batch's ``item``, from sample ``start`` of the track on."""
+        """Adds a deviation [sources, any] of batch ``item`` from sample ``start`` of the track."""
         first = start // self.length
         power = self._power(F.pad(deviation, (start % self.length, 0)))
         self.energy[item, :, first : first + power.shape[1]] += weight * power.cpu()
@@ -124,24 +124,24 @@ class SpreadMap:
         return band_power(x, self.length, self.edges, self.rate)
 
     def std(self) -> Tensor:
-        """[batch, sources, window, band]"""
+        """Returns the standard deviations: [batch, sources, window, band]."""
         rest = torch.arange(self.energy.shape[2], 0, -1) * self.length
         samples = (rest - (rest[0] - self.time)).clamp(max=self.length)
         return (self.energy / samples[:, None]).clamp_min(0).sqrt()
 
 
 def band_edges(sample_rate: int) -> tuple[float, ...]:
-    """In Hz."""
+    """Returns the edges of the bands in Hz."""
     top = 2595 * torch.tensor(1 + sample_rate / 1400, dtype=torch.float64).log10()
     mel = torch.linspace(0, float(top), BANDS + 1, dtype=torch.float64)
     return tuple((700 * (10 ** (mel / 2595) - 1)).tolist())
 
 
 def band_power(x: Tensor, length: int, edges: Sequence[float], sample_rate: int) -> Tensor:
-    """Energies of [..., time] in windows of ``length`` samples and bands: [..., window, band].
+    """Returns energies of [..., time] in windows of ``length`` samples: [..., window, band].
 
-    The windows are rectangles side by side: where ``edges``, in Hz, reach from 0 to half the rate,
-    the sum over bands is that of the squares (Parseval).
+    The windows are rectangular and do not overlap: if ``edges``, in Hz, reach from 0 to half the
+    rate, the sum over bands is the sum of squares (Parseval).
     """
     frames = F.pad(x, (0, -x.shape[-1] % length)).unflatten(-1, (-1, length))
     power = torch.fft.rfft(frames).abs().square() / length

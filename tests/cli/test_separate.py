@@ -460,5 +460,5 @@ def test_a_latent_sampler_wants_a_prior_with_a_codec(
     path = separate.put("a.wav", song(1, 1, 3000, 22050))
     line = complaint(separate(path, "--sampler", sampler, "--set", "num_steps=3"))
     assert f"{name} needs a latent Prior" in line
-    assert "use a sampler that needs none, say mgdm" in line
+    assert "use a sampler that needs no codec, such as mgdm" in line
     assert nothing_written(separate)

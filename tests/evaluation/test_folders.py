@@ -298,7 +298,7 @@ def test_jobs_keep_their_order_and_raise(nj: int) -> None:
 
 
 def test_a_killed_process_is_told() -> None:
-    with pytest.raises(UserError, match="killed, perhaps for want of memory"):
+    with pytest.raises(UserError, match="killed, perhaps because memory ran out"):
         list(run_jobs({"a": partial(exec, "import os; os._exit(1)")}, 2))
 
 

@@ -364,7 +364,7 @@ def test_a_wrong_pairing_is_a_type_error_naming_both(network: DiagonalNetwork) -
     likelihood = GaussianLikelihood(MixtureSum(SOURCES), normal(1, 1, TIME), 0.1)
     blind = Prior(GaussianDenoiser(network.covariance), SCHEDULE, (SOURCES, TIME))
     with pytest.raises(
-        TypeError, match=r"amortised.*trained to see the mixture, got GaussianDenoiser"
+        TypeError, match=r"amortised.*trained with the mixture as input, got GaussianDenoiser"
     ):
         WienerGuidance(amortised=True).sample(blind, likelihood, generator=generator())
 

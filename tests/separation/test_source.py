@@ -48,7 +48,7 @@ def test_one_channel_needs_no_axis() -> None:
         (np.zeros((30, 20)), "shape (30, 20): fewer samples than channels; give [channel, time]"),
         (np.zeros((2, 9), np.int16), "samples of torch.int16: give floats of full scale 1.0"),
         (np.zeros((2, 9), np.complex64), "samples of torch.complex64: give floats"),
-        (b"noise", "samples given as bytes: no array of numbers"),
+        (b"noise", "samples given as bytes: not an array of numbers"),
         (np.array([0.0, np.nan]), "not all finite"),
     ],
 )  # fmt: skip

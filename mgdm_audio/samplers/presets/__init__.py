@@ -1,4 +1,4 @@
-"""Named settings of the samplers, and the TOML files that hold them."""
+"""A preset is a named setting of a sampler, stored in a TOML file."""
 
 from mgdm_audio.samplers.presets.preset import (
     NO_ROW,

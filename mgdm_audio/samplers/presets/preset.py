@@ -1,8 +1,8 @@
-"""Named settings of the samplers: TOML files, bundled here or the user's own.
+"""Presets: named settings of the samplers in TOML files, bundled here or the user's own.
 
-The line ``published`` of a file names the row of a published table that the settings stand for, or
-is "none". Where no other paper is named, it is that of MGDM (arXiv 2502.03332). Tables of results
-print it in the column "stands for"; ``STANDS_FOR`` explains that to their readers.
+The line ``published`` of a file names the row of a published table with the same sampler and
+settings, or is "none". Where no other paper is named, it is that of MGDM (arXiv 2502.03332). Tables
+of results print it in the column "stands for", which ``STANDS_FOR`` explains.
 """
 
 from __future__ import annotations
@@ -20,40 +20,40 @@ from mgdm_audio.ranges import Checked, Rule, within
 from mgdm_audio.samplers import SAMPLERS, Sampler
 
 FOLDER = Path(__file__).parent
-NO_ROW = "none"  # of any published table
-NO_START = "none"  # but noise
+NO_ROW = "none"  # no row of a published table has these settings
+NO_START = "none"  # the sampler starts from noise
 STANDS_FOR = (
-    "stands for: the row of the MGDM paper (arXiv 2502.03332), or of a paper named, with this "
-    "sampler and these settings; its prior, or the options of its task, may be others."
+    "stands for: the row of the MGDM paper (arXiv 2502.03332), or of the paper named, with the "
+    "same sampler and settings; its prior or the options of its task may differ."
 )
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A sampler ready to run. ``options`` are its resolved hyper-parameters, for the record."""
+    """A ``Preset`` holds a sampler and the settings of the likelihood and of the estimate."""
 
-    name: str
-    sampler: Sampler
-    noise_std: float  # sigma_y given to the likelihood
-    draws: int  # posterior draws averaged into one estimate
-    options: dict[str, Any]
-    separation: dict[str, Any] = field(default_factory=dict)  # what only a separator reads
-    published: str = NO_ROW  # the published row that these settings stand for
-    start: Preset | None = None  # whose estimate of a track the sampler starts from; None: noise
+    name: str  # the preset's name, or that of its file
+    sampler: Sampler  # ready to run
+    noise_std: float  # sigma_y of the likelihood
+    draws: int  # the number of posterior samples averaged into one estimate
+    options: dict[str, Any]  # all hyper-parameters of the sampler, for the record
+    separation: dict[str, Any] = field(default_factory=dict)  # settings of a separator alone
+    published: str = NO_ROW  # the row of a published table with these settings
+    start: Preset | None = None  # estimates the track that the sampler starts from; None: noise
 
     def stands_for(self, draws: int | None = None) -> str:
-        """The published row, or ``NO_ROW`` where other than the preset's ``draws`` are averaged."""
+        """Returns ``published``, or ``NO_ROW`` if ``draws`` is not the preset's number."""
         return self.published if draws in (None, self.draws) else NO_ROW
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What decides a draw, for the record."""
+        """All settings that a draw depends on, for the record."""
         settings = {"options": self.options, "noise_std": self.noise_std}
         return settings if self.start is None else settings | {"start_from": self.start_record}
 
     @property
     def start_record(self) -> dict[str, Any] | None:
-        """What decides the estimate that the sampler starts from, for the record."""
+        """All settings that the starting estimate depends on, for the record."""
         if self.start is None:
             return None
         return {
@@ -74,7 +74,7 @@ _ROW = Rule(
 
 @dataclass(frozen=True)
 class _File(Checked):
-    """A preset as written."""
+    """The contents of a preset's file."""
 
     sampler: str
     noise_std: Annotated[float, within("(0, inf)", _RANGES)] = 1e-4
@@ -86,14 +86,14 @@ class _File(Checked):
 
 
 def list_presets() -> list[str]:
-    """Names of the bundled presets, sorted."""
+    """Returns the names of the bundled presets, sorted."""
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
 def load_preset(
     name_or_path: str | Path, overrides: Sequence[str] = (), *, settled: Sequence[str] = ()
 ) -> Preset:
-    """The bundled preset of that name, or the preset in that ``.toml`` file.
+    """Returns the bundled preset of that name, or the preset in that ``.toml`` file.
 
     ``overrides``: ``["gibbs_steps=2", "noise_std=1e-3", "vi_steps.base=5"]``. A key that is not
     one of the file's own (sampler, noise_std, draws, published, start_from, options, separation) is
@@ -108,14 +108,14 @@ def load_preset(
     if overrides and not named:
         try:
             changed = preset != _resolve(table, path.stem, where)
-        except ConfigError:  # the overrides complete a file that is none without them
+        except ConfigError:  # the file is incomplete without the overrides
             changed = True
         preset = replace(preset, published=NO_ROW) if changed else preset
     return preset
 
 
 def _in_full(overrides: Sequence[str]) -> list[str]:
-    """The overrides, each key beginning at the file's own."""
+    """Returns the overrides with keys that start at the file's top level."""
     own = {f.name for f in dataclasses.fields(_File)}
     keys = [o.partition("=")[0].partition(".")[0].strip() for o in overrides]
     return [o if k in own else f"options.{o}" for o, k in zip(overrides, keys, strict=True)]
