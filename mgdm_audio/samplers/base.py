@@ -75,10 +75,10 @@ class Needs:
     def check(self, who: str, prior: Prior, likelihood: Any) -> None:
         """Raises ``PairingError`` if a requirement of the sampler named ``who`` is not met."""
         who = who + self.case
-        if likelihood is None:
-            if self.likelihood:
-                raise PairingError(f"{who} needs a likelihood, got None")
+        if likelihood is None and not self.likelihood:
             return
+        if likelihood is None:
+            raise PairingError(f"{who} needs a likelihood, got None")
         if self.gaussian:
             require_gaussian(likelihood, who)
         if self.codec:
@@ -106,10 +106,7 @@ class Stepwise(Checked):
     def refinement(
         self, prior: Prior, likelihood: Any, start: Tensor, x_T: Tensor, generator: Generators
     ) -> Run:
-        """Runs ``algorithm`` from noise ``x_T`` and an estimate of x_0, ``start: [batch, *event]``.
-
-        Only samplers whose ``takes_start`` is true define it.
-        """
+        """Runs ``algorithm`` from ``x_T`` and an estimate of x_0, ``start``; not all define it."""
         raise NotImplementedError
 
     @property
@@ -138,7 +135,7 @@ class Stepwise(Checked):
         """
         self.check(prior, likelihood)
         if start is not None and not self.takes_start:
-            raise PairingError(f"{type(self).__name__} starts from noise: it takes no start")
+            raise PairingError(f"{type(self).__name__} begins at noise: it takes no start")
         if likelihood is None and x_T is None:
             raise TypeError(f"{type(self).__name__} without a likelihood needs x_T")
         x_T = initial_state(prior, likelihood, generator, x_T)

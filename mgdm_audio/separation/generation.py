@@ -37,13 +37,10 @@ RECORD = "sample.json"
 class Sample:
     """A ``Sample`` holds one draw of all the stems of a prior, including the given ones."""
 
-    ``stems``: name -> [channel, time] float32 at ``sample_rate`` Hz. ``report`` is ready for JSON.
-    """
-
-    stems: dict[str, Tensor]
-    given: frozenset[str]  # names of those that were given
-    sample_rate: int
-    report: dict[str, Any]
+    stems: dict[str, Tensor]  # name -> [channel, time], float32
+    given: frozenset[str]  # names of the given stems
+    sample_rate: int  # Hz
+    report: dict[str, Any]  # how it was made, as JSON values
     mask: int = 0  # of the speakers that the channels are for, see ``audio.speakers``
     files: tuple[Path, ...] = ()  # that the given stems were read from
 
