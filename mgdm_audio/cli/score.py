@@ -77,15 +77,10 @@ def score(
     """
     from mgdm_audio.atomic import write_text
     from mgdm_audio.cli.options import progress
-    from mgdm_audio.errors import UserError
     from mgdm_audio.evaluation import folders
     from mgdm_audio.evaluation.score_table import to_csv, to_markdown, to_text
-    from mgdm_audio.output.result_folder import spare
 
-    for out in outs:
-        if not out.parent.is_dir():
-            raise UserError(f"{out}: folder {out.parent} does not exist; make it first")
-    spare(outs, (file for folder in (reference, estimate) for file in folder.rglob("*")))
+    _check(outs, (reference, estimate))
     if cache is None and outs:
         cache = outs[0].parent / ".scores"
     names = [name.strip() for name in metrics.split(",") if name.strip()]
@@ -107,6 +102,17 @@ def _end(result: dict[str, Any]) -> None:
         click.echo(f"error: {why}", err=True)
     if failed:
         sys.exit(1)
+
+
+def _check(outs: tuple[Path, ...], folders: tuple[Path, ...]) -> None:
+    """UserError where a file cannot be made, or is one of those that are scored."""
+    from mgdm_audio.errors import UserError
+    from mgdm_audio.output.result_folder import spare
+
+    for out in outs:
+        if not out.parent.is_dir():
+            raise UserError(f"{out}: folder {out.parent} does not exist; make it first")
+    spare(outs, (file for folder in folders for file in folder.rglob("*")))
 
 
 def to_json(result: dict[str, Any]) -> str:
