@@ -1,4 +1,4 @@
-"""``mgdm-audio priors``: which there are, what they hold, whether they work; public weights, and ONNX."""
+"""``mgdm-audio priors``: which there are, what they hold, whether they work; other formats."""
 
 import click
 
