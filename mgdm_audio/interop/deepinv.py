@@ -53,9 +53,10 @@ def operator_of(physics: Any, event_shape: Sequence[int]) -> Operator:
 
     ``event_shape``: of one item, without the batch. A ``LinearPhysics`` becomes a
     ``LinearOperator`` with the physics' adjoint (by automatic differentiation where it has none);
-    any other physics a differentiable ``Operator``. ``pinv`` and ``solve`` are those of a
-    ``DecomposablePhysics`` in closed form, where singular values up to 1e-5 count as 0, and else by
-    conjugate gradients. A sampler works in the dtype of y, which must be the physics' own.
+    any other physics a differentiable ``Operator``. What is solved with it is so in closed form
+    for a ``DecomposablePhysics``, of whose singular values ``pinv`` takes those up to 1e-5 as 0,
+    and else by conjugate gradients. A sampler works in the dtype of y, which must be that of the
+    physics.
 
     Raises UserError, in one line, for a physics that does not take such an event, and one whose
     observation is not one real tensor.
@@ -205,6 +206,11 @@ class _Decomposable(_Linear):
 
     def pinv(self, y: Tensor) -> Tensor:
         x: Tensor = self.physics.A_dagger(y)
+        return x
+
+    def damped_pinv(self, y: Tensor, rho: float | Tensor) -> Tensor:
+        z, s = self.physics.U_adjoint(y), self.physics.mask
+        x: Tensor = self.physics.V(s.conj() * z / (s.abs() ** 2 + per_item(rho, z.real)))
         return x
 
     def solve(self, b: Tensor, rho: float | Tensor) -> Tensor:

@@ -100,6 +100,7 @@ def test_what_is_solved_with_theirs(pair: tuple[LinearOperator, LinearOperator])
         # Conjugate gradients stop at ten rounding errors of a matrix of condition 10 at most.
         close(theirs.solve(b, rho)[i], want, 1e-10)
         close(theirs.solve(b[i : i + 1], float(rho[i]))[0], want, 1e-10)
+    close(theirs.damped_pinv(y, rho), theirs.solve(theirs.adjoint(y), rho), 1e-10)
     close(theirs.pinv(y).flatten(1), y.flatten(1) @ torch.linalg.pinv(a).T, 1e-10)
 
 
