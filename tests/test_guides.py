@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import subprocess
+from itertools import count
 from pathlib import Path
 
 import click
@@ -16,7 +17,9 @@ from PIL import Image
 
 from mgdm_audio.audio.io import write
 from mgdm_audio.evaluation.metric_registry import METRICS
+from mgdm_audio.rng import generator_for
 from mgdm_audio.samplers.presets import list_presets
+from mgdm_audio.separation.separator import Separator
 from tests import test_readme
 from tests.cli.test_help import loaded
 from tests.guides import EXAMPLES, FOUND, PAGES, RATE, ROOT, run, type_in
@@ -128,6 +131,62 @@ def test_restoring(here: Path) -> None:
     assert (here / "out4/7/std.png").is_file()
     run("restore-python")
     assert (here / "restored/mean.png").is_file()
+
+
+def test_onnx(here: Path, tiny_prior: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package)
+    monkeypatch.setattr("mgdm_audio.priors.folder.bundled_folder", lambda name: tiny_prior)
+    mixture = song(5, 2, 13 * RATE, RATE)  # two segments
+    soundfile.write(here / "song.wav", mixture.T.numpy(), RATE, subtype="FLOAT")
+    type_in("onnx-export")
+    found = run("onnx")
+    parts = [soundfile.read(here / f"{stem}.wav")[0].T for stem in STEMS]
+    peak = float(mixture.abs().max())
+    assert np.abs(sum(parts) - mixture.numpy()).max() < 1e-5 * peak  # float32 sums of four
+    drawn = count()
+
+    def draw(shape: tuple[int, ...]) -> np.ndarray:
+        generator = generator_for(0, "segment", next(drawn), "draw", 0)
+        return torch.randn(shape, generator=generator).numpy()
+
+    got = found["separate"](found["session"], found["samples"].T, RATE, draw)
+    separator = Separator.from_pretrained(tiny_prior, speeds=[0], device="cpu", precision="float32")
+    want = separator.separate(here / "song.wav", draws=1).stems
+    for stem in STEMS:  # the parity that the export promises: sums of float32 in another order
+        assert np.abs(got[stem] - want[stem].numpy()).max() < 1e-4 * peak
+    with pytest.raises(SystemExit, match="44100 Hz; resample the file to 22050 Hz first"):
+        found["separate"](found["session"], found["samples"].T, 44100, draw)
+
+
+def test_deepinv(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("deepinv")
+    pixels = np.zeros((28, 28), np.uint8)
+    pixels[6:9, 8:20] = pixels[6:22, 12:16] = 255
+    Image.fromarray(pixels).save(here / "7.png")
+    run("deepinv")
+    said = dict(re.findall(r"^(\w+) +([\d.]+) dB$", capsys.readouterr().out, re.M))
+    # Both restore it: 10 dB above what was observed, of which half is asked.
+    assert min(float(said["ours"]), float(said["deepinv"])) > float(said["observed"]) + 5
+
+
+def test_our_operator_in_deepinv(here: Path) -> None:
+    pytest.importorskip("deepinv")
+    made = run("deepinv-physics")
+    seen = made["mask"][None]
+    # The minimum, pixel by pixel: (gamma y + z) / (gamma + 1) where it is observed, else z.
+    want = torch.where(seen, (100 * made["y"] + 0.5) / 101, torch.tensor(0.5))
+    torch.testing.assert_close(made["filled"], want, rtol=0, atol=1e-6)  # float32
+    noise = (made["y"] - made["image"])[seen]
+    assert float(noise.std()) == pytest.approx(0.05, rel=0.2)  # of 720 numbers: 4 errors are 11 %
+
+
+def test_their_denoiser_as_a_prior(here: Path) -> None:
+    pytest.importorskip("deepinv")
+    made = run("deepinv-prior")
+    # Posterior odds of exp(32 * (1 / 6) / (2 * 0.05^2)) to one: it is that picture. What is left is
+    # the last level's noise, 0.01 of half of the range.
+    assert float((made["found"] - made["pictures"][:1]).abs().max()) < 0.05
 
 
 LINES = [line.strip() for page in PAGES for line in page.read_text().splitlines()]

@@ -18,7 +18,7 @@ LAYERS = [
     {"diffusion", "measurement"},
     {"conditioning"},
     {"samplers", "networks"},
-    {"priors", "engine"},
+    {"priors", "engine", "interop"},
     {"audio"},
     {"output", "images", "data"},
     {"separation"},

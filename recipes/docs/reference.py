@@ -21,6 +21,7 @@ from mgdm_audio.evaluation.benchmark.suite import Suite, System, TrackSet
 from mgdm_audio.evaluation.metric_registry import METRICS
 from mgdm_audio.images import presets as image_presets
 from mgdm_audio.images.tasks import TASKS
+from mgdm_audio.interop import deepinv
 from mgdm_audio.priors.architectures import ARCHITECTURES
 from mgdm_audio.priors.folder import list_image_priors, list_priors
 from mgdm_audio.samplers import SAMPLERS
@@ -58,6 +59,7 @@ ALSO = (
     "mgdm_audio.images.restoration.Restoration",
     "mgdm_audio.images.presets.load_image_preset",
     "mgdm_audio.priors.images.load_image_prior",
+    "mgdm_audio.priors.onnx.export_onnx",
 )
 
 
@@ -111,7 +113,11 @@ def measurements() -> str:
             kinds = (measurement.LinearOperator, measurement.SpectralOperator)
             said = ["yes" if issubclass(cls, kind) else "-" for kind in kinds]
             text += f"| `{name}` | {' | '.join(said)} |\n"
-    return text + "\n" + _all(measurement, "mgdm_audio.measurement")
+    text += "\n" + _all(measurement, "mgdm_audio.measurement")
+    return text + _INTEROP + _all(deepinv, deepinv.__name__)
+
+
+_INTEROP = "## With deepinv\n\nSee [the guide](../recipes/docs/deepinv.md).\n\n"
 
 
 def _all(module: Any, name: str) -> str:

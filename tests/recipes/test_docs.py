@@ -18,6 +18,7 @@ from mgdm_audio.cli.main import COMMANDS
 from mgdm_audio.evaluation.metric_registry import METRICS
 from mgdm_audio.images.presets import list_image_presets
 from mgdm_audio.images.tasks import TASKS
+from mgdm_audio.interop import deepinv
 from mgdm_audio.priors.architectures import ARCHITECTURES
 from mgdm_audio.priors.folder import list_image_priors, list_priors
 from mgdm_audio.samplers import SAMPLERS
@@ -59,7 +60,8 @@ def test_every_public_name_is_in_the_reference(reference: ModuleType) -> None:
     assert documented >= public
     assert "mgdm_audio.__version__" in reference.python()
     operators = set(re.findall(r"^::: (\S+)$", reference.measurements(), re.M))
-    assert operators == {f"mgdm_audio.measurement.{name}" for name in measurement.__all__}
+    public = {f"{m.__name__}.{name}" for m in (measurement, deepinv) for name in m.__all__}
+    assert operators == public
 
 
 def test_every_sampler_is_there_with_its_parameters(reference: ModuleType) -> None:

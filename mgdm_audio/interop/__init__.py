@@ -1,0 +1,1 @@
+"""This package's operators, likelihoods and priors as those of other libraries, and back."""
