@@ -23,6 +23,7 @@ from mgdm_audio.diffusion.prior import Prior
 from mgdm_audio.diffusion.schedule import NoiseSchedule
 from mgdm_audio.digest import hash_file
 from mgdm_audio.errors import UserError
+from mgdm_audio.priors import hub
 from mgdm_audio.priors.architectures import ARCHITECTURES, Architecture
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -63,6 +64,7 @@ class LoadedPrior:
     config: dict[str, Any]
     path: Path
     sha256: str  # of the weights
+    revision: str | None = None  # the commit, where it is from the hub
 
     @property
     def network(self) -> Any:
@@ -102,10 +104,13 @@ def _names(folder: Path) -> list[str]:
 
 
 def find_prior(name_or_dir: str | Path) -> Path:
-    """The directory of a bundled prior or of one on disk. Raises UserError where there is none."""
+    """The directory of a bundled prior, of one on disk or of one on the hub (see ``hub``).
+
+    Raises UserError where there is none.
+    """
     if bundled := bundled_folder(str(name_or_dir)):
         return bundled
-    path = Path(name_or_dir)
+    path = hub.located(name_or_dir)
     if (path / CONFIG).is_file():
         return path
     if path.is_dir():
@@ -223,7 +228,7 @@ def read_config(name_or_dir: str | Path) -> PriorConfig:
 
 
 def load_prior(name_or_dir: str | Path, device: str | torch.device = "cpu") -> LoadedPrior:
-    """Open a bundled prior by name, or a prior directory.
+    """Open a bundled prior by name, a prior directory, or ``owner/name[@revision]`` of the hub.
 
     Raises UserError, in one line, for an unknown name, a missing, damaged or pickled weights file,
     weights whose hash differs from config.json's, and a config that does not fit.
@@ -241,15 +246,17 @@ def load_prior(name_or_dir: str | Path, device: str | torch.device = "cpu") -> L
         ) from None
     except (TypeError, ValueError) as error:
         raise UserError(f"{path / CONFIG}: {error}; the file is damaged, fetch it again") from None
+    name, revision = hub.origin(path) or (path.resolve().name, None)
     return LoadedPrior(
         Prior(denoiser, read.schedule, (len(read.stems), read.segment)),
-        path.resolve().name,
+        name,
         read.stems,
         read.sample_rate,
         read.mixture_rms,
         config,
         path,
         sha256,
+        revision,
     )
 
 
@@ -261,12 +268,13 @@ def save_prior(
     details: dict[str, Any],
     *,
     half: bool = False,
+    card: str | None = None,
 ) -> None:
     """Write config.json and model.safetensors, each whole or not at all.
 
     ``shape``: the network's config dataclass; ``details``: the other keys of config.json
     (schedule, stems, sample_rate, mixture_rms, ...). ``half`` stores float16, in half of the bytes;
-    it is loaded as float32.
+    it is loaded as float32. ``card``: the text of README.md; None leaves one that is there.
     """
     folder.mkdir(parents=True, exist_ok=True)
     weights = {n: t.detach().cpu().contiguous() for n, t in network.state_dict().items()}
@@ -289,3 +297,5 @@ def save_prior(
         "sha256": hash_file(folder / WEIGHTS),
     }
     atomic.write_text(folder / CONFIG, json.dumps(config, indent=2) + "\n")
+    if card is not None:
+        atomic.write_text(folder / hub.CARD, card)

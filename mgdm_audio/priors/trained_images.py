@@ -106,16 +106,17 @@ def save_trained(
     size: tuple[int, int],
     autoencoder: Autoencoder2d | None = None,
     details: dict[str, Any] | None = None,
+    card: str | None = None,
 ) -> None:
     """Write a folder that ``load_trained`` opens.
 
     ``size``: height and width of what the network was trained on, pictures or latents;
-    ``details``: more for config.json.
+    ``details``: more for config.json; ``card``: the text of README.md, see ``save_prior``.
     """
     if autoencoder is not None:
         save_autoencoder(folder / AUTOENCODER, autoencoder, details)
     facts = {"schedule": schedule.to_config(), "size": list(size)}
-    save_prior(folder, network, network.config, "unet_2d", {**(details or {}), **facts})
+    save_prior(folder, network, network.config, "unet_2d", {**(details or {}), **facts}, card=card)
 
 
 def save_autoencoder(

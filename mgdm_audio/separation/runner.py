@@ -95,6 +95,7 @@ class StemRunner(Runner):
         """What a record says of the program, the prior, the sampler and the machine."""
         return {
             "prior": self.loaded.name,
+            "prior_revision": self.loaded.revision,
             "prior_sha256": self.loaded.sha256,
             "prior_config_sha256": self._config_sha256,
             **super().provenance(),

@@ -1,16 +1,17 @@
-"""``mgdm-audio priors``: which there are, what they hold, whether they work; and public weights."""
+"""``mgdm-audio priors``: which there are and what they hold; to convert, check and push them."""
 
 import click
 
 from mgdm_audio.cli.priors.calibrate import calibrate
 from mgdm_audio.cli.priors.convert import convert
+from mgdm_audio.cli.priors.push import push
 from mgdm_audio.cli.priors.show import list_, show
 from mgdm_audio.cli.priors.verify import verify
 
 
 @click.group()
 def priors() -> None:
-    """List, show, verify and convert priors.
+    """List, show, verify, convert and push priors.
 
     \b
     mgdm-audio priors list
@@ -18,5 +19,5 @@ def priors() -> None:
     """
 
 
-for command in (list_, show, verify, convert, calibrate):
+for command in (list_, show, verify, convert, calibrate, push):
     priors.add_command(command)
