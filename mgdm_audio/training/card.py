@@ -30,7 +30,8 @@ class About:
     name: str
     kind: str  # of network
     over: str  # "the stems bass and drums, 22,050 Hz mono", say
-    data: Mapping[str, str]  # split: how many songs of which folder
+    data: Mapping[str, tuple[int, Path]]  # split: how many items of which folder
+    item: str  # "song", say
     example: str  # of a batch
     command: str  # that uses the prior in FOLDER
     tag: str  # of the hub, for what it does
@@ -62,7 +63,7 @@ def card(
         f"A diffusion prior over {about.over}: {about.kind}, {count / 1e6:.1f} M parameters.",
         f"Licence: {licence}",
         "## Data",
-        "\n".join(f"- {split}: {what}" for split, what in about.data.items()),
+        "\n".join(_split(split, *of, about.item) for split, of in about.data.items()),
         "## Training",
         f"Step {step:,} of {schedule.steps:,}, each of {training.batch} examples a process, "
         f"{about.example}. AdamW, learning rate up to {schedule.learning_rate:g} "
@@ -76,6 +77,12 @@ def card(
         "FOLDER is the folder of this file, or its `owner/name` on the Hugging Face hub.",
     ]
     return "\n\n".join(blocks) + "\n"
+
+
+def _split(name: str, count: int, place: Path, item: str) -> str:
+    """The last two parts of the path: the rest is of this computer."""
+    items = item if count == 1 else f"{item}s"
+    return f"- {name}: {count:,} {items} of `{'/'.join(place.parts[-2:])}`"
 
 
 def _front(about: About, licence: str) -> str:

@@ -117,13 +117,14 @@ def _about(output: Path, config: Config, counts: tuple[int, int]) -> About:
     channels, height, width = config.shape
     colours = "grey" if channels == 1 else f"{channels} channels"
     splits = zip(("train", "validation"), ("training", "validation"), counts, strict=True)
-    root = Path(config.images).name
+    root = Path(config.images)
     kind = "`unet_2d`" if config.autoencoder is None else "`unet_2d` on latents, `autoencoder_2d`"
     return About(
         name=output.resolve().name,
         kind=kind,
         over=f"images of {width} x {height} pixels, {colours}",
-        data={name: f"{count:,} images of `{root}/{folder}`" for folder, name, count in splits},
+        data={name: (count, root / folder) for folder, name, count in splits},
+        item="image",
         example="an image each",
         command="mgdm-audio restore image.png -o out --task sr4 --prior FOLDER",
         tag="image-restoration",

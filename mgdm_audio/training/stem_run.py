@@ -211,16 +211,15 @@ def _network(
 def _about(name: str, batches: _Data) -> About:
     data, songs = batches.data, batches.songs
     count = len(songs.tracks if isinstance(songs, StemFolder) else songs.names)
-    # The last two parts of a path: the rest is of this computer.
-    splits = {"training": f"{count:,} songs of `{'/'.join(Path(data.train).parts[-2:])}`"}
+    splits = {"training": (count, Path(data.train))}
     if batches.validation is not None:
-        count, place = len(batches.validation.tracks), Path(data.validation)
-        splits["validation"] = f"{count:,} songs of `{'/'.join(place.parts[-2:])}`"
+        splits["validation"] = (len(batches.validation.tracks), Path(data.validation))
     return About(
         name=name,
         kind="`tf_unet`",
         over=f"the stems {', '.join(data.stems)}, {data.sample_rate:,} Hz mono",
         data=splits,
+        item="song",
         example=f"{data.segment:,} samples ({data.segment / data.sample_rate:.1f} s) each",
         command="mgdm-audio separate song.mp3 -o stems --prior FOLDER",
         tag="music-source-separation",

@@ -10,14 +10,19 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from mgdm_audio.priors.hub import fetch
 
 TOKEN = "hf_loopback"
 LARGE = ".safetensors"  # in LFS, by the .gitattributes of a new repository
@@ -59,21 +64,21 @@ class Hub:
         self.objects: dict[str, bytes] = {}  # of LFS, by SHA-256
         self.url = ""
 
-    def add(self, name: str, folder: Path, *, private: bool = False, **more: bytes) -> str:
-        """A repository with all files of a folder, and ``more``; its commit."""
+    def add(
+        self,
+        name: str,
+        folder: Path,
+        more: Mapping[str, bytes] = MappingProxyType({}),
+        private: bool = False,
+    ) -> str:
+        """Commit all files of a folder, and ``more``, to a repository, made if it is not there."""
         files = {
             str(path.relative_to(folder)): path.read_bytes()
             for path in folder.rglob("*")
             if path.is_file()
         }
         repository = self.repositories.setdefault(name, Repository(private))
-        return repository.commit(files | more)
-
-    def downloads(self) -> list[str]:
-        """The files whose content was asked for, sorted."""
-        found = [re.search(r"/resolve/[0-9a-f]{40}/(.+)", path) for kind, path in self.requests
-                 if kind == "GET"]  # fmt: skip
-        return sorted(match[1] for match in found if match)
+        return repository.commit(files | dict(more))
 
 
 @contextmanager
@@ -90,6 +95,35 @@ def loopback_hub() -> Iterator[Hub]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@contextmanager
+def used_hub(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub, where the client looks for it, with an empty cache in ``folder``; nobody is logged in.
+
+    The client reads its variables when it is imported, so that a process of its own must show that
+    they lead to these settings.
+    """
+    constants = pytest.importorskip("huggingface_hub.constants")
+    patch.setenv("NO_PROXY", "*")
+    patch.delenv("HF_TOKEN", raising=False)
+    with loopback_hub() as hub:
+        settings = {
+            "ENDPOINT": hub.url,
+            "HUGGINGFACE_CO_URL_TEMPLATE": hub.url + "/{repo_id}/resolve/{revision}/{filename}",
+            "HF_HUB_CACHE": str(folder / "cache"),
+            "HF_TOKEN_PATH": str(folder / "token"),
+            "HF_HUB_DISABLE_XET": True,
+            "HF_HUB_DISABLE_TELEMETRY": True,
+            "HF_HUB_OFFLINE": False,
+        }
+        for name, value in settings.items():
+            patch.setattr(constants, name, value)
+        fetch.cache_clear()
+        try:
+            yield hub
+        finally:
+            fetch.cache_clear()
 
 
 _NAME = r"(?P<repo>[^/]+/[^/]+)"
