@@ -9,7 +9,7 @@ from mgdm_audio.cli.options import OUTPUT, PRESET, PRIOR, SET, SUBTYPE, imports,
 
 @click.command()
 @OUTPUT
-@click.option("--prior", type=PRIOR, help="Bundled prior, prior folder or OWNER/NAME[@REVISION].")
+@click.option("--prior", type=PRIOR, help="Bundled prior, folder, or OWNER/NAME[@REVISION] of the hub.")
 @click.option(
     "--given",
     multiple=True,

@@ -20,7 +20,7 @@ ADDRESS = "127.0.0.1"
     show_default=True,
     help="Of the page's address; 0 takes a free one.",
 )
-@click.option("--prior", type=PRIOR, help="Bundled prior, prior folder or OWNER/NAME[@REVISION].")
+@click.option("--prior", type=PRIOR, help="Bundled prior, folder, or OWNER/NAME[@REVISION] of the hub.")
 @click.option("--sampler", type=PRESET, help="Sampler preset, bundled or a TOML file.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
 @click.option(

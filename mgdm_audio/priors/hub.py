@@ -66,6 +66,7 @@ def fetch(name: str) -> Path:
 
 def origin(folder: Path) -> tuple[str, str] | None:
     """``(owner/name, commit)`` of a folder that ``fetch`` returned; None for any other."""
+    folder = folder.resolve()
     if folder.parent.name != "snapshots" or not re.fullmatch(r"[0-9a-f]{40}", folder.name):
         return None
     kind, *repo = folder.parent.parent.name.split("--")
@@ -171,7 +172,7 @@ def _failure(start: str, repo: str, revision: str | None, error: Exception) -> U
         offline = constants.HF_HUB_OFFLINE
         reason = "HF_HUB_OFFLINE is set" if offline else _reason(error.__cause__ or error)
         remedy = "unset it" if offline else "connect to the network"
-        why = f"{where} is not in {constants.HF_HUB_CACHE}, and {reason}; {remedy}"
+        why = f"{where} is not whole in {constants.HF_HUB_CACHE}, and {reason}; {remedy}"
     else:
         remedy = login if status == 403 else "mend that, or try again later"
         why = f"{where}: {_reason(error)}; {remedy}"

@@ -62,7 +62,10 @@ class StemRunner(Runner):
         overrides: Sequence[str] = (),
         **options: Unpack[RunnerOptions],
     ) -> Self:
-        """A bundled prior (or a prior directory) with a named preset (or a TOML file).
+        """A prior with a named preset (or a TOML file).
+
+        ``prior``: a bundled one, a prior directory, or ``owner/name[@revision]`` of the Hugging
+        Face hub.
 
         ``sampler``: by default ``PRESET``. ``overrides``: ``["num_steps=20", "draws=4"]``.
         ``options``: see the class. Raises UserError on unknown names.

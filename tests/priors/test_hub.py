@@ -141,7 +141,7 @@ def test_what_was_fetched_needs_no_network(
             load_prior(name)
     (before.path / WEIGHTS).unlink()  # as after a download that was stopped
     hub.fetch.cache_clear()
-    with pytest.raises(UserError, match=f"is not in {constants.HF_HUB_CACHE}"):
+    with pytest.raises(UserError, match=f"is not whole in {constants.HF_HUB_CACHE}"):
         load_prior("me/band")
 
 
@@ -166,7 +166,7 @@ def test_a_private_prior_needs_a_token_which_goes_to_no_other_host(
 
 FAULTS: dict[str, Callable[[pytest.MonkeyPatch], object]] = {
     "me/none: no such folder, and no {url}/me/none is open to you; correct": lambda patch: None,
-    "me/none: no such folder, and {closed}/me/none is not in {cache}, and [Errno ": (
+    "me/none: no such folder, and {closed}/me/none is not whole in {cache}, and [Errno ": (
         lambda patch: patch.setattr(constants, "ENDPOINT", CLOSED)
     ),
     "me/none: no such folder, and the Hugging Face hub needs its library: pip install 'mgdm": (

@@ -83,4 +83,5 @@ def show(name: str) -> None:
 
 def _first_paragraph(text: str) -> str:
     blocks = [block.strip() for block in re.split(r"\n\s*\n", text)]
-    return next((block for block in blocks if block and not block.startswith(("#", "---", "<!--"))), "")
+    other = ("#", "---", "<!--")
+    return next((block for block in blocks if block and not block.startswith(other)), "")
