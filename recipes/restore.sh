@@ -28,7 +28,9 @@ stop_stage=2         # last stage
 
 if at_stage 0 "prior and images"; then
     [[ -n $prior ]] || fail "give --prior, weights for images"
-    [[ -e $prior || -d $root/mgdm_audio/pretrained/images/$prior ]] || fail "$prior: no such prior"
+    hub='^[A-Za-z0-9_-][A-Za-z0-9_.-]*/[A-Za-z0-9_-][A-Za-z0-9_.-]*(@.+)?$' # owner/name[@revision]
+    [[ -e $prior || -d $root/mgdm_audio/pretrained/images/$prior || $prior =~ $hub ]] ||
+        fail "$prior: no such prior"
     [[ -n $images ]] || fail "give --images, a folder of images"
     [[ -d $images ]] || fail "$images: no such folder"
 fi

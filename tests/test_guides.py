@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 from itertools import count
 from pathlib import Path
@@ -23,6 +24,7 @@ from mgdm_audio.separation.separator import Separator
 from tests import test_readme
 from tests.cli.test_help import loaded
 from tests.guides import EXAMPLES, FOUND, PAGES, RATE, ROOT, run, type_in
+from tests.priors.loopback_hub import TOKEN, used_hub
 from tests.toys import STEMS, song
 
 
@@ -51,6 +53,19 @@ def test_the_options_of_a_sampler(here: Path, tiny_prior: Path) -> None:
     assert json.loads(record.read_text())["options"]["gibbs_steps"] == 2
     type_in("sampler-options", ".*--sampler mgdm.*", separate=few)
     assert json.loads(record.read_text())["draws"] == 16
+
+
+def test_the_hub(
+    here: Path, tiny_prior: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny_prior, here / "RUN/prior")
+    (here / "RUN/prior/README.md").write_text("# A card\n")
+    with used_hub(tmp_path, monkeypatch) as hub:
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        type_in("hub", separate=["--samples", "1"])
+    record = json.loads((here / "stems/song/separation.json").read_text())
+    commit = hub.repositories["me/band"].names["main"]
+    assert (record["prior"], record["prior_revision"]) == ("me/band", commit)
 
 
 def test_generating(here: Path, tiny_prior: Path) -> None:

@@ -52,6 +52,9 @@ def packages() -> Iterator[Check]:
         yield _package(name, False, "for serve", "pip install 'mgdm_audio[serve]'")
     yield _package("matplotlib", False, "for the plot of bench", "pip install 'mgdm_audio[plot]'")
     yield _package("diffusers", False, "for images", "pip install 'mgdm_audio[images]'")
+    yield _package(
+        "huggingface_hub", False, "for priors of the hub", "pip install 'mgdm_audio[hub]'"
+    )
     for name in ("accelerate", "tensorboard"):
         yield _package(name, False, "for training", "pip install 'mgdm_audio[train]'")
 

@@ -25,7 +25,7 @@ COMMANDS = {
     "doctor": ("mgdm_audio.cli.doctor:doctor", "Check the installation and separate 5 seconds."),
     "prepare": ("mgdm_audio.cli.prepare:prepare", "Prepare data sets for training and scoring."),
     "train": ("mgdm_audio.cli.train:train", "Train a prior from folders of stems."),
-    "priors": ("mgdm_audio.cli.priors:priors", "List, show, verify, convert and export priors."),
+    "priors": ("mgdm_audio.cli.priors:priors", "List, show, verify, convert, export, push priors."),
 }
 
 

@@ -84,7 +84,7 @@ mgdm-audio restore small.png --observation --task sr4 --prior ffhq.pt -o out --s
     type=IMAGE_PRIOR,
     metavar="NAME_OR_PATH",
     help="Bundled prior (digits-v1, digits-latent-v1), folder as diffusers saves them or of this "
-    "package, or guided-diffusion checkpoint.",
+    "package, OWNER/NAME[@REVISION] of such a one on the hub, or guided-diffusion checkpoint.",
 )
 @click.option("--size", type=int, metavar="N", help="N x N pixels, if not as the prior says.")
 @click.option(

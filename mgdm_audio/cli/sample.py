@@ -9,7 +9,7 @@ from mgdm_audio.cli.options import OUTPUT, PRESET, PRIOR, SET, SUBTYPE, imports,
 
 @click.command()
 @OUTPUT
-@click.option("--prior", type=PRIOR, help="Bundled prior or prior folder.")
+@click.option("--prior", type=PRIOR, help="Bundled prior, folder, or OWNER/NAME[@REVISION].")
 @click.option(
     "--given",
     multiple=True,

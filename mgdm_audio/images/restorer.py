@@ -148,6 +148,7 @@ class Restorer(Runner):
             "task_options": {k: _named(v) for k, v in self.options.items()},
             "task_files_sha256": self._option_hashes,
             "prior": self.opened.name,
+            "prior_revision": self.opened.revision,
             "prior_sha256": dict(self.opened.sha256),
             "image_shape": list(self.opened.image_shape),
             "seed": self.seed,

@@ -21,6 +21,7 @@ from mgdm_audio.diffusion.prior import Prior
 from mgdm_audio.diffusion.schedule import NoiseSchedule
 from mgdm_audio.digest import hash_file
 from mgdm_audio.errors import UserError
+from mgdm_audio.priors import hub
 from mgdm_audio.priors.architectures import ARCHITECTURES, Architecture
 from mgdm_audio.priors.tensor_files import CONFIG, WEIGHTS, open_network, outline, save_tensors
 from mgdm_audio.reading import read_json
@@ -64,6 +65,7 @@ class LoadedPrior:
     config: dict[str, Any]
     path: Path
     sha256: str  # of the weights
+    revision: str | None = None  # the commit, where it is from the hub
 
     @property
     def network(self) -> Any:
@@ -104,10 +106,13 @@ def _names(folder: Path) -> list[str]:
 
 
 def find_prior(name_or_dir: str | Path) -> Path:
-    """The directory of a bundled prior or of one on disk. Raises UserError where there is none."""
+    """The directory of a bundled prior, of one on disk or of one on the hub (see ``hub``).
+
+    Raises UserError where there is none.
+    """
     if bundled := bundled_folder(str(name_or_dir)):
         return bundled
-    path = Path(name_or_dir)
+    path = hub.located(name_or_dir)
     atomic.recover(path)
     if (path / CONFIG).is_file():
         return path
@@ -171,7 +176,7 @@ def read_config(name_or_dir: str | Path) -> PriorConfig:
 
 
 def load_prior(name_or_dir: str | Path, device: str | torch.device = "cpu") -> LoadedPrior:
-    """Open a bundled prior by name, or a prior directory.
+    """Open a bundled prior by name, a prior directory, or ``owner/name[@revision]`` of the hub.
 
     Raises UserError, in one line, for an unknown name, a missing, damaged or pickled weights file,
     weights whose hash differs from config.json's, and a config that does not fit.
@@ -191,15 +196,17 @@ def load_prior(name_or_dir: str | Path, device: str | torch.device = "cpu") -> L
     except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path / CONFIG}: {reason}; the file is damaged, fetch it again") from None
+    name, revision = hub.origin(path) or (path.resolve().name, None)
     return LoadedPrior(
         Prior(denoiser, read.schedule, (len(read.stems), read.segment)),
-        path.resolve().name,
+        name,
         read.stems,
         read.sample_rate,
         read.mixture_rms,
         config,
         path,
         sha256,
+        revision,
     )
 
 
@@ -211,16 +218,20 @@ def save_prior(
     details: dict[str, Any],
     *,
     half: bool = False,
+    card: str | None = None,
 ) -> None:
     """Write config.json and model.safetensors: both take the place of older ones, or neither does.
 
     ``shape``: the network's config dataclass; ``details``: the other keys of config.json
     (schedule, stems, sample_rate, mixture_rms, ...). ``half`` stores float16, in half of the bytes;
-    it is loaded as float32. Files of other names in ``folder`` stay. Raises UserError where it
-    cannot be written.
+    it is loaded as float32. ``card``: the text of README.md; None leaves one that is there. Files
+    of other names in ``folder`` stay. Raises UserError where it cannot be written.
     """
-    with atomic.replaced_folder(folder, own=(CONFIG, WEIGHTS)) as partial:
+    own = (CONFIG, WEIGHTS) if card is None else (CONFIG, WEIGHTS, hub.CARD)
+    with atomic.replaced_folder(folder, own=own) as partial:
         write_files(partial, network, shape, model_type, details, half=half)
+        if card is not None:
+            (partial / hub.CARD).write_text(card, encoding="utf-8")
 
 
 def write_files(

@@ -63,11 +63,12 @@ class StemRunner(Runner):
         overrides: Sequence[str] = (),
         **options: Unpack[RunnerOptions],
     ) -> Self:
-        """Opens a bundled prior (or a prior's folder) with a named preset (or a TOML file).
+        """Opens a prior with a named preset (or a TOML file).
 
-        ``sampler``: the preset, by default ``PRESET``. ``overrides``: settings of the preset, such
-        as ``["num_steps=20", "draws=4"]``. ``options``: those of the class. Raises UserError for
-        unknown names, and for a prior or preset that cannot be read.
+        ``prior``: a bundled one, a prior's folder, or ``owner/name[@revision]`` of the Hugging
+        Face hub. ``sampler``: the preset, by default ``PRESET``. ``overrides``: settings of the
+        preset, such as ``["num_steps=20", "draws=4"]``. ``options``: those of the class. Raises
+        UserError for unknown names, and for a prior or preset that cannot be read.
         """
         return cls(*cls._open(prior, sampler, overrides, options), **options)
 
@@ -97,6 +98,7 @@ class StemRunner(Runner):
         """Returns what a record states about the program, prior, sampler and machine."""
         return {
             "prior": self.loaded.name,
+            "prior_revision": self.loaded.revision,
             "prior_sha256": self.loaded.sha256,
             "prior_config_sha256": self._config_sha256,
             **super().provenance(),

@@ -21,6 +21,8 @@ from mgdm_audio.networks.unet_2d import UNet2d, UNet2dConfig
 from mgdm_audio.priors.folder import CONFIG
 from mgdm_audio.priors.images.trained_images import load_autoencoder, save_autoencoder, save_trained
 from mgdm_audio.rng import generator_for
+from mgdm_audio.training.card import About, card
+from mgdm_audio.training.log import LOG
 from mgdm_audio.training.loop import Batches, Progress, train
 from mgdm_audio.training.run_folder import run_folder
 from mgdm_audio.training.settings import NoiseLevels, Schedule, Training
@@ -112,6 +114,25 @@ def fit_autoencoder(
     return network
 
 
+def _about(output: Path, config: Config, counts: tuple[int, int]) -> About:
+    """``counts``: images to train on and to validate on."""
+    channels, height, width = config.shape
+    colours = "grey" if channels == 1 else f"{channels} channels"
+    splits = zip(("train", "validation"), ("training", "validation"), counts, strict=True)
+    root = Path(config.images)
+    kind = "`unet_2d`" if config.autoencoder is None else "`unet_2d` on latents, `autoencoder_2d`"
+    return About(
+        name=output.resolve().name,
+        kind=kind,
+        over=f"images of {width} x {height} pixels, {colours}",
+        data={name: (count, root / folder) for folder, name, count in splits},
+        item="image",
+        example="an image each",
+        command="mgdm-audio restore image.png -o out --task sr4 --prior FOLDER",
+        tag="image-restoration",
+    )
+
+
 def run_images(
     table: Mapping[str, Any],
     output: Path,
@@ -154,9 +175,13 @@ def run_images(
     model = from_mapping(UNet2dConfig, measured | config.model, f"{where}: model")
     network = seeded(config.training.seed, lambda: UNet2d(model))
     prior, size = output / "prior", (int(sample.shape[-2]), int(sample.shape[-1]))
+    about = _about(output, config, (len(x), len(held_out)))
+    trained = [] if codec is None else [codec]
 
     def export(network: Any, step: int) -> None:
-        save_trained(prior, network, levels, size, codec, {"step": step})
+        nets, log = [network, *trained], output / LOG
+        text = card(prior, about, nets, step, config.schedule, config.training, log)
+        save_trained(prior, network, levels, size, codec, {"step": step}, text)
 
     train(
         network,

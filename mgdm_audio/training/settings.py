@@ -94,3 +94,4 @@ class Training(Checked):
     save_every: _Count = 200  # steps
     validate_every: _Count = 1_000  # steps
     validation_sigmas: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0)  # noise levels
+    licence: str = ""  # of the weights, for the model card: an identifier of the hub, or any text

@@ -19,6 +19,8 @@ from mgdm_audio.priors.folder import load_prior, read_config, save_prior
 from mgdm_audio.ranges import Checked, filled, within
 from mgdm_audio.rng import generator_for
 from mgdm_audio.training.augmentation import Augmentation, Leakage
+from mgdm_audio.training.card import About, card
+from mgdm_audio.training.log import LOG
 from mgdm_audio.training.loop import Progress
 from mgdm_audio.training.loop import train as run
 from mgdm_audio.training.resident import ResidentStems
@@ -163,10 +165,12 @@ class _Data:
         device = f"cuda:{rank}" if torch.cuda.is_available() else "cpu"
         self.songs = ResidentStems(self._opened, device) if data.resident else self._opened()
         self.held_out: Tensor | None = None
+        self.validation: StemFolder | None = None
         if data.validation:
             split = data.validation_split
-            folder = StemFolder(data.validation, data.stems, data.sample_rate, split)
-            self.held_out, notes = held_out(folder, data.validation_segments, data.segment)
+            self.validation = StemFolder(data.validation, data.stems, data.sample_rate, split)
+            count = data.validation_segments
+            self.held_out, notes = held_out(self.validation, count, data.segment)
             self.notes += notes
 
     def _opened(self, skip: Collection[str] = ()) -> StemFolder:
@@ -217,6 +221,24 @@ def _network(
     return network, level
 
 
+def _about(name: str, batches: _Data) -> About:
+    data, songs = batches.data, batches.songs
+    count = len(songs.tracks if isinstance(songs, StemFolder) else songs.names)
+    splits = {"training": (count, Path(data.train))}
+    if batches.validation is not None:
+        splits["validation"] = (len(batches.validation.tracks), Path(data.validation))
+    return About(
+        name=name,
+        kind="`tf_unet`",
+        over=f"the stems {', '.join(data.stems)}, {data.sample_rate:,} Hz mono",
+        data=splits,
+        item="song",
+        example=f"{data.segment:,} samples ({data.segment / data.sample_rate:.1f} s) each",
+        command="mgdm-audio separate song.mp3 -o stems --prior FOLDER",
+        tag="music-source-separation",
+    )
+
+
 def run_stems(
     table: Mapping[str, Any],
     output: Path,
@@ -244,7 +266,9 @@ def run_stems(
     prior = output / "prior"
 
     def export(net: torch.nn.Module, step: int) -> None:
-        save_prior(prior, net, config.shape, "tf_unet", details | {"step": step})
+        about, log = _about(output.resolve().name, batches), output / LOG
+        text = card(prior, about, [net], step, config.schedule, config.training, log)
+        save_prior(prior, net, config.shape, "tf_unet", details | {"step": step}, card=text)
 
     def leak(x_0: Tensor, sigma: Tensor, generator: torch.Generator) -> Tensor:
         return leakage.draw(x_0, sigma, data.sample_rate, generator)

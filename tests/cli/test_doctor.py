@@ -61,6 +61,7 @@ def test_a_missing_required_library_fails(monkeypatch: pytest.MonkeyPatch) -> No
         ("av", "mgdm_audio[formats]"),
         ("matplotlib", "mgdm_audio[plot]"),
         ("accelerate", "mgdm_audio[train]"),
+        ("huggingface_hub", "mgdm_audio[hub]"),
         ("museval", "ffmpeg"),
     ],
 )

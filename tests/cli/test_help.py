@@ -100,6 +100,9 @@ def test_every_help_has_examples_that_can_be_typed(path: tuple[str, ...]) -> Non
     [
         ("sepa", ["separate"]),
         ("priors ve", ["verify"]),
+        ("priors pu", ["push"]),
+        ("priors push zzz", ["zzz"]),
+        ("priors push RUN/prior me/band --pri", ["--private"]),
         ("separate --two", ["--two-stems"]),
         ("separate --sampler wie", ["wiener"]),
         ("sample --sampler anc", ["ancestral"]),

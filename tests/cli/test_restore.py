@@ -119,6 +119,7 @@ def test_it_writes_the_images_and_how_they_were_made(restore: Restore) -> None:
         "device_reason": "asked for",
         "precision": fast_precision(torch.device("cpu")),
         "batch_size": 1,
+        "prior_revision": None,
         "denoiser_calls": {"forward": 2, "gradient": 4},  # 2 draws x (2 guided, 1 last)
     }
     assert {key: report[key] for key in want} == want

@@ -16,6 +16,8 @@ from safetensors.torch import load_file, save_file
 from mgdm_audio.cli.main import main
 from mgdm_audio.engine.locks import lock
 from mgdm_audio.priors.folder import load_prior
+from mgdm_audio.priors.hub import CARD
+from mgdm_audio.training.card import MARK
 from mgdm_audio.training.log import BOARD, LOG
 from mgdm_audio.training.state import STATE, read_settings
 from tests.killing import leftovers
@@ -380,3 +382,55 @@ def test_what_a_killed_run_left_goes_with_the_next(
     assert train(config).exit_code == 0
     assert leftovers(config.parent / "run") == []
     assert not (config.parent / "run" / ".lock").exists()
+
+
+def test_the_model_card_says_what_the_run_did(config: Path) -> None:
+    result = train(config, "--set", "training.licence=CC-BY-4.0")
+    assert result.exit_code == 0, result.output
+    prior = config.parent / "run/prior"
+    card = (prior / CARD).read_text()
+    assert "\nlicense: cc-by-4.0\n---\n" in card  # an identifier of the hub
+    assert "\n\nLicence: CC-BY-4.0\n\n" in card
+    count = sum(p.numel() for p in load_prior(prior).network.parameters())
+    assert f"bass, drums, guitar, piano, 22,050 Hz mono: `tf_unet`, {count / 1e6:.1f} M" in card
+    place = config.parent.name  # of the folder that holds train/ and validation/
+    assert f"- training: 2 songs of `{place}/train`\n- validation: 1 song of" in card
+    assert str(config.parent) not in card  # where they lie is nobody else's business
+    assert "Step 3 of 3, each of 2 examples a process, 512 samples (0.0 s) each." in card
+    logged = records(config)
+    assert f"Training loss to step 3: {logged[-2]['loss']:.5g}." in card
+    errors = logged[-1]["validation"]
+    alone, given = (f"{errors[f'{mode}@0.1']['all']:.1f}" for mode in ("prior", "given"))
+    assert f"| without the mixture | {alone} |\n| with the mixture | {given} |\n" in card
+    assert "    mgdm-audio separate song.mp3 -o stems --prior FOLDER\n" in card
+    shown = CliRunner().invoke(main, ["priors", "show", str(prior)]).stdout
+    assert "licence       cc-by-4.0\n" in shown
+    assert "A diffusion prior over the stems bass" in shown
+
+
+def test_a_card_of_the_user_s_own_stays(config: Path) -> None:
+    assert train(config, "--set", "schedule.steps=1").exit_code == 0
+    path = config.parent / "run/prior" / CARD
+    first = path.read_text()
+    assert "Licence: not stated" in first
+    assert "license:" not in first
+    path.write_text("More of it.\n" + first)  # the line that says who wrote it is still there
+    assert train(config, "--set", "schedule.steps=2").exit_code == 0
+    second = path.read_text()
+    assert "More of it." not in second
+    assert "Step 2 of 2" in second
+    path.write_text(own := second.replace(MARK, "Mine."))
+    assert train(config, "--set", "schedule.steps=3").exit_code == 0
+    assert path.read_text() == own
+    assert load_prior(path.parent).config["step"] == 3
+
+
+def test_a_card_says_only_what_the_log_has(config: Path) -> None:
+    """A run without validation songs, and a log with lines that are no record."""
+    (config.parent / "run").mkdir()
+    (config.parent / "run" / LOG).write_text('{"step": 1, "validation": null}\n[1]\n{"ste\n')
+    assert train(config, "--set", "data.validation=", "--set", "schedule.steps=2").exit_code == 0
+    card = (config.parent / "run/prior" / CARD).read_text()
+    assert "Training loss to step 2" in card
+    assert "validation" not in card
+    assert "sigma" not in card

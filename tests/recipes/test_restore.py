@@ -43,6 +43,8 @@ def test_instances_need_only_images_and_weights(path: Path, tmp_path: Path) -> N
     for given, says in (
         ([], "give --prior, weights for images"),
         (["--prior", "none.pt"], "none.pt: no such prior"),
+        (["--prior", "no/such/prior"], "no/such/prior: no such prior"),
+        (["--prior", "them/faces@v1"], "give --images, a folder of images"),  # of the hub
         (["--prior", tmp_path], "give --images, a folder of images"),
         (["--prior", "digits-v1"], "give --images, a folder of images"),
         (["--prior", tmp_path, "--images", "none"], "none: no such folder"),

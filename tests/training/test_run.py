@@ -80,5 +80,9 @@ def test_images_are_trained_on_in_the_same_way(tmp_path: Path) -> None:
         train(IMAGES, tmp_path / "run")
     prior = train(IMAGES, tmp_path / "run", overrides=[f"images={tmp_path}"])
     assert (prior / "config.json").is_file()
+    card = (prior / "README.md").read_text()
+    assert "A diffusion prior over images of 8 x 8 pixels, grey: `unet_2d`, 0.0 M param" in card
+    assert f"- training: 2 images of `{tmp_path.name}/train`\n- validation: 2 images of" in card
+    assert "| sigma | 0.1 |\n| --- | ---: |\n| error | " in card  # images have no mixture
     with pytest.raises(UserError, match="only priors over stems start from another"):
         train(IMAGES | {"images": str(tmp_path)}, tmp_path / "other", init="mini-slakh-v1")

@@ -46,6 +46,7 @@ def show(name: str) -> None:
     """
     from mgdm_audio.priors.architectures import ARCHITECTURES, GAINS
     from mgdm_audio.priors.folder import PriorConfig
+    from mgdm_audio.priors.hub import origin
 
     prior = read(name)
     config, schedule = prior.config, prior.schedule
@@ -53,7 +54,8 @@ def show(name: str) -> None:
     card = prior.path / "README.md"
     text = card.read_text(errors="replace") if card.is_file() else ""
     licence = re.search(r"^(?:weights|licen[cs]e):\s*(.+)$", text, re.MULTILINE | re.IGNORECASE)
-    rows = {"name": prior.path.resolve().name}
+    called, revision = origin(prior.path) or (prior.path.resolve().name, None)
+    rows = {"name": called} | ({"revision": revision} if revision else {})
     if isinstance(prior, PriorConfig):
         rows |= {
             "stems": ", ".join(prior.stems),
@@ -81,4 +83,5 @@ def show(name: str) -> None:
 
 def _first_paragraph(text: str) -> str:
     blocks = [block.strip() for block in re.split(r"\n\s*\n", text)]
-    return next((block for block in blocks if block and not block.startswith(("#", "---"))), "")
+    other = ("#", "---", "<!--")
+    return next((block for block in blocks if block and not block.startswith(other)), "")

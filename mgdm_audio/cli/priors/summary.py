@@ -3,11 +3,13 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from mgdm_audio.priors.folder import PriorConfig
     from mgdm_audio.priors.images.trained_images import TrainedConfig
 
 
-def read(name: str) -> "PriorConfig | TrainedConfig":
+def read(name: "str | Path") -> "PriorConfig | TrainedConfig":
     """Its config.json, whether of stems or of images."""
     from mgdm_audio.priors.folder import find_prior, is_image_prior, read_config
     from mgdm_audio.priors.images.trained_images import read_trained

@@ -46,7 +46,7 @@ def verify(names: tuple[str, ...], stems: Path | None, segments: int) -> None:
     failed = False
     for name in names or [*list_priors(), *list_image_priors()]:
         try:
-            click.echo(f"{name}: ok, {_verify(name)}")
+            click.echo(f"{name}: ok, {check(name)}")
             if stems is not None:
                 click.echo(_probe(name, stems, segments))
         except UserError as error:
@@ -56,7 +56,8 @@ def verify(names: tuple[str, ...], stems: Path | None, segments: int) -> None:
         sys.exit(1)
 
 
-def _verify(name: str) -> str:
+def check(name: str | Path) -> str:
+    """What was found of a prior that works. Raises UserError for one that does not."""
     import torch
 
     from mgdm_audio.errors import UserError

@@ -140,6 +140,7 @@ class Bench:
         table = {
             "version": __version__,
             "prior": self.loaded.name,
+            "prior_revision": self.loaded.revision,
             "prior_sha256": self.loaded.sha256,
             "device": str(self.device),
             "device_reason": self.device_reason,

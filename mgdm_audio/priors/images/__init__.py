@@ -9,6 +9,7 @@ import torch
 
 from mgdm_audio.config import nearest
 from mgdm_audio.errors import UserError
+from mgdm_audio.priors import hub
 from mgdm_audio.priors.folder import CONFIG, bundled_folder, list_image_priors
 from mgdm_audio.priors.images.diffusers import is_pipeline, load_pipeline
 from mgdm_audio.priors.images.guided_diffusion import load_adm
@@ -19,21 +20,22 @@ __all__ = ["ImagePrior", "load_image_prior"]
 
 FORMATS = (
     "a folder as diffusers saves them (unet/, scheduler/), a folder of this package (config.json), "
-    "or a checkpoint of guided-diffusion (.pt, .safetensors)"
+    "owner/name of such a one on the hub, or a checkpoint of guided-diffusion (.pt, .safetensors)"
 )
 
 
 def load_image_prior(
     path: str | Path, device: torch.device | str = "cpu", *, size: int | None = None
 ) -> ImagePrior:
-    """Open a bundled prior for images by its name, or one on disk, which says in which format.
+    """Open a bundled prior for images by its name, or one on disk or on the hub, which says in
+    which format.
 
     ``size``: edge of a square picture in pixels, where it is not to be the one of training; a
     multiple of what autoencoder and network halve it to. Raises UserError, in one line, for
     another, and for anything that is no such prior.
     """
     name = str(path)
-    path = bundled_folder(name) or Path(path)
+    path = bundled_folder(name) or hub.located(path)
     if path.is_file() and path.suffix in (".pt", ".safetensors"):
         return load_adm(path, device, image_size=size)
     if path.is_dir() and is_pipeline(path):
@@ -45,6 +47,8 @@ def load_image_prior(
             raise UserError(f"{path}: holds no prior for images; give {FORMATS}")
         raise UserError(f"{path}: no such prior for images{nearest(name, list_image_priors())}; "
                         f"or give {FORMATS}")  # fmt: skip
+    if (found := hub.origin(path)) is not None:
+        opened = replace(opened, name=found[0], revision=found[1])
     return opened if size is None else _resized(opened, size)
 
 

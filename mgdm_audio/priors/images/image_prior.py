@@ -38,6 +38,7 @@ class ImagePrior:
     image_shape: Shape  # of a picture, also where what is diffused is a latent
     sha256: Mapping[str, str]  # file of weights, relative to where it was opened -> its hash
     multiple: int = 1  # of what is diffused: what its sides must be, for the network to halve them
+    revision: str | None = None  # the commit, where it is from the hub
 
 
 def at_its_own_steps(network: Network, prediction: str, schedule: NoiseSchedule) -> Denoiser:

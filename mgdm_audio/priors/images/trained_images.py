@@ -23,6 +23,7 @@ from mgdm_audio.networks.autoencoder_2d import Autoencoder2d, Autoencoder2dConfi
 from mgdm_audio.networks.unet_2d import UNet2d, UNet2dConfig
 from mgdm_audio.priors.architectures import ARCHITECTURES
 from mgdm_audio.priors.folder import write_files
+from mgdm_audio.priors.hub import CARD
 from mgdm_audio.priors.images.image_prior import ImagePrior, Shape, read_json, ready
 from mgdm_audio.priors.tensor_files import CONFIG, WEIGHTS, open_network, outline
 
@@ -113,18 +114,23 @@ def save_trained(
     size: tuple[int, int],
     autoencoder: Autoencoder2d | None = None,
     details: dict[str, Any] | None = None,
+    card: str | None = None,
 ) -> None:
     """Write a folder that ``load_trained`` opens, all of its files or none. Raises UserError.
 
     ``size``: height and width of what the network was trained on, pictures or latents;
-    ``details``: more for config.json. Files of other names in ``folder`` stay.
+    ``details``: more for config.json; ``card``: the text of README.md, see ``save_prior``. Files of
+    other names in ``folder`` stay.
     """
     facts = (details or {}) | {"schedule": schedule.to_config(), "size": list(size)}
-    with replaced_folder(folder, own=(CONFIG, WEIGHTS, AUTOENCODER)) as partial:
+    cards = () if card is None else (CARD,)
+    with replaced_folder(folder, own=(CONFIG, WEIGHTS, AUTOENCODER, *cards)) as partial:
         write_files(partial, network, network.config, "unet_2d", facts)
         if autoencoder is not None:
             shape, more = autoencoder.config, details or {}
             write_files(partial / AUTOENCODER, autoencoder, shape, "autoencoder_2d", more)
+        if card is not None:
+            (partial / CARD).write_text(card, encoding="utf-8")
 
 
 def save_autoencoder(
