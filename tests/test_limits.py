@@ -19,6 +19,7 @@ FILES_OF_A_FOLDER = 14
 # Stands for the class of any object in a pickle, whose arguments it drops.
 # The other one overrides click's method of the same parameters.
 TAKE_ANY = {"priors/inert_pickle.py": ["__init__"], "cli/main.py": ["main"]}
+FOREIGN = {"interop/deepinv_modules.py"}  # its signatures are deepinv's
 
 
 def long_functions(source: str) -> list[str]:
@@ -64,7 +65,8 @@ def untyped_options(source: str) -> list[str]:
 
 def test_no_public_function_takes_any_option() -> None:
     """``mypy`` could not tell a user of a misspelt one; see tests/typed/user.py."""
-    assert {n: names for n, text in FILES.items() if (names := untyped_options(text))} == TAKE_ANY
+    found = {n: names for n, text in FILES.items() if (names := untyped_options(text))}
+    assert {n: names for n, names in found.items() if n not in FOREIGN} == TAKE_ANY
 
 
 def test_a_function_that_took_any_would_be_found() -> None:

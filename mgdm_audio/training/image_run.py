@@ -133,6 +133,16 @@ def _about(output: Path, config: Config, counts: tuple[int, int]) -> About:
     )
 
 
+def _network(config: Config, sample: Tensor, where: str) -> UNet2d:
+    """The network, with the statistics of ``sample`` where ``config.model`` does not set them."""
+    if not float(sample.std()) > 5e-5:  # else 0 in the digits that are kept
+        folder = Path(config.images) / "train"
+        raise UserError(f"{folder}: all pictures are one and the same grey; give others")
+    measured = {"sigma_data": round(float(sample.std()), 4), "channels": sample.shape[1]}
+    model = from_mapping(UNet2dConfig, measured | config.model, f"{where}: model")
+    return seeded(config.training.seed, lambda: UNet2d(model))
+
+
 def run_images(
     table: Mapping[str, Any],
     output: Path,
@@ -169,11 +179,7 @@ def run_images(
             )
         batches, held_out = encoded(codec, augmented), codec.encode(held_out)
     sample = batches(1000, generator_for(config.training.seed, "statistics"))
-    if not float(sample.std()) > 5e-5:  # else 0 in the digits that are kept
-        raise UserError(f"{root / 'train'}: all pictures are one and the same grey; give others")
-    measured = {"sigma_data": round(float(sample.std()), 4), "channels": sample.shape[1]}
-    model = from_mapping(UNet2dConfig, measured | config.model, f"{where}: model")
-    network = seeded(config.training.seed, lambda: UNet2d(model))
+    network = _network(config, sample, where)
     prior, size = output / "prior", (int(sample.shape[-2]), int(sample.shape[-1]))
     about = _about(output, config, (len(x), len(held_out)))
     trained = [] if codec is None else [codec]
