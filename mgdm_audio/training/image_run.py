@@ -24,8 +24,8 @@ from mgdm_audio.rng import generator_for
 from mgdm_audio.training.card import About, card
 from mgdm_audio.training.log import LOG
 from mgdm_audio.training.loop import Batches, Progress, train
-from mgdm_audio.training.run_folder import run_folder
 from mgdm_audio.training.settings import NoiseLevels, Schedule, Training
+from mgdm_audio.training.state import run_folder
 
 
 @dataclass(frozen=True)

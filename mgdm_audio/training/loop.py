@@ -17,9 +17,8 @@ from torch import Tensor, nn
 from mgdm_audio.errors import UserError
 from mgdm_audio.rng import generator_for
 from mgdm_audio.training.log import Log
-from mgdm_audio.training.run_folder import run_folder
 from mgdm_audio.training.settings import NoiseLevels, Schedule, Training
-from mgdm_audio.training.state import STATE, State, read_settings
+from mgdm_audio.training.state import STATE, State, read_settings, run_folder
 from mgdm_audio.training.validation import validate
 
 Batches = Callable[[int, torch.Generator], Tensor]

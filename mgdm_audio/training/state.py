@@ -1,7 +1,10 @@
-"""The state of a training run in one file, from which it goes on as if it had not stopped."""
+"""The state of a training run in one file, from which it goes on, and the lock of its folder."""
+
+from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mgdm_audio import atomic
+from mgdm_audio.engine.locks import lock
 from mgdm_audio.errors import UserError
 from mgdm_audio.priors.tensor_files import read_header, read_tensors, save_tensors
 from mgdm_audio.reading import parse
@@ -169,3 +173,18 @@ class State:
         for name, tensor in tensors.items():
             if not bool(torch.isfinite(tensor).all()):
                 raise _damaged(path, ValueError(f"{name!r} is not finite"))
+
+
+@contextmanager
+def run_folder(folder: Path) -> Iterator[None]:
+    """Keep the folder to this run, and clear it of what killed ones left half-written.
+
+    Of the processes of one run, the first one writes and has the lock. Raises UserError where
+    another run has it, and where the folder cannot be written to.
+    """
+    if os.environ.get("RANK", "0") != "0":  # torchrun's
+        yield
+        return
+    with lock(folder, "training there"):
+        atomic.sweep(folder)
+        yield
