@@ -40,7 +40,7 @@ class Log:
     def write(self, step: int, record: dict[str, Any]) -> None:
         """A number that is none, of an energy that is 0 say, is null."""
         record, now = _numbers(record), time.time()
-        line = json.dumps({"step": step, "time": round(now, 1)} | record, allow_nan=False)
+        line = json.dumps({"step": step, "time": round(now, 1)} | record)
         _append(self.path, f"{line}\n".encode())
         if self._board is not None:
             self._board.write(step, now, scalars(record))

@@ -177,7 +177,7 @@ class State:
 
 @contextmanager
 def run_folder(folder: Path) -> Iterator[None]:
-    """Keep the folder to this run, and clear it of what killed ones left half-written.
+    """Keep the folder to this run.
 
     Of the processes of one run, the first one writes and has the lock. Raises UserError where
     another run has it, and where the folder cannot be written to.
@@ -186,5 +186,4 @@ def run_folder(folder: Path) -> Iterator[None]:
         yield
         return
     with lock(folder, "training there"):
-        atomic.sweep(folder)
         yield

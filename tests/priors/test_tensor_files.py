@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from mgdm_audio import atomic
 from mgdm_audio.diffusion import NoiseSchedule
 from mgdm_audio.diffusion.posterior import MODES
 from mgdm_audio.errors import UserError
@@ -216,9 +217,15 @@ def test_the_count_is_of_one_thread_alone(tmp_path: Path) -> None:
         outline(lambda: nn.ModuleList(nn.Linear(1, 1) for _ in range(10**9)), tmp_path / WEIGHTS)
 
 
+@pytest.mark.parametrize("at_once", [True, False])  # as the file system can
 def test_a_prior_that_is_killed_while_it_is_saved_is_the_old_or_the_new_one(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: bool
 ) -> None:
+    def cannot(one: bytes, other: bytes) -> None:
+        raise NotImplementedError
+
+    if not at_once:
+        monkeypatch.setattr(atomic, "_exchange_at_once", cannot)
     networks = {"old": tiny_network(1), "new": tiny_network(2)}
     details = {"schedule": {"kind": "karras"}, "stems": list(STEMS), "sample_rate": 22050,
                "mixture_rms": 0.08}  # fmt: skip
