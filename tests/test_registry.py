@@ -129,7 +129,7 @@ def test_what_is_built_in_stays(table: Registry[Any], site: Path) -> None:
         ("broken:x", "x = (", "SyntaxError: '(' was never closed (broken.py, line 1)"),
         ("missing:x", "", "ModuleNotFoundError: No module named 'missing'"),
         ("not a module", "", "AttributeError"),
-        ("broken:x", "x = 3", "3 is not a dataclass|3 is no Architecture|3 is no Metric"),
+        ("broken:x", "x = 3", "3 is not a dataclass|3 is not an Architecture|3 is not a Metric"),
     ],
 )
 def test_a_broken_entry_point_is_one_line(
@@ -215,7 +215,7 @@ class Mine:
         (ARCHITECTURES, torch.nn.Linear, "is no Architecture"),
         (ARCHITECTURES, Architecture(dict, torch.nn.Linear, refuse), "is no Architecture"),
         (ARCHITECTURES, Architecture(Lacking, torch.nn.Linear, refuse), "config without sources"),
-        (METRICS, max, "is no Metric"),
+        (METRICS, max, "is not a Metric"),
         (METRICS, Metric({"a": "a"}, refuse, over_tracks="max"), "over_tracks not mean or median"),
     ],
 )
@@ -245,7 +245,7 @@ def test_two_metrics_with_one_column(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(METRICS, "mine", Metric({"sdr": "mine"}, refuse))
     monkeypatch.setitem(METRICS, "odd", Metric({"windows": "mine"}, refuse))
     assert list(find_metrics(["mine", "mel"])) == ["mine", "mel"]
-    with pytest.raises(UserError, match="metric 'sdr': column 'sdr' is of metric 'mine' too"):
+    with pytest.raises(UserError, match="metric 'sdr': column 'sdr' belongs to metric 'mine' too"):
         find_metrics(["mine", "sdr"])
-    with pytest.raises(UserError, match="metric 'odd': column 'windows' is of every metric too"):
+    with pytest.raises(UserError, match="metric 'odd': column 'windows' belongs to every metric too"):
         find_metrics(["odd"])

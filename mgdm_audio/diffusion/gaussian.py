@@ -60,7 +60,7 @@ class GaussianDenoiser:
         if covariance in ("isotropic", "jacobian"):
             return posterior_of(self, x, sigma, covariance)
         if covariance == "band":
-            raise PairingError("GaussianDenoiser knows no bands; use covariance=reported")
+            raise PairingError("GaussianDenoiser has no bands; use covariance=reported")
         variances, noise = self.variances.to(x), sigma.to(x).reshape(-1, 1) ** 2
         transform = Eigenbasis(self.basis.to(x), tuple(x.shape[1:]))
         mean = self(x, sigma)

@@ -1,1 +1,1 @@
-"""How near estimates come to the true stems: metrics, tracks, folders, tables."""
+"""Evaluation of estimates against the true stems: metrics, folders of tracks, tables."""

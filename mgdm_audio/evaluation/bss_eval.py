@@ -1,4 +1,4 @@
-"""BSS Eval v4 by museval, without the rest of museval, which wants ffmpeg when it is imported."""
+"""BSS Eval v4 by museval's module of metrics; other parts of museval need ffmpeg on import."""
 
 import json
 from functools import cache
@@ -16,13 +16,13 @@ from torch import Tensor
 from mgdm_audio.errors import UserError
 
 NAMES = ("SDR", "ISR", "SIR", "SAR")  # in the order of museval's results
-SECONDS = 1  # of a frame, and from frame to frame: what museval takes by default
+SECONDS = 1  # the length of a frame and the hop, museval's defaults
 
 
 @cache
 def museval_metrics() -> ModuleType:
-    """museval's module of metrics alone. Raises UserError where museval is not installed."""
-    package = find_spec("museval")  # finds it without running it
+    """Imports museval's module of metrics alone. Raises UserError if museval is not installed."""
+    package = find_spec("museval")  # does not import it
     where = package.submodule_search_locations if package else None
     spec = PathFinder.find_spec("metrics", where) if where else None
     if spec is None or spec.loader is None:
@@ -35,17 +35,17 @@ def museval_metrics() -> ModuleType:
 def bss_eval(
     estimates: Tensor, references: Tensor, sample_rate: int
 ) -> tuple[dict[str, np.ndarray], dict[int, str]]:
-    """(SDR, ISR, SIR and SAR in dB as float64 [stem, frame], why a stem has none).
+    """Returns SDR, ISR, SIR and SAR in dB, float64 [stem, frame], and why a stem has none.
 
     estimates, references: [stem, channel, time], finite. BSS Eval v4 (Stöter, Liutkus and Ito 2018,
-    arXiv:1804.06267): frames of 1 s every 1 s, filters of 512 taps that are fitted to the whole
-    track. The values are those of ``museval.evaluate``: infinite where an error is exactly 0, and
-    NaN for all stems in a frame in which one of them is silent.
+    arXiv:1804.06267) has frames of 1 s every 1 s and filters of 512 taps that are fitted to the
+    whole track. The values are those of ``museval.evaluate``: infinite where an error is exactly 0,
+    and NaN for all stems in a frame in which one of them is silent.
 
-    Where museval raises, only what cannot be scored is NaN. A silent reference is left out: it
-    spans nothing, so that the others' values are the same without it. A silent estimate has no
-    values of its own, its reference still counts as interference to the others. Silent means that
-    the sum of the channels is 0 in all samples, as it does in museval.
+    Where museval raises, only the stems that cannot be scored are NaN. A silent reference is left
+    out, which does not change the others' values. A silent estimate has no values, but its
+    reference still counts as interference in the others. As in museval, silent means that the sum
+    of the channels is 0 in all samples.
     """
     metrics = museval_metrics()
     s, e = (x.double().transpose(1, 2).numpy() for x in (references, estimates))
@@ -61,17 +61,17 @@ def bss_eval(
     kept = [k for k in range(len(s)) if why.get(k) != "silent reference"]
     if len(why) == len(s):
         return values, why
-    # Its own reference stands in for a silent estimate, and the result is dropped.
-    shown = np.stack([s[k] if k in why else e[k] for k in kept])
+    # A silent estimate is replaced by its reference, and the result is dropped.
+    scorable = np.stack([s[k] if k in why else e[k] for k in kept])
     try:
         with np.errstate(divide="ignore", invalid="ignore"):
-            found = metrics.bss_eval(s[kept], shown, window=frame, hop=frame)
+            found = metrics.bss_eval(s[kept], scorable, window=frame, hop=frame)
     except (np.linalg.LinAlgError, AttributeError) as error:
-        # museval means to catch the first, by a name that numpy no longer has: the second.
+        # museval catches LinAlgError by a name that numpy no longer has, hence AttributeError.
         if "linalg" not in f"{type(error)} {error}":
             raise
         return values, why | dict.fromkeys(set(kept) - set(why), "linearly dependent references")
-    for name, rows in zip(NAMES, found, strict=False):  # the permutation comes last
+    for name, rows in zip(NAMES, found, strict=False):  # the last result is the permutation
         for k, row in zip(kept, rows, strict=True):
             if k not in why:
                 values[name][k] = row
@@ -79,9 +79,9 @@ def bss_eval(
 
 
 def to_museval(values: dict[str, np.ndarray], stems: list[str]) -> dict[str, Any]:
-    """The form of museval's ``TrackStore``, unrounded; None stands for NaN and, as there, infinity.
+    """Returns the scores in the form of museval's ``TrackStore``, without rounding.
 
-    ``museval_text`` is it as a file.
+    NaN and, as there, infinity are None. ``museval_text`` writes the result as a file's text.
     """
     targets = []
     for k, stem in enumerate(stems):
@@ -95,7 +95,7 @@ def to_museval(values: dict[str, np.ndarray], stems: list[str]) -> dict[str, Any
 
 
 def museval_text(store: dict[str, Any]) -> str:
-    """The JSON that museval's ``EvalStore`` reads, with NaN, as museval writes it, for None."""
+    """Returns the JSON that museval's ``EvalStore`` reads, with NaN instead of None."""
     targets = [
         {
             "name": target["name"],
@@ -111,7 +111,7 @@ def museval_text(store: dict[str, Any]) -> str:
 
 
 def median_over_frames(store: dict[str, Any], name: str) -> list[float | None]:
-    """Of each stem, over the frames that have a value; None where none has."""
+    """Returns each stem's median over the frames that have a value; None if none has."""
     medians: list[float | None] = []
     for target in store["targets"]:
         values = [frame["metrics"][name] for frame in target["frames"]]

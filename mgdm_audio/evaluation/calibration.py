@@ -1,4 +1,4 @@
-"""Whether a network's reported variance is that of its errors, and what corrects it."""
+"""Measures the calibration error of a network's reported variance, and fits a correction."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -13,34 +13,32 @@ from mgdm_audio.rng import generator_for, randn
 
 SIGMAS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 20.0)
 
-# Variances are counted by their logarithm, in bins of an eighth of an octave about the reference.
+# Variances are binned by their logarithm, in bins of an eighth of an octave about the reference.
 PER_OCTAVE = 8
-OCTAVES = 64  # either way
-POWERS = (0.25, 4.0)  # 1 + e of a Calibration, at least and at most
+OCTAVES = 64  # in each direction
+POWERS = (0.25, 4.0)  # bounds of 1 + e of a Calibration
 
 
 @dataclass(frozen=True)
 class Residuals:
-    """Errors of the mean, x_0 - mean, beside reported variances, in the network's own transform.
+    """Statistics of the errors x_0 - mean and of reported variances, in the network's transform.
 
-    Each ``[examples, 2, levels, sources]``, without the mixture and with it, over frames and bins:
-    ``standardised``, the mean of error^2 / variance; ``error`` and ``variance``, the means of
-    error^2 and of variance. Each ``[2, levels, sources, OCTAVES * 2 * PER_OCTAVE]``, float64, by
-    how large the variance is, variance and error^2 taken over the reference of
-    ``Calibration``: ``count``, ``total`` and ``log_u``, how many, the sum of their error^2 and
-    the mean of their variances' logarithms (0 where there is none).
+    The first three are means over frames and bins, ``[examples, 2, levels, sources]``, without and
+    with the mixture. The others are a histogram by the size of the variance,
+    ``[2, levels, sources, OCTAVES * 2 * PER_OCTAVE]``, float64; there error^2 and variance are
+    divided by the reference of ``Calibration``.
     """
 
-    standardised: Tensor
-    error: Tensor
-    variance: Tensor
-    count: Tensor
-    total: Tensor
-    log_u: Tensor
+    standardised: Tensor  # mean of error^2 / variance
+    error: Tensor  # mean of error^2
+    variance: Tensor  # mean of variance
+    count: Tensor  # number of coefficients in a bin of the histogram
+    total: Tensor  # sum of their error^2
+    log_u: Tensor  # mean logarithm of their variances, 0 in an empty bin
 
     @property
     def sums(self) -> Tensor:
-        """The sum of error^2 over that of the variances: ``[2, levels, sources]``."""
+        """The sum of error^2 divided by that of the variances: ``[2, levels, sources]``."""
         return self.error.sum(0) / self.variance.sum(0)
 
 
@@ -51,9 +49,10 @@ def measure_residuals(
     sigmas: Sequence[float] = SIGMAS,
     on_call: Callable[[], object] = lambda: None,
 ) -> Residuals:
-    """Of x_0: [examples, sources, time], on the CPU. The noise is a function of level and example.
+    """Measures ``Residuals`` on x_0: [examples, sources, time], on the CPU.
 
-    ``on_call`` follows each of the 2 * levels * examples calls of the network.
+    The noise is a function of level and example. ``on_call`` is called after each of the
+    2 * levels * examples calls of the network.
     """
     shape = (2, len(sigmas), x_0.shape[1])
     means = torch.zeros(3, len(x_0), *shape)
@@ -84,7 +83,7 @@ def measure_residuals(
 
 
 def _tally(place: Tensor, weight: Tensor, width: int) -> Tensor:
-    """Sums of ``weight`` by ``place`` below ``width``, per source: [sources, ...] -> [., width]."""
+    """Sums ``weight`` by ``place`` below ``width`` per source: [sources, ...] -> [., width]."""
     sources = len(place)
     cell = place.flatten(1) + width * torch.arange(sources)[:, None]
     summed = torch.bincount(cell.flatten(), weight.flatten(), sources * width)
@@ -94,31 +93,32 @@ def _tally(place: Tensor, weight: Tensor, width: int) -> Tensor:
 def calibrate(
     denoiser: MixtureDenoiser, residuals: Residuals, sigmas: Sequence[float]
 ) -> Calibration:
-    """The correction under which two things, measured with what the denoiser has, would hold.
+    """Fits the correction with which the reported variance satisfies two conditions.
 
-    The mean of error^2 / variance is 1, and the sum of error^2 is that of the variances: the first
-    counts every frame and bin alike, so that most of it are those where a stem is all but silent,
-    the second as loud as they are. With p = 1 + e, n_b variances at u_b times the reference and
-    errors^2 r_b in all of them, factor and exponent solve sum_b r_b / (f u_b^p) = sum_b n_b and
-    sum_b n_b f u_b^p = sum_b r_b. Without f that is G(p) = 0 for
+    The mean of error^2 / variance is 1, and the sum of error^2 equals that of the variances. The
+    first weights all frames and bins equally, most of which are nearly silent, the second by their
+    power. With p = 1 + e, n_b variances at u_b times the reference and their sum of errors^2 r_b,
+    factor and exponent solve sum_b r_b / (f u_b^p) = sum_b n_b and sum_b n_b f u_b^p = sum_b r_b.
+    Eliminating f gives G(p) = 0 for
 
         G(p) = log sum_b r_b u_b^-p + log sum_b n_b u_b^p - log sum_b n_b - log sum_b r_b,
 
-    which is convex with G(0) = 0, so that it has one other root at most, above 0 where large errors
-    are reported as large. It is sought within ``POWERS``; at their ends only the sums are right.
-    Where the report is the same throughout, to within a bin, any p serves, and 1 is taken. Raises
-    UserError where a stem has no errors at all.
+    which is convex with G(0) = 0, so that it has at most one other root. It is positive if larger
+    errors have larger reported variances, and is sought within ``POWERS``; at their ends only the
+    condition on the sums holds. If all reported variances lie within one bin, p is 1. A correction
+    that the denoiser already has is included in the result. Raises UserError if a stem has no
+    errors at all.
     """
     if not bool((residuals.total.sum(-1) > 0).all()):
         raise UserError("calibration: a stem has no errors at all; give songs in which it plays")
     log_n, log_r, log_u = residuals.count.log(), residuals.total.log(), residuals.log_u
 
     def expected(p: Tensor) -> Tensor:
-        """log sum_b n_b u_b^p"""
+        """Returns log sum_b n_b u_b^p."""
         return (log_n + p[..., None] * log_u).logsumexp(-1)
 
     def excess(p: Tensor) -> Tensor:
-        """G(p)"""
+        """Returns G(p)."""
         standardised = (log_r - p[..., None] * log_u).logsumexp(-1)
         return standardised + expected(p) - log_n.logsumexp(-1) - log_r.logsumexp(-1)
 

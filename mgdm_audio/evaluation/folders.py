@@ -1,4 +1,4 @@
-"""Scoring folders of separated tracks against folders of true stems, track by track."""
+"""Scores folders of separated tracks against folders of true stems, track by track."""
 
 from __future__ import annotations
 
@@ -31,25 +31,25 @@ Tracks = dict[str, dict[str, Path]]  # track -> stem -> file
 
 
 def find_tracks(folder: Path) -> Tracks:
-    """``folder/<track>/<stem>.wav|flac``, sorted; hidden files and mixtures are left out.
+    """Finds ``folder/<track>/<stem>.wav|flac``, sorted, without hidden files and mixtures.
 
-    Raises UserError where there is no such track, and for a stem that is there as wav and flac.
+    Raises UserError if there is no such track, and for a stem that exists as both wav and flac.
     """
     if not folder.is_dir():
         raise UserError(
-            f"{folder}: is {'no folder' if folder.exists() else 'missing'}; check the path"
+            f"{folder}: is {'not a folder' if folder.exists() else 'missing'}; check the path"
         )
     found: Tracks = {}
     for track in sorted(p for p in folder.iterdir() if p.is_dir() and p.name[0] != "."):
         if stems := find_stems(track):
             found[track.name] = stems
     if not found:
-        raise UserError(f"{folder}: holds no <track>/<stem>.wav or .flac; check its layout")
+        raise UserError(f"{folder}: contains no <track>/<stem>.wav or .flac; check its layout")
     return found
 
 
 def track_number(track: str) -> int:
-    """The last nine digits of the name, 0 where it has none: the protocol's seed of the track."""
+    """Returns the last nine digits of the name, 0 if none: the track's seed in the protocol."""
     return int(re.sub(r"\D", "", track)[-9:] or 0)
 
 
@@ -64,11 +64,11 @@ def score(
     log: Path | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Scores of every stem of every track under ``reference``, as plain JSON values.
+    """Scores every stem of every track under ``reference`` and returns JSON values.
 
-    Both hold ``<track>/<stem>.wav|flac``; what only ``estimate`` has is ignored. The mixture is the
-    sum of the reference stems. Stereo stems are scored as one vector of both channels, but for
-    ``bss`` and ``mel``.
+    Both folders contain ``<track>/<stem>.wav|flac``; files that only ``estimate`` has are ignored.
+    The mixture is the sum of the reference stems. Stereo stems are scored as one vector of both
+    channels, except by ``bss`` and ``mel``.
 
     ``metrics``: names in ``METRICS``. ``cache``: see ``score_track``; scores that are in it are not
     computed again. ``nj``: so many tracks at a time, each in a process; a script that asks for
@@ -76,9 +76,9 @@ def score(
     a folder for ``test/<track>.json``, which ``museval.EvalStore().add_eval_dir`` reads.
     ``log``: a folder for tracebacks. ``on_progress(done, total)`` is called after each track.
 
-    Result: ``tracks``, {track: {column: {stem: score or None, "all": mean}, ...}}; ``summaries``,
-    {column: {"metric", "title", "over_tracks", "value": {stem: score}, "n", "interval_95"}} of the
-    columns in which a track has a score; and where si_sdri is one, ``summary``, its
+    The result has ``tracks``, {track: {column: {stem: score or None, "all": mean}, ...}};
+    ``summaries``, {column: {"metric", "title", "over_tracks", "value": {stem: score}, "n",
+    "interval_95"}} of the columns with a score; and, with the metric si-sdri, ``summary``:
     {"si_sdri": {stem: dB}, "n", "interval_95"}. A track without a scorable window has "windows": 0
     and "skipped": why in place of "si_sdri", ``unscored`` says why a stem has None. A track that
     cannot be read, or whose files differ in shape or rate, has "failed": why, and no score.
@@ -88,7 +88,7 @@ def score(
     """
     chosen = find_metrics(list(metrics))
     if museval is not None and "bss" not in chosen:
-        raise UserError(f"{museval}: museval's files hold the metric bss; add it to the metrics")
+        raise UserError(f"{museval}: museval's files contain the metric bss; add it to the metrics")
     pairs = _pair(reference, estimate)
     for folder in filter(None, (cache, museval and museval / "test")):
         require_writable(folder)
@@ -123,16 +123,16 @@ def _write_museval(folder: Path, stores: dict[str, Any]) -> None:
 
 
 def _pair(reference: Path, estimate: Path) -> dict[str, tuple[Stems, Stems]]:
-    """Track -> its true stems, and the estimates of the same stems."""
+    """Returns track -> its true stems, and the estimates of the same stems."""
     truth, found = find_tracks(reference), find_tracks(estimate)
     for track, files in truth.items():
         if track not in found:
             raise UserError(f"{estimate / track}: missing, {reference} has it; separate it first")
         for stem in files:
             if stem not in found[track]:
-                raise UserError(f"{estimate / track / stem}.wav: missing, nor is there a .flac")
+                raise UserError(f"{estimate / track / stem}.wav: missing, as is its .flac")
         if len(files) < 2:
-            raise UserError(f"{reference / track}: holds one stem; separation needs two or more")
+            raise UserError(f"{reference / track}: has one stem; separation needs two or more")
     return {t: (files, {s: found[t][s] for s in files}) for t, files in truth.items()}
 
 
@@ -185,12 +185,12 @@ def _attempt(
 def score_track(
     truth: Stems, found: Stems, names: list[str], cache: Path | None
 ) -> dict[str, Entry]:
-    """Metric -> its entry for the estimates ``found`` of the stems ``truth``, named alike.
+    """Returns metric -> its entry for the estimates ``found`` of the stems ``truth``.
 
     ``cache``: a folder with a file for each track and metric, named by the hash of the metric's
-    version and of all the stems' bytes; read, and added to as soon as a metric is computed.
-    Computed on one thread, since sums in another order would differ in the last digits. Raises
-    UserError for files that cannot be read, hold a NaN, or differ in length, rate or channels.
+    version and of all the stems' bytes; it is read first, and written after each metric. One thread
+    computes, since sums in another order would differ in the last digits. Raises UserError for
+    files that cannot be read, contain a NaN, or differ in length, rate or channels.
     """
     hashes = {s: [hash_file(truth[s]), hash_file(found[s])] for s in truth} if cache else {}
     audio: tuple[Tensor, Tensor, int] | None = None

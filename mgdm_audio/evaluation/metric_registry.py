@@ -1,6 +1,6 @@
-"""The metrics by name: a new one is a function, and an entry of ``METRICS``.
+"""The metrics by name: each is a function and an entry of ``METRICS``.
 
-One of the user's own comes by ``METRICS.register`` or an entry point, see ``mgdm_audio.registry``.
+Users add metrics with ``METRICS.register`` or an entry point, see ``mgdm_audio.registry``.
 """
 
 import math
@@ -35,26 +35,26 @@ from mgdm_audio.evaluation.spectral import log_mel_l1, multi_resolution_stft
 from mgdm_audio.registry import Registry
 
 Entry = dict[str, Any]
-"""Of a track, plain JSON: column -> {stem: score or None, "all": their mean}, and what a metric
-says beside: ``skipped``, why the track has no score; ``unscored``, {stem: why it has none}."""
+"""A track's scores as JSON values: column -> {stem: score or None, "all": their mean}. Optional
+entries are ``skipped``, why the track has no score, and ``unscored``, {stem: why it has none}."""
 
 _OVER_TRACKS = {"mean": mean_over_tracks, "median": median_over_tracks}
 
 
 @dataclass(frozen=True)
 class Metric:
-    """``compute(estimates, references, sample_rate, stems)`` scores [stem, channel, time].
+    """A metric scores stems with ``compute(estimates, references, sample_rate, stems)``.
 
-    It gives None for a stem without a score. A change of ``revision``, of the version of
-    ``library``, or of the file of a ``compute`` that is the user's own, makes stored scores out of
-    date. ``over_tracks`` is "mean" or "median".
+    Estimates and references are [stem, channel, time] at ``sample_rate`` Hz; a stem without a score
+    has None. Stored scores are computed again after a change of ``revision``, of the version of
+    ``library``, or of the user's own file that defines ``compute``.
     """
 
     columns: dict[str, str]  # name -> title with the unit
-    compute: Callable[[Tensor, Tensor, int, list[str]], Entry]
-    revision: int = 1
-    library: str | None = None
-    over_tracks: str = "mean"
+    compute: Callable[[Tensor, Tensor, int, list[str]], Entry]  # returns a track's scores
+    revision: int = 1  # increased when ``compute`` changes
+    library: str | None = None  # the distribution that computes the scores, if any
+    over_tracks: str = "mean"  # the summary over tracks, "mean" or "median"
 
     @property
     def version(self) -> str:
@@ -67,7 +67,7 @@ class Metric:
 
 
 def find_metrics(names: list[str]) -> dict[str, Metric]:
-    """In the order named, each once.
+    """Returns the metrics of these names in their order, without duplicates.
 
     Raises UserError for unknown names, for none, and for two metrics that have a column in common.
     """
@@ -80,7 +80,9 @@ def find_metrics(names: list[str]) -> dict[str, Metric]:
             museval_metrics()
         for column in metric.columns:
             if column in owners:
-                raise UserError(f"metric {name!r}: column {column!r} is of {owners[column]} too")
+                raise UserError(
+                    f"metric {name!r}: column {column!r} belongs to {owners[column]} too"
+                )
             owners[column] = f"metric {name!r}"
     return found
 
@@ -102,7 +104,7 @@ def _si_sdr_improvement(
 def _by_activity(
     estimates: Tensor, references: Tensor, sample_rate: int, stems: list[str]
 ) -> Entry:
-    """Means over the windows in which a stem sounds, and over those in which it rests."""
+    """Averages over the windows in which a stem is active, and over those in which it is silent."""
     entry: Entry = {}
     for column, values in zip(
         ("sounding", "leak"), by_activity(estimates, references, sample_rate), strict=True
@@ -113,7 +115,7 @@ def _by_activity(
 
 
 def _whole_track(column: str, ratio: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Entry]:
-    """A ratio over whole tracks, channels joined to one vector; a silent reference has none."""
+    """Returns the metric of a ratio over whole tracks, with all channels as one vector."""
 
     def compute(estimates: Tensor, references: Tensor, sample_rate: int, stems: list[str]) -> Entry:
         values: list[float | None] = []
@@ -154,14 +156,14 @@ def _bss_eval(estimates: Tensor, references: Tensor, sample_rate: int, stems: li
 
 def _fault(value: Any) -> str | None:
     if not isinstance(value, Metric):
-        return "is no Metric"
+        return "is not a Metric"
     return None if value.over_tracks in _OVER_TRACKS else "has over_tracks not mean or median"
 
 
 _BUILT_IN = {
     "si-sdri": Metric({"si_sdri": "SI-SDRi, dB"}, _si_sdr_improvement),
     "activity": Metric(
-        {"sounding": "SI-SDRi where the stem sounds, dB", "leak": "leak where it rests, dB"},
+        {"sounding": "SI-SDRi where active, dB", "leak": "leakage where silent, dB"},
         _by_activity,
     ),
     "si-sdr": Metric({"si_sdr": "SI-SDR, dB"}, _whole_track("si_sdr", si_sdr)),

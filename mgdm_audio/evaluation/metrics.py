@@ -1,4 +1,4 @@
-"""Signal-to-distortion ratios, and their improvement over the mixture in windows."""
+"""Signal-to-distortion ratios and their improvement over the mixture, in windows."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import torch
 from torch import Tensor
 
 EPS = 1e-8
-ACTIVE = 1.5e-5  # ||x||_2 / samples from which on a stem counts as active in a window
+ACTIVE = 1.5e-5  # the least ||x||_2 / samples of a stem that counts as active in a window
 WINDOW, HOP = 4.0, 2.0  # seconds
 
 
 def si_sdr(estimate: Tensor, reference: Tensor) -> Tensor:
-    """SI-SDR in dB over the last axis, in float64: [..., time] twice -> [...].
+    """Returns the SI-SDR in dB over the last axis, in float64: [..., time] twice -> [...].
 
-    ``10 log10((|a s|^2 + eps) / (|a s - e|^2 + eps))``, ``a = (<e, s> + eps) / (|s|^2 + eps)``,
-    eps = 1e-8 and no mean removal (Mariani et al. 2023, arXiv:2302.02257, evaluation code). Finite
-    for silence too: the eps decide there, so that values for a silent reference are no ratio of
-    two sounds but a measure of how silent the estimate is.
+    It is ``10 log10((|a s|^2 + eps) / (|a s - e|^2 + eps))`` with ``a = (<e, s> + eps) /
+    (|s|^2 + eps)``, eps = 1e-8 and no mean removal (Mariani et al. 2023, arXiv:2302.02257,
+    evaluation code). It is finite for silence too: for a silent reference eps determines the value,
+    which then measures how silent the estimate is.
     """
     e, s = estimate.double(), reference.double()
     scale = ((e * s).sum(-1, keepdim=True) + EPS) / (s.square().sum(-1, keepdim=True) + EPS)
@@ -29,18 +29,18 @@ def si_sdr(estimate: Tensor, reference: Tensor) -> Tensor:
 
 
 def sdr(estimate: Tensor, reference: Tensor) -> Tensor:
-    """Plain SDR in dB over the last axis, in float64: [..., time] twice -> [...].
+    """Returns the SDR in dB over the last axis, in float64: [..., time] twice -> [...].
 
-    10 log10((||s||^2 + eps) / (||s - e||^2 + eps)) with eps = 1e-8: over a whole track, the SDR of
-    the Music Demixing Challenge (Mitsufuji et al. 2022, arXiv:2108.13559, but for its eps of 1e-7).
-    A silent estimate has 0 dB.
+    It is 10 log10((||s||^2 + eps) / (||s - e||^2 + eps)) with eps = 1e-8. Over a whole track this
+    is the SDR of the Music Demixing Challenge (Mitsufuji et al. 2022, arXiv:2108.13559, with
+    eps = 1e-7). A silent estimate has 0 dB.
     """
     e, s = estimate.double(), reference.double()
     return 10 * ((s.square().sum(-1) + EPS) / ((s - e).square().sum(-1) + EPS)).log10()
 
 
 def windows(time: int, sample_rate: int) -> list[slice]:
-    """Windows of 4 s every 2 s: ceil((time - 2 s) / 2 s) of them, the last may be short."""
+    """Returns windows of 4 s every 2 s, ceil((time - 2 s) / 2 s) of them; the last may be short."""
     window, hop = int(WINDOW * sample_rate), int(HOP * sample_rate)
     count = max(0, math.ceil((time - (window - hop)) / hop))
     return [slice(i * hop, min(i * hop + window, time)) for i in range(count)]
@@ -49,12 +49,12 @@ def windows(time: int, sample_rate: int) -> list[slice]:
 def si_sdr_improvement(
     estimates: Tensor, references: Tensor, sample_rate: int, mixture: Tensor | None = None
 ) -> Tensor:
-    """SI-SDR of each estimate minus the mixture's own, in dB: [kept window, stem], float64.
+    """Returns SI-SDR of the estimate minus that of the mixture, in dB: [window, stem], float64.
 
-    estimates, references: [stem, time] or [stem, channel, time] (channels are joined to one
-    vector); mixture: one less axis, by default the sum of the references. Windows with fewer than
-    two active references are skipped; silent references in a kept window are scored like others.
-    No rows where no window is kept: ``why_none`` says why. Raises ValueError for unequal shapes.
+    estimates, references: [stem, time] or [stem, channel, time] (channels are concatenated to one
+    vector); mixture: without the stem axis, by default the sum of the references. Windows with
+    fewer than two active references are skipped; silent references in other windows are scored like
+    others. If all are skipped, ``why_none`` gives the reason. Raises ValueError for unequal shapes.
     """
     mixture = _checked(estimates, references, mixture)
     rows = []
@@ -67,11 +67,12 @@ def si_sdr_improvement(
 def by_activity(
     estimates: Tensor, references: Tensor, sample_rate: int, mixture: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """What ``si_sdr_improvement`` mixes: (improvement, leak) in dB, [kept window, stem], float64.
+    """Returns (SI-SDR improvement, leakage) in dB by activity: [window, stem] each, float64.
 
-    The improvement of the stems that sound in a window, NaN for those that rest; and of those that
-    rest, NaN else, the leak: the estimate's energy over the mixture's, at least -90 dB. The
-    improvement of a resting stem has no upper end, and a mean over windows is mostly its.
+    The improvement is that of stems active in a window, NaN for silent ones. The leakage is the
+    estimate's energy over the mixture's, at least -90 dB, for silent stems, NaN for active ones.
+    ``si_sdr_improvement`` averages both kinds, and the unbounded improvement of silent stems
+    dominates it. Arguments and errors are the same.
     """
     mixture = _checked(estimates, references, mixture)
     gains, leaks = [], []
@@ -93,7 +94,7 @@ def _checked(estimates: Tensor, references: Tensor, mixture: Tensor | None) -> T
 
 
 def _kept(references: Tensor, sample_rate: int) -> Iterator[tuple[slice, Tensor]]:
-    """The windows with two or more active references, and which those are."""
+    """Yields the windows with two or more active references, and a mask of these."""
     for part in windows(references.shape[-1], sample_rate):
         s = references[..., part].double().flatten(1)
         active = s.norm(dim=-1) / s.shape[-1] >= ACTIVE
@@ -102,7 +103,7 @@ def _kept(references: Tensor, sample_rate: int) -> Iterator[tuple[slice, Tensor]
 
 
 def why_none(time: int, sample_rate: int) -> str:
-    """Why ``si_sdr_improvement`` kept no window."""
+    """Returns why ``si_sdr_improvement`` skipped all windows."""
     if not windows(time, sample_rate):
         return f"{time / sample_rate:.2f} s long, and a window needs more than {WINDOW - HOP:g} s"
     return "no window has two active stems"

@@ -1,15 +1,15 @@
-"""How much of an error between stems a denoiser keeps: its behaviour off its training states.
+"""Measures a denoiser's gain on interference between stems, outside its training distribution.
 
-A guided sampler hands a denoiser states x_0 + p + sigma eps, where the perturbation p sums to zero
-over the stems: what one stem lacks another has too much of, so the mixture cannot tell. A denoiser
-that returns p whole, or enlarged, lets a sampler that calls it again and again go astray. Measured
-is the share kept,
+A guided sampler calls a denoiser on states x_0 + p + sigma eps, where the interference p sums to
+zero over the stems, so that the mixture does not determine it. If the denoiser does not attenuate
+p, a sampler with many calls diverges. The gain is
 
     |D(x_0 + p + sigma eps) - D(x_0 + sigma eps)| / |p|,
 
-for p one stem's music moved to another stem, or white noise, of rms c sigma in the stems that it
-touches. For scale, the same of a local-Gaussian prior, whose denoiser is exact: independent MDCT
-coefficients with the variances of the stems themselves, smoothed over 3 x 3 frames and bins.
+where p moves one stem's music to another stem, or is white noise, of rms c sigma in the stems
+concerned. For comparison, the gain of a local-Gaussian prior with an exact denoiser is computed:
+its MDCT coefficients are independent with the stems' own variances, smoothed over 3 x 3 frames and
+bins.
 """
 
 from __future__ import annotations
@@ -30,39 +30,39 @@ from mgdm_audio.rng import generator_for, randn
 SIGMAS = (0.01, 0.03, 0.1, 0.3, 1.0)
 LEVELS = (1.0, 3.0, 10.0)  # c
 KINDS = ("music", "noise")
-BINS = 1024  # of the local-Gaussian prior
-RESTS = 1e-3  # of the loudest stem's power: a stem below it has no music to move
+BINS = 1024  # MDCT bins of the local-Gaussian prior
+RESTS = 1e-3  # times the loudest stem's power: a stem below it counts as silent
 
 
 @dataclass(frozen=True)
 class Kept:
-    """Shares kept, each ``[kinds, sigmas, levels]``, means over the examples."""
+    """The gains, each ``[kinds, sigmas, levels]``, as means over the examples."""
 
-    prior: Tensor
-    exact: Tensor
+    prior: Tensor  # of the denoiser that is measured
+    exact: Tensor  # of the local-Gaussian prior's
 
 
 class LocalGaussian:
-    """E[x_0 | x_0 + sigma eps] under independent MDCT coefficients of known variances."""
+    """The exact denoiser of independent MDCT coefficients with known variances."""
 
     def __init__(self, x_0: Tensor) -> None:
-        """``x_0: [examples, sources, time]``, time a multiple of ``BINS``: its own variances."""
+        """Takes the variances of ``x_0: [examples, sources, time]``, ``BINS`` dividing time."""
         self.mdct = MDCT(BINS)
         power = self.mdct(x_0)[0] ** 2
         self.variance = F.avg_pool2d(power, 3, stride=1, padding=1, count_include_pad=False)
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """``x: [examples, sources, time]``, ``sigma: []`` -> the same shape as ``x``."""
+        """Returns E[x_0 | x] for ``x: [examples, sources, time]`` and ``sigma: []``."""
         gain = self.variance / (self.variance + sigma**2)
         return self.mdct.inverse(gain * self.mdct(x)[0])
 
 
 def perturbations(x_0: Tensor, kind: str) -> Tensor:
-    """Zero-sum perturbations of ``x_0: [examples, sources, time]``, of rms 1 in what they touch.
+    """Returns zero-sum perturbations of ``x_0: [examples, sources, time]``, with an rms of 1.
 
-    ``music``: a stem's own content, taken from it and added to another stem; the stems take turns
-    over the examples, and where one rests the loudest takes its place. ``noise``: white noise less
-    its mean over the stems. A function of the example's number.
+    ``music``: a stem's content, subtracted from it and added to another stem; the stem cycles over
+    the examples, and a silent one is replaced by the loudest. ``noise``: white noise minus its mean
+    over the stems. The random numbers are a function of the example's number.
     """
     sources, time = x_0.shape[1:]
     p = torch.zeros_like(x_0)
@@ -89,11 +89,10 @@ def probe(
     x_0: Tensor,
     on_call: Callable[[], object] = lambda: None,
 ) -> Kept:
-    """The shares that ``denoiser`` keeps, on ``x_0: [examples, sources >= 2, time]``.
+    """Measures the gains of ``denoiser`` on ``x_0: [examples, sources >= 2, time]``.
 
-    ``time`` is a multiple of ``BINS``. ``on_call`` follows each of the ``examples x SIGMAS x
-    (1 + KINDS x LEVELS)`` calls. Raises UserError where there are fewer stems, and where an example
-    is silent: it has no music to move.
+    ``time`` is a multiple of ``BINS``. ``on_call`` is called after each of the ``examples x SIGMAS
+    x (1 + KINDS x LEVELS)`` calls. Raises UserError for another shape and for a silent example.
     """
     examples, sources, time = x_0.shape
     if sources < 2 or time % BINS:
@@ -119,7 +118,7 @@ def probe(
 
 
 def table(kept: Kept) -> str:
-    """The shares as Markdown: by sigma, kind and level, the prior's beside the exact one's."""
+    """Returns a Markdown table of the gains by sigma, kind and level, exact ones in brackets."""
     heads = [f"{kind}, {level:g} sigma" for kind in KINDS for level in LEVELS]
     rows = []
     for s, sigma in enumerate(SIGMAS):

@@ -1,4 +1,4 @@
-"""Scores of many tracks summarised by stem, as text for the terminal, as CSV and as Markdown."""
+"""Summarises scores of many tracks by stem, as text for the terminal, CSV and Markdown."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mgdm_audio import tables
 
 
 def to_text(result: dict[str, Any]) -> str:
-    """For every column a table of all tracks; below it their mean or median, and its interval."""
+    """Returns a table of all tracks for every column, with their mean or median and interval."""
     columns = _columns(result)
     names = [summary["title"] for summary in result["summaries"].values()]
     width = max(len(name) for name in [*result["tracks"], *names, "95 % interval"])
@@ -38,14 +38,14 @@ def to_text(result: dict[str, Any]) -> str:
                 row = "  ".join(f"{c:>{w}}" for c, w in zip(row, widths, strict=True))
             lines.append(f"{name:<{width}}  {row}\n")
         blocks.append("".join(lines))
-    skipped = "si_sdri" not in result["summaries"]  # else its table has said so
+    skipped = "si_sdri" not in result["summaries"]  # whose table lists skipped tracks itself
     if notes := "".join(_notes(result, skipped)):
         blocks.append(notes)
     return "\n".join(blocks)
 
 
 def to_markdown(result: dict[str, Any]) -> str:
-    """A line for every column: its mean or median over tracks, and its 95 % interval."""
+    """Returns a table with a line per column: mean or median over tracks, and 95 % interval."""
     columns = _columns(result)
     rows = []
     for summary in result["summaries"].values():
@@ -58,14 +58,14 @@ def to_markdown(result: dict[str, Any]) -> str:
                 interval = f" ({interval})"
             cells.append(_number(summary["value"].get(stem)) + interval)
         rows.append([*cells, str(summary["n"])])
-    # A blank line makes each note a paragraph of its own.
+    # A blank line makes each note a separate paragraph.
     return "\n".join([tables.table(["", *columns, "tracks"], rows), "", *_notes(result, True)])
 
 
 def to_csv(result: dict[str, Any]) -> str:
-    """A line for every number: of a track, then of all (``over`` is mean or median).
+    """Returns a line for every number: each track's, then the mean or median (``over``) of all.
 
-    Empty cells for what is unknown; ``note`` says why a value is.
+    Unknown values are empty cells; ``note`` gives the reason.
     """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -97,7 +97,7 @@ def _number(value: float | None) -> str:
 
 
 def _interval(summary: dict[str, Any], stem: str) -> str:
-    """± half of a mean's interval; of a median, which lies anywhere in it, both ends."""
+    """Returns ± half of a mean's interval, or both ends of a median's, which is asymmetric."""
     interval = summary["interval_95"].get(stem)
     if interval is None:
         return ""
@@ -114,7 +114,7 @@ def _absence(record: dict[str, Any]) -> tuple[str, str]:
 
 
 def _notes(result: dict[str, Any], skipped: bool) -> Iterator[str]:
-    """What has no score and why, three places at most named for each reason."""
+    """Yields a line for each reason of missing scores, with at most three places."""
     places: dict[tuple[str, str], list[str]] = {}
     for track, record in result["tracks"].items():
         if skipped and "failed" in record:
@@ -133,16 +133,16 @@ Scores = dict[str, float]  # stem -> score of a track; "all" is their mean
 
 
 def summarise(tracks: list[Scores]) -> dict[str, Any]:
-    """``mean_over_tracks`` of SI-SDR improvements: its ``value`` is called ``si_sdri``."""
+    """Returns ``mean_over_tracks`` of SI-SDR improvements, with ``value`` named ``si_sdri``."""
     result = mean_over_tracks(tracks)
     return {"si_sdri": result["value"], "n": result["n"], "interval_95": result["interval_95"]}
 
 
 def mean_over_tracks(tracks: list[Scores]) -> dict[str, Any]:
-    """Means over tracks, with their count and the normal 95 % interval [low, high] of the mean.
+    """Returns means over tracks, their count and the normal 95 % interval [low, high].
 
-    The unit is the track: windows of one track are too alike to count one by one. The interval is
-    None for a single track. A stem that some tracks lack is averaged over those that have it.
+    The unit is the track, since windows of one track are correlated. The interval is None for a
+    single track. A stem that some tracks lack is averaged over the others.
     """
     stems = _stems(tracks)
     means, intervals = {}, {}
@@ -156,9 +156,9 @@ def mean_over_tracks(tracks: list[Scores]) -> dict[str, Any]:
 
 
 def median_over_tracks(tracks: list[Scores]) -> dict[str, Any]:
-    """Medians over tracks, with their count and ``median_interval``; all: the mean of the stems'.
+    """Returns medians over tracks, their count and ``median_interval``.
 
-    That mean of medians has no interval (None).
+    "all" is the mean of the stems' medians, whose interval is None.
     """
     values, intervals = {}, {}
     for stem in _stems(tracks):
@@ -169,11 +169,11 @@ def median_over_tracks(tracks: list[Scores]) -> dict[str, Any]:
 
 
 def median_interval(values: Sequence[float]) -> list[float] | None:
-    """The shortest [k-th smallest, k-th largest] that covers the median with 95 % or more.
+    """Returns the shortest [k-th smallest, k-th largest] that covers the median with 95 %.
 
-    Free of assumptions about the distribution: the number of values below the median is binomial
-    (n, 1/2), so that the two miss it with probability 2 P(Bin(n, 1/2) < k). None for less than six
-    values, whose own range covers it too seldom.
+    It holds for any distribution: the number of values below the median is binomial (n, 1/2), so
+    the interval misses it with probability 2 P(Bin(n, 1/2) < k). For fewer than six values, whose
+    whole range has a lower coverage, it is None.
     """
     n, missed, k = len(values), 0, 0
     while 2 * (missed + math.comb(n, k)) <= 0.05 * 2**n:

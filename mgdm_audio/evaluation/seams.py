@@ -1,4 +1,4 @@
-"""How large a step a separated track takes where two segments join."""
+"""Measures discontinuities of a separated track where two segments join."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ MEASURES = ("level", "spectrum", "click")
 
 
 def steps(stems: Tensor, cuts: Sequence[int], sample_rate: int, window: float) -> Tensor:
-    """Differences in dB between just before and just after each of ``cuts``: [measure, stem, cut].
+    """Returns differences in dB between before and after each of ``cuts``: [measure, stem, cut].
 
-    stems: [stem, time]; cuts: samples, each with a ``window`` (seconds) of sound on either side.
-    By ``MEASURES``, of power from -80 dB on:
+    stems: [stem, time]; cuts: sample numbers, each with a ``window`` (seconds) on either side. The
+    ``MEASURES`` compare powers in dB, clamped at -80 dB:
 
-    level     absolute difference of the power;
-    spectrum  mean absolute difference over 32 mel bands of Hann-windowed power;
-    click     mean over these bands of what a window across the cut has above both.
+    level     the absolute difference of the power;
+    spectrum  the mean absolute difference over 32 mel bands of Hann-windowed power;
+    click     the mean over these bands of the excess in a window across the cut over both others.
 
     Raises ValueError for a cut too near an end.
     """

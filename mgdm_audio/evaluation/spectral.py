@@ -1,4 +1,4 @@
-"""Distances of spectrograms, which compare magnitudes and no phases."""
+"""Distances between spectrograms, which compare magnitudes and ignore phases."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from torch.nn import functional as F
 
 MEL_BANDS = 80
 MEL_WINDOW = 2048 / 22050  # seconds; the hop is a quarter of it
-MEL_FLOOR = 1e-8  # of power: -80 dB
+MEL_FLOOR = 1e-8  # the least power, -80 dB
 
 
 def log_mel(samples: Tensor, sample_rate: int) -> Tensor:
-    """Log-mel spectrogram in dB: [..., time] -> [..., frame, band], float32.
+    """Returns the log-mel spectrogram in dB: [..., time] -> [..., frame, band], float32.
 
-    Power of an STFT (Hann windows of 93 ms every 23 ms, zeros around the ends) over the square of
-    the window's sum: a sine of amplitude 1 has a peak of -6 dB. The bins are summed over 80
-    triangles of height 1 on Slaney's mel scale from 0 Hz to half the rate; less than -80 dB is -80.
+    The power of an STFT (Hann windows of 93 ms every 23 ms, zero padding at the ends) is divided by
+    the square of the window's sum: a sine of amplitude 1 has a peak of -6 dB. Its bins are summed
+    over 80 triangles of height 1 on Slaney's mel scale from 0 Hz to half the rate and clamped at
+    -80 dB.
     """
     from torchaudio.functional import melscale_fbanks
 
@@ -36,7 +37,7 @@ def log_mel(samples: Tensor, sample_rate: int) -> Tensor:
     )
     power = (spectrum / window.sum()).abs().square()
     with warnings.catch_warnings():
-        # Below 2 kHz the lowest triangles hold no bin; they are at the floor in both sounds.
+        # At rates below 2 kHz the lowest triangles contain no bin and are at the floor.
         warnings.simplefilter("ignore", UserWarning)
         triangles = melscale_fbanks(
             length // 2 + 1, 0.0, sample_rate / 2, MEL_BANDS, sample_rate, mel_scale="slaney"
@@ -45,7 +46,7 @@ def log_mel(samples: Tensor, sample_rate: int) -> Tensor:
 
 
 def mel_centres(sample_rate: int) -> Tensor:
-    """Where the triangles of ``log_mel`` peak, in Hz: [band], float64."""
+    """Returns the centre frequencies of ``log_mel`` in Hz: [band], float64."""
     top = sample_rate / 2  # Slaney: linear to 1 kHz, logarithmic above
     mel = 15 + 27 * math.log(top / 1000) / math.log(6.4) if top > 1000 else top * 3 / 200
     points = torch.linspace(0, mel, MEL_BANDS + 2, dtype=torch.float64)[1:-1]
@@ -53,14 +54,14 @@ def mel_centres(sample_rate: int) -> Tensor:
 
 
 def log_mel_l1(estimates: Tensor, references: Tensor, sample_rate: int) -> Tensor:
-    """Mean absolute difference of ``log_mel`` in dB: [stem, channel, time] twice -> [stem].
+    """Returns the mean absolute difference of ``log_mel`` in dB: [stem, channel, time] -> [stem].
 
-    The mean is over channels, frames and bands; lower is better, 0 is perfect to the ear down to
-    the floor. Silent sounds are at the floor, and scored like others.
+    The mean is over channels, frames and bands. Lower is better; 0 means equal magnitudes down to
+    the floor of -80 dB. Silent sounds are at the floor and are scored like others.
     """
     stems = []
     for e, s in zip(estimates, references, strict=True):
-        # A channel at a time: spectrograms of a whole track are large.
+        # One channel at a time, because spectrograms of a whole track are large.
         parts = [
             (log_mel(x, sample_rate) - log_mel(y, sample_rate)).abs().double().mean()
             for x, y in zip(e, s, strict=True)
@@ -70,21 +71,21 @@ def log_mel_l1(estimates: Tensor, references: Tensor, sample_rate: int) -> Tenso
 
 
 RESOLUTIONS = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))  # FFT, hop, window: samples
-FRAMES = 4096  # of a spectrogram in memory at a time
+FRAMES = 4096  # the number of frames in memory at a time
 
 
 def multi_resolution_stft(estimates: Tensor, references: Tensor) -> Tensor:
-    """Multi-resolution STFT distance (arXiv 1910.11480, equations 3 to 6): -> [stem], float64.
+    """Returns the multi-resolution STFT distance (arXiv 1910.11480, eq. 3 to 6): [stem], float64.
 
-    estimates, references: [stem, channel, time]. The mean over ``RESOLUTIONS`` of
+    estimates, references: [stem, channel, time]. It is the mean over channels and ``RESOLUTIONS``
+    of
 
         |S - E| / |S| + mean |ln S - ln E|
 
     where S and E are magnitudes of a whole channel (Hann windows, reflected at the ends, at least
-    1e-4, which is the square root of auraloss' 1e-8) and |.| is their Frobenius norm; the mean over
-    channels. 0 is perfect, a silent estimate has 1 and more; a silent reference has NaN. Of the
-    metrics that need no network it agrees best with listeners on generated stems (Bereuter et al.
-    2025, arXiv 2507.11427).
+    1e-4, the square root of auraloss' 1e-8) and |.| is the Frobenius norm. 0 is perfect, a silent
+    estimate has at least 1, a silent reference NaN. Of the metrics without a network it agrees best
+    with listeners on generated stems (Bereuter et al. 2025, arXiv 2507.11427).
     """
     values = []
     for e, s in zip(estimates.double(), references.double(), strict=True):
@@ -98,7 +99,7 @@ def multi_resolution_stft(estimates: Tensor, references: Tensor) -> Tensor:
 
 
 def _distance(estimate: Tensor, reference: Tensor, size: int, hop: int, length: int) -> Tensor:
-    """At one resolution, of [time], some frames at a time."""
+    """Computes the distance of two signals [time] at one resolution, in blocks of frames."""
     window = F.pad(torch.hann_window(length, dtype=estimate.dtype), _around(size, length))
     frames = [_frames(x, size, hop) for x in (estimate, reference)]
     error = power = logs = estimate.new_zeros(())
@@ -114,13 +115,13 @@ def _distance(estimate: Tensor, reference: Tensor, size: int, hop: int, length: 
 
 
 def _around(size: int, length: int) -> tuple[int, int]:
-    """Zeros before and after a window of ``length`` in a frame of ``size``."""
+    """Returns the zeros before and after a window of ``length`` in a frame of ``size``."""
     before = (size - length) // 2
     return before, size - length - before
 
 
 def _frames(x: Tensor, size: int, hop: int) -> Tensor:
-    """[time] -> [frame, size], a view: the first frame is centred on the first sample."""
+    """Returns a view of [time] as [frame, size]; the first frame is centred on sample 0."""
     half = size // 2
-    x = F.pad(x, (0, max(0, half + 1 - len(x))))  # a reflection needs that many
+    x = F.pad(x, (0, max(0, half + 1 - len(x))))  # the reflection needs half + 1 samples
     return F.pad(x[None], (half, half), mode="reflect")[0].unfold(0, size, hop)

@@ -172,7 +172,7 @@ def test_impossible_pairings_and_options_are_refused(
     banded = CovarianceMGDM(covariance="band", gauss_step="exact")
     with pytest.raises(PairingError, match="covariance=isotropic"):
         banded.sample(nameless, likelihood, generator=generator_for(0))
-    with pytest.raises(PairingError, match="GaussianDenoiser knows no bands"):
+    with pytest.raises(PairingError, match="GaussianDenoiser has no bands"):
         GaussianDenoiser(torch.eye(4)).posterior(torch.ones(1, 4), torch.ones(()), "band")
     with pytest.raises(ValueError, match="needs a covariance"):
         CovarianceMGDM(covariance="none", gauss_step="exact")

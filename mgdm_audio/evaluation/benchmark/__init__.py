@@ -1,1 +1,1 @@
-"""Samplers compared on sets of tracks: dB against cost."""
+"""Compares samplers on sets of tracks by quality in dB and cost."""

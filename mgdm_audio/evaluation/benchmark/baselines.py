@@ -1,9 +1,9 @@
-"""What a sampler must beat, and what masks could reach: estimates that need no sampling.
+"""Reference systems without sampling: lower bounds for a sampler, and an oracle mask.
 
-``mixture``       every stem is the mixture, divided by the number of stems: SI-SDRi is 0, but above
-                  it in windows where a stem rests, as scores reward quiet estimates there
-``wiener-split``  w_k = s_k^2 / sum_j s_j^2 in each MDCT band, s_k the level of source k there
-``oracle-mask``   |S_k| / sum_j |S_j| of the true stems, on the mixture's STFT
+``mixture``       every stem is the mixture divided by the number of stems: SI-SDRi is 0, but higher
+                  in windows where a stem is silent, since the score rewards quiet estimates there
+``wiener-split``  w_k = s_k^2 / sum_j s_j^2 in each MDCT band, with s_k the level of source k
+``oracle-mask``   |S_k| / sum_j |S_j| of the true stems, applied to the mixture's STFT
 """
 
 from collections.abc import Callable
@@ -19,16 +19,16 @@ from mgdm_audio.networks.tf_unet import TFUNet
 from mgdm_audio.priors.folder import LoadedPrior
 
 Baseline = Callable[[Tensor, Tensor, list[str]], Tensor]
-"""(mixture [channel, time], true stems [stem, channel, time], their names) -> as the stems."""
+"""Maps (mixture [channel, time], true stems [stem, channel, time], their names) to estimates."""
 
 NAMES = ("mixture", "wiener-split", "oracle-mask")
 N_FFT, HOP = 2048, 512
 
 
 def baselines(prior: LoadedPrior, scale: Tensor | None = None) -> dict[str, Baseline]:
-    """By name; "wiener-split" only for a network that works on MDCT bands.
+    """Returns the systems by name, "wiener-split" only for a network on MDCT bands.
 
-    ``scale``: levels [source, band] for it, by default the prior's, measured on augmented stems.
+    ``scale``: its levels [source, band], by default the prior's, measured on augmented stems.
     """
     found: dict[str, Baseline] = {"mixture": equal_shares, "oracle-mask": oracle_mask}
     if isinstance(prior.network, TFUNet):
@@ -57,7 +57,7 @@ def wiener_split(
 
 
 def training_levels(folder: Path, prior: LoadedPrior, network: TFUNet) -> Tensor:
-    """rms of each (source, MDCT band) over the tracks of ``folder``, [source, band]."""
+    """Returns the rms of each (source, MDCT band) over the tracks of ``folder``."""
     tracks = find_tracks(folder)
     power = torch.zeros_like(network.scale)
     for files in tracks.values():

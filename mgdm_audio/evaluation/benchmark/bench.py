@@ -1,8 +1,8 @@
-"""Benchmarks: systems x sets of tracks under one prior, every row scored and its cost measured.
+"""Benchmarks systems on sets of tracks under one prior, with a score and a cost for every row.
 
 A row is one system on one track. Its record, ``OUT/rows/<set>/<system>/<track>.json``, is written
-whole or not at all and carries a key, the hash of all that the result depends on: a row whose
-record has that key is not computed again, after a change it is. ``measuring`` says what it holds.
+whole or not at all. Its key is the hash of everything that the result depends on: a row is computed
+again only if its key has changed. ``measuring`` describes the other entries.
 """
 
 from __future__ import annotations
@@ -36,10 +36,9 @@ from mgdm_audio.version import __version__
 
 
 class Bench:
-    """A suite that is ready to run into the folder ``output``.
+    """Runs a suite and writes its results to the folder ``output``.
 
-    Raises UserError for all that is wrong with the suite and can be known before computing: its
-    prior, presets, options, device and folders.
+    Raises UserError for a prior, preset, option, device or folder of the suite that cannot be used.
     """
 
     def __init__(self, suite: Suite, output: Path, shard: Shard | None = None) -> None:
@@ -48,7 +47,7 @@ class Bench:
         self.skipped = [item.name for item in suite.sets if not item.reference]
         tracks = {s.name: _tracks(s) for s in suite.sets if s.reference}
         if not tracks:
-            raise UserError(f"set {self.skipped[0]!r}: names no reference; give a folder of stems")
+            raise UserError(f"set {self.skipped[0]!r}: has no reference; give a folder of stems")
         self.rows = [
             Row(item, system, f"{track}-{i}" if item.per_track > 1 else track, files, position)
             for item in suite.sets
@@ -61,7 +60,7 @@ class Bench:
         self.device, self.device_reason = choose_device(suite.device)
         self.loaded: LoadedPrior = load_prior(suite.prior, self.device)
         self.measuring = Measuring(suite, self.loaded, self.presets, self.device)
-        separator = self.measuring.separator(load_preset(DEFAULT_SAMPLER))  # as all
+        separator = self.measuring.separator(load_preset(DEFAULT_SAMPLER))  # its settings are all's
         self._settings_of_all = {
             "version": __version__,
             "prior_sha256": self.loaded.sha256,
@@ -75,7 +74,7 @@ class Bench:
             "overlap_seconds": separator.segmentation.overlap / self.loaded.sample_rate,
             "level": separator.segmentation.level,
         }
-        self.why_no_plot = ""  # what to install, where it cannot be drawn
+        self.why_no_plot = ""  # the remedy if the plot cannot be drawn
         try:
             require_matplotlib()
         except UserError as error:
@@ -83,11 +82,11 @@ class Bench:
         self._inputs: dict[tuple[Path, ...], str] = {}  # files -> hash
 
     def finished(self) -> dict[str, Record]:
-        """Of the rows that need no computing, by name."""
+        """Returns the records of the rows that need no computation, by name."""
         found = {}
         for row in self.rows:
             record = _read(self._path(row))
-            with contextlib.suppress(UserError):  # an unreadable stem, which its row will tell
+            with contextlib.suppress(UserError):  # an unreadable stem, which its row will report
                 if record.get("key") == hash_json(self.settings(row)):
                     found[row.name] = record
         return {k: v for k, v in found.items() if v.get("status") in ("scored", "skipped")}
@@ -97,12 +96,12 @@ class Bench:
         on_row: Callable[[Row, Record], None] | None = None,
         on_progress: Callable[[Row, float], None] | None = None,
     ) -> list[Line]:
-        """Compute what is missing, out of date or failed in this process's share of the rows.
+        """Computes the missing, changed or failed rows of this process's shard.
 
-        Returns the lines of the table of all rows that are there, which is written after every
-        row. ``on_row(row, record)`` follows each that is computed, ``on_progress(row, rows done)``
-        is called within. What goes wrong in a row is its record's ``reason`` and stops nothing but
-        that row. Raises UserError only where nothing can be written.
+        Returns the lines of the table of all finished rows, which is written after every row.
+        ``on_row(row, record)`` is called after each computed row, ``on_progress(row, rows done)``
+        during it. An error in a row is its record's ``reason`` and affects no other row. Raises
+        UserError only if the output cannot be written.
         """
         require_writable(self.output)
         records = self.finished()
@@ -130,10 +129,9 @@ class Bench:
         return self.output / "rows" / row.set.name / row.system.name / f"{row.track}.json"
 
     def _write(self, records: list[Record]) -> list[Line]:
-        """table.json, table.csv, table.md and cost.svg in the output folder; the table's lines.
+        """Writes table.json, table.csv, table.md and cost.svg, and returns the table's lines.
 
-        Without matplotlib there is no cost.svg (``why_no_plot``); an older one would be of other
-        rows, and is removed.
+        Without matplotlib there is no cost.svg (``why_no_plot``), and an older one is removed.
         """
         published = {name: preset.published for name, preset in self.presets.items()}
         lines = lines_of(records, published)
@@ -163,7 +161,7 @@ class Bench:
         return lines
 
     def _run_row(self, row: Row, progress: Progress) -> Record:
-        """The row's record, whatever happens."""
+        """Returns the row's record, also after an error."""
         record: Record = {
             "set": row.set.name,
             "system": row.system.name,
@@ -181,7 +179,7 @@ class Bench:
         return record
 
     def settings(self, row: Row) -> Record:
-        """All that the row's result depends on, ready for JSON."""
+        """Returns everything that the row's result depends on, as JSON values."""
         files = tuple(row.files.values())
         if files not in self._inputs:
             self._inputs[files] = hash_json({s: hash_file(p) for s, p in row.files.items()})

@@ -1,12 +1,12 @@
-"""What a benchmark measures of one system on one track.
+"""Measures one system on one track, for a benchmark's record.
 
-``seconds``           wall time from the mixture's samples to the stems', resampling included, files
-                      and scoring not; a network's first call of a process is made beforehand
-``calls``             of the denoiser, a batch of draws counting once: without gradient (forward),
-                      with (gradient), and backward passes, of which one call may see several
-``denoiser_seconds``  of ``seconds``, what the network itself took, forward and backward
-                      (``CallCounter``); the rest is the sampler's, autograd's around the network,
-                      and the separator's. On a GPU both are read with the queue run dry
+``seconds``           wall time from the mixture's samples to the stems', with resampling, without
+                      files and scoring; a process calls the network once before the measurement
+``calls``             denoiser calls, a batch of draws counting once: without gradient (forward),
+                      with (gradient), and backward passes, of which one call may have several
+``denoiser_seconds``  the part of ``seconds`` spent in the network, forward and backward
+                      (``CallCounter``); the rest is spent in the sampler, in autograd outside the
+                      network, and in the separator. A GPU is synchronised before each reading
 ``peak_memory_bytes`` see ``PeakMemory``; null where it is unknown
 """
 
@@ -37,7 +37,7 @@ from mgdm_audio.separation.separator import Separator
 
 Record = dict[str, Any]
 Progress = Callable[[float], None]
-"""Called with the share of a row that is done."""
+"""A progress callback is called with the fraction of a row that is done."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Row:
     system: System
     track: str
     files: dict[str, Path]  # stem -> file
-    position: float  # of an excerpt: 0 is the track's beginning, 1 ends with it
+    position: float  # of an excerpt: at 0 it starts with the track, at 1 it ends with it
 
     @property
     def name(self) -> str:
@@ -66,7 +66,7 @@ class Measuring:
         device: torch.device,
     ) -> None:
         self.suite, self.loaded, self.presets, self.device = suite, loaded, presets, device
-        self._warm: set[tuple[int, int]] = set()  # (draws, length) that the network has seen
+        self._warm: set[tuple[int, int]] = set()  # (draws, length) of earlier network calls
 
     def measure(self, row: Row, progress: Progress, sha256: str | None = None) -> Record:
         """What is new in the row's record. Raises UserError for what cannot be separated.
@@ -80,7 +80,7 @@ class Measuring:
             raise UserError(f"{row.files[unknown[0]]}: the prior's stems are {known}")
         if len(row.files) < 2:
             path = next(iter(row.files.values()))
-            raise UserError(f"{path.parent}: holds one stem; separation needs two or more")
+            raise UserError(f"{path.parent}: has one stem; separation needs two or more")
         if row.system.is_reference:
             estimates, costs = self._refer(row, mixture, truth, rate)
         else:
@@ -95,10 +95,10 @@ class Measuring:
         return record | {"status": "scored", "si_sdri": means | {"all": fmean(means.values())}}
 
     def _refer(self, row: Row, mixture: Tensor, truth: Tensor, rate: int) -> tuple[Tensor, Record]:
-        """[stem, channel, time] of a reference system, which calls no denoiser."""
+        """Estimates [stem, channel, time] by a reference system, which calls no denoiser."""
         found = baselines(self.loaded)
         if row.system.source not in found:
-            raise UserError(f"{row.system.source}: the prior {self.loaded.name} knows no bands")
+            raise UserError(f"{row.system.source}: the prior {self.loaded.name} has no bands")
         if row.system.source == "wiener-split" and rate != self.loaded.sample_rate:
             path = next(iter(row.files.values()))
             wanted = self.loaded.sample_rate
@@ -113,11 +113,11 @@ class Measuring:
     def _separate(
         self, row: Row, mixture: Tensor, rate: int, progress: Progress
     ) -> tuple[Tensor, Record]:
-        """[stem, channel, time] of a sampler, as ``mgdm-audio separate`` makes them."""
+        """Estimates [stem, channel, time] by a sampler, as ``mgdm-audio separate`` does."""
         separator = self.separator(self.presets[row.system.name])
         self._warm_up(separator, mixture.shape[-1], rate)
         separator.calls.timed = True
-        separator.workers = 1  # the seconds inside the network are those of one call after another
+        separator.workers = 1  # network time is measured for one call at a time
         peak = PeakMemory(self.device)
         begun = time.perf_counter()
         stems = separator.separate(
@@ -157,7 +157,7 @@ class Measuring:
         return len(starts(time_, separator.segmentation.segment, separator.segmentation.overlap))
 
     def _warm_up(self, separator: Separator, samples: int, rate: int) -> None:
-        """One call of the network per shape, uncounted: the first sets up kernels and caches."""
+        """Calls the network once per shape, uncounted, since the first call sets up kernels."""
         time_ = min(-(-samples * self.loaded.sample_rate // rate), separator.segment)
         time_ = -(-time_ // separator.multiple) * separator.multiple
         batch = min(separator.preset.draws, separator.batch_size)
@@ -177,7 +177,7 @@ def load_stems(
     position: float = 0.5,
     sha256: str | None = None,
 ) -> tuple[Tensor, int]:
-    """([stem, channel, time], rate) of a track, or of ``seconds`` of it.
+    """Reads ([stem, channel, time], rate in Hz) of a track, or of an excerpt of ``seconds``.
 
     These begin ``start`` seconds into the track, or lie at ``position``, see ``Row``.
 

@@ -1,4 +1,4 @@
-"""The largest memory in use between two moments, where the system tells it."""
+"""Measures peak memory, where the system reports it."""
 
 import contextlib
 import ctypes
@@ -12,25 +12,25 @@ STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 class PeakMemory:
-    """The peak from here on to ``read()``, in bytes.
+    """Measures the peak memory in bytes from its creation to ``read()``.
 
-    On CUDA of all tensors together. On Linux of the process's resident set, which holds Python, its
-    libraries and all that was there before; what earlier work has freed is first given back, as far
-    as the allocator lets go of it. None elsewhere, and where the kernel resets no peak.
+    On CUDA it is that of all tensors; on Linux that of the process's resident set, which includes
+    Python, its libraries and everything allocated before, after freed memory has been returned to
+    the system as far as the allocator can. It is None elsewhere, and if the kernel cannot reset it.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.device, self.known = device, False
-        gc.collect(1)  # what the last row left is young; all objects take a fifth of a second
+        gc.collect(1)  # objects of the last row are young; a full collection takes 0.2 seconds
         if device.type == "cuda":
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(device)
             self.known = True
         elif device.type == "cpu":
-            with contextlib.suppress(OSError, AttributeError):  # glibc's alone
+            with contextlib.suppress(OSError, AttributeError):  # only glibc has it
                 ctypes.CDLL(None).malloc_trim(0)
             with contextlib.suppress(OSError):
-                CLEAR_REFS.write_text("5")  # VmHWM starts again from what is resident now
+                CLEAR_REFS.write_text("5")  # resets VmHWM to the current resident set
                 self.known = True
 
     def read(self) -> int | None:

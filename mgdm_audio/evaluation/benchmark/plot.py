@@ -1,4 +1,4 @@
-"""Scores against cost as an SVG, drawn by matplotlib."""
+"""Plots scores against cost as an SVG, with matplotlib."""
 
 from __future__ import annotations
 
@@ -13,40 +13,40 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WIDTH, HEIGHT, ENTRY = 7.6, 4.2, 0.2  # of a panel, at least, and of a line of its legend, in inches
+WIDTH, HEIGHT, ENTRY = 7.6, 4.2, 0.2  # least size of a panel, height of a legend entry, in inches
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#7f6a00")
-MARKERS = "os^DvPX<>p*h"  # they differ in grey too; hollow, full from the 13th on
+MARKERS = "os^DvPX<>p*h"  # distinct in grey, too; hollow, and filled from the 13th on
 DASHES = ("--", ":", "-.")
 STYLE = {
     "font.size": 9,
-    "text.parse_math": False,  # a "$" in a name is a dollar
-    "svg.fonttype": "none",  # text stays text, which can be searched
-    "svg.hashsalt": "mgdm_audio",  # the same bytes for the same numbers
+    "text.parse_math": False,  # a "$" in a name is a literal dollar sign
+    "svg.fonttype": "none",  # text is searchable
+    "svg.hashsalt": "mgdm_audio",  # equal numbers give equal bytes
 }
 
 
 @dataclass(frozen=True)
 class Point:
-    """``cost`` > 0; ``low`` and ``high`` bound ``value`` where its interval is known."""
+    """A point of the plot."""
 
     label: str
-    cost: float
+    cost: float  # > 0
     value: float
-    low: float | None = None
+    low: float | None = None  # the interval of ``value``, if it is known
     high: float | None = None
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One set of axes. ``levels``: what has no cost to speak of, drawn as a line across."""
+    """One set of axes."""
 
     title: str
     points: Sequence[Point]
-    levels: Sequence[tuple[str, float]] = ()
+    levels: Sequence[tuple[str, float]] = ()  # systems of negligible cost, as horizontal lines
 
 
 def require_matplotlib() -> None:
-    """Raises UserError, with what to install, where matplotlib is missing."""
+    """Raises UserError with the remedy where matplotlib is missing."""
     try:
         import matplotlib.style  # noqa: F401
     except ImportError:
@@ -56,21 +56,21 @@ def require_matplotlib() -> None:
 
 
 def cost_plot(panels: Sequence[Panel], x_label: str, y_label: str) -> str:
-    """The SVG, panels one below the other; the cost axis is logarithmic.
+    """Returns an SVG of the panels below each other, with a logarithmic axis of costs.
 
-    The same panels give the same text. Raises UserError where matplotlib is missing.
+    Equal panels give equal text. Raises UserError where matplotlib is missing.
     """
     require_matplotlib()
     from matplotlib import style
 
     file = io.StringIO()
-    with style.context(["default", STYLE]):  # whatever the user's own settings are
+    with style.context(["default", STYLE]):  # independent of the user's settings
         figure(panels, x_label, y_label).savefig(file, format="svg", metadata={"Date": None})
     return file.getvalue()
 
 
 def figure(panels: Sequence[Panel], x_label: str, y_label: str) -> Figure:
-    """A system has the same marker in every panel; legends are in the order of the scores."""
+    """Draws the panels; a system has one marker in all, and legends are ordered by score."""
     from matplotlib.figure import Figure
 
     panels = panels or [Panel("", [])]
@@ -91,7 +91,7 @@ def _draw(axes: Axes, panel: Panel, systems: list[str], references: list[str]) -
 
     costs = [point.cost for point in panel.points] or [1.0]
     low, high = min(costs), max(costs)
-    room = max((high / low) ** 0.08, 2.5)  # the gap from 2 to 5: two ticks at least
+    room = max((high / low) ** 0.08, 2.5)  # 2.5, the ratio of 5 to 2, ensures two ticks
     axes.set(xscale="log", xlim=(low / room, high * room))
     subs = (1.0, 2.0, 5.0) if high <= 1e3 * low else (1.0,)
     axes.xaxis.set_major_locator(LogLocator(subs=subs))
@@ -101,7 +101,7 @@ def _draw(axes: Axes, panel: Panel, systems: list[str], references: list[str]) -
     axes.margins(y=0.08)
     axes.grid(color="0.9")
     axes.set_axisbelow(True)
-    entries: list[tuple[float, Any, str]] = []  # of the legend: value, handle and text
+    entries: list[tuple[float, Any, str]] = []  # of the legend: value, handle, text
     for label, value in panel.levels:
         dash = DASHES[references.index(label) % len(DASHES)]
         line = axes.axhline(value, color="0.35", linestyle=dash, linewidth=1)

@@ -1,4 +1,4 @@
-"""What a benchmark compares: sets of tracks, systems, and the suite's TOML file that names both."""
+"""A benchmark's suite is a TOML file that names sets of tracks and systems."""
 
 from __future__ import annotations
 
@@ -27,44 +27,44 @@ _FILLED = filled("{name} are missing; give at least one [[{name}]]")
 
 @dataclass(frozen=True)
 class TrackSet(Checked):
-    """``[[sets]]``: tracks with their true stems."""
+    """An entry of ``[[sets]]`` describes tracks with their true stems."""
 
     name: Annotated[str, _NAME]
     reference: str = ""  # folder of <track>/<stem>.wav|flac; empty: given when the suite is run
-    seconds: Annotated[float | None, _SECONDS] = None  # of each track, instead of all of it
-    start: float | None = None  # of these, in seconds; by default they are the track's middle
-    per_track: int = 1  # so many excerpts, evenly spread; each counts as a track
-    tracks: Annotated[int | None, _TRACKS] = None  # the first so many
+    seconds: Annotated[float | None, _SECONDS] = None  # length of an excerpt; None: whole tracks
+    start: float | None = None  # of the excerpt, in seconds; by default it is in the middle
+    per_track: int = 1  # number of evenly spread excerpts; each counts as a track
+    tracks: Annotated[int | None, _TRACKS] = None  # use only the first tracks, this many
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.start is not None and (self.seconds is None or not 0 <= self.start < float("inf")):
-            raise ValueError(f"set {self.name!r}: start is >= 0 and goes with seconds")
+            raise ValueError(f"set {self.name!r}: start must be >= 0 and needs seconds")
         if self.per_track != 1 and (
             self.per_track < 1 or not self.seconds or self.start is not None
         ):
             raise ValueError(
-                f"set {self.name!r}: per_track is >= 1 and goes with seconds, without start"
+                f"set {self.name!r}: per_track must be >= 1 and needs seconds without start"
             )
 
     @property
     def positions(self) -> list[float]:
-        """Of the excerpts of a track, see ``Row``."""
+        """The positions of the excerpts in a track, see ``Row``."""
         return [(i + 0.5) / self.per_track for i in range(self.per_track)]
 
 
 @dataclass(frozen=True)
 class System(Checked):
-    """``[[systems]]``: a preset (a name or a .toml file) with changes, or a reference system.
+    """An entry of ``[[systems]]`` describes a preset with changes, or a reference system.
 
-    ``preset`` is by default the name. The reference systems are mixture, wiener-split and
-    oracle-mask, see ``mgdm_audio.evaluation.benchmark.baselines``.
+    The reference systems are mixture, wiener-split and oracle-mask, see
+    ``mgdm_audio.evaluation.benchmark.baselines``.
     """
 
     name: Annotated[str, _NAME]
-    preset: str = ""
-    overrides: tuple[str, ...] = ()
-    draws: Annotated[int | None, _DRAWS] = None
+    preset: str = ""  # a name or a .toml file; empty: the system's name
+    overrides: tuple[str, ...] = ()  # changed settings, such as "num_steps=20"
+    draws: Annotated[int | None, _DRAWS] = None  # None: the preset's number
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -82,14 +82,14 @@ class System(Checked):
 
 @dataclass(frozen=True)
 class Suite(Checked):
-    """A suite's TOML file."""
+    """The contents of a suite's TOML file."""
 
     sets: Annotated[tuple[TrackSet, ...], _FILLED]
     systems: Annotated[tuple[System, ...], _FILLED]
     prior: str = DEFAULT_PRIOR
     seed: int = 0  # added to the number in a track's name
     device: str = "auto"
-    level: Level = "rms"  # to which mixtures are brought, or "none"
+    level: Level = "rms"  # "rms" scales mixtures to the prior's level, "none" does not
     precision: str = "auto"
     batch_size: Count | None = None  # draws in one network call on a GPU; by default 8
 
@@ -102,7 +102,7 @@ class Suite(Checked):
 
 
 def load_suite(path: Path) -> Suite:
-    """Paths in the file are relative to it. Raises ConfigError."""
+    """Reads a suite; paths in the file are relative to it. Raises ConfigError if it is invalid."""
     suite = from_mapping(Suite, load_toml(path), str(path))
 
     def beside(name: str) -> str:
@@ -118,7 +118,7 @@ def load_suite(path: Path) -> Suite:
 
 
 def with_references(suite: Suite, references: Mapping[str, str]) -> Suite:
-    """The suite with other folders for some of its sets. Raises UserError for an unknown set."""
+    """Returns the suite with other folders for some sets. Raises UserError for an unknown set."""
     names = [item.name for item in suite.sets]
     for name in references:
         if name not in names:

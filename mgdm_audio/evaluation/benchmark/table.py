@@ -1,4 +1,4 @@
-"""The table of a benchmark's records: one line for each set and system, as JSON, CSV, Markdown."""
+"""The table of a benchmark, with a line for each set and system, as JSON, CSV and Markdown."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from mgdm_audio.samplers.presets import NO_ROW, STANDS_FOR
 Line = dict[str, Any]
 
 NOTE = (
-    "SI-SDR improvement in dB ± half of its 95 % interval over tracks; calls: of the denoiser a "
+    "SI-SDR improvement in dB ± half of its 95 % interval over tracks; calls: denoiser calls per "
     "segment, with / without gradient, a batch of draws counting once; s / s: seconds of computing "
-    "a second of audio; outside: share of that time outside the denoiser; memory: the peak; "
+    "per second of audio; outside: share of that time outside the denoiser; memory: the peak; "
     + STANDS_FOR
 )
 
 
 def lines_of(records: Sequence[dict[str, Any]], published: Mapping[str, str]) -> list[Line]:
-    """One line for each (set, system), in the order in which they come first.
+    """Returns one line for each (set, system), in the order of their first records.
 
-    ``published``: system -> the published row that it stands for; a system without has none.
-    Scores are means over the scored tracks (``summary.summarise``). Costs are totals over totals:
-    seconds over seconds of audio, calls over segments; the peak memory is the largest. What no
-    track tells is None. ``failures`` maps each reason to its tracks.
+    ``published``: system -> the published row with the same sampler and settings, if any. Scores
+    are means over the scored tracks (``summarise``). Costs are ratios of totals: seconds per second
+    of audio, calls per segment; the peak memory is the largest. A value that no track has is None.
+    ``failures`` maps each reason to its tracks.
     """
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for record in records:
@@ -47,12 +47,12 @@ def _line(name: str, system: str, records: list[dict[str, Any]]) -> Line:
         if record["status"] == "failed":
             failures.setdefault(record["reason"], []).append(record["track"])
     done = [r for r in records if r["status"] != "failed"]
-    asked = [r for r in done if "calls" in r]  # a reference system asks no denoiser
-    seconds = sum(r["seconds"] for r in asked)
-    segments = sum(r["segments"] for r in asked)
+    sampled = [r for r in done if "calls" in r]  # a reference system calls no denoiser
+    seconds = sum(r["seconds"] for r in sampled)
+    segments = sum(r["segments"] for r in sampled)
     peaks = [r["peak_memory_bytes"] for r in done if r["peak_memory_bytes"] is not None]
     calls = {
-        key: sum(r["calls"][key] for r in asked) / segments if asked else None
+        key: sum(r["calls"][key] for r in sampled) / segments if sampled else None
         for key in ("forward", "gradient", "backward")
     }
     return {
@@ -64,11 +64,11 @@ def _line(name: str, system: str, records: list[dict[str, Any]]) -> Line:
         "failed": len(records) - len(done),
         "si_sdri": summary["si_sdri"],
         "interval_95": summary["interval_95"],
-        "draws": asked[0]["settings"]["draws"] if asked else None,
+        "draws": sampled[0]["settings"]["draws"] if sampled else None,
         "calls_per_segment": calls,
         "seconds_per_second": _ratio(done, "seconds", "audio_seconds"),
         "share_outside_denoiser": (
-            max(0.0, 1 - sum(r["denoiser_seconds"] for r in asked) / seconds) if asked else None
+            max(0.0, 1 - sum(r["denoiser_seconds"] for r in sampled) / seconds) if sampled else None
         ),
         "peak_memory_bytes": max(peaks, default=None),
         "failures": failures,
@@ -80,7 +80,7 @@ def _ratio(records: list[dict[str, Any]], over: str, under: str) -> float | None
 
 
 def to_csv(lines: Sequence[Line]) -> str:
-    """A column for every number; empty cells for what is unknown."""
+    """Returns a CSV with a column for every number and empty cells for unknown values."""
     stems = _stems(lines)
     plain = ["set", "system", "tracks", "scored", "skipped", "failed", "draws"]
     costs = ["seconds_per_second", "share_outside_denoiser", "peak_memory_bytes"]
@@ -104,7 +104,7 @@ def to_csv(lines: Sequence[Line]) -> str:
 
 
 def to_markdown(lines: Sequence[Line]) -> str:
-    """A table for every set, then what failed and why."""
+    """Returns a Markdown table for every set, followed by its failures."""
     blocks = []
     for name in dict.fromkeys(line["set"] for line in lines):
         own = [line for line in lines if line["set"] == name]
@@ -125,7 +125,7 @@ def to_markdown(lines: Sequence[Line]) -> str:
 
 
 def panels_of(lines: Sequence[Line]) -> list[Panel]:
-    """Scores against seconds a second, a panel for each set; reference systems are its levels."""
+    """Returns a panel of scores against cost for each set; reference systems are its levels."""
     panels = []
     for name in dict.fromkeys(line["set"] for line in lines):
         points, levels, count = [], [], 0
@@ -143,7 +143,7 @@ def panels_of(lines: Sequence[Line]) -> list[Panel]:
 
 
 def _stems(lines: Sequence[Line]) -> list[str]:
-    """The columns of scores: each line's stems, then all."""
+    """Returns the columns of scores: all lines' stems, then "all"."""
     stems = dict.fromkeys(stem for line in lines for stem in line["si_sdri"] if stem != "all")
     return [*stems, "all"]
 

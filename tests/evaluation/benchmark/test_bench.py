@@ -260,7 +260,7 @@ def test_a_bad_track_fails_alone_and_a_silent_one_is_skipped(make: Make, tmp_pat
     line = make(reference=tmp_path / "mine").run()[0]
     found = {tracks[0]: reason for reason, tracks in line["failures"].items()}
     assert found.keys() == {"alone", "foreign", "ragged", "broken"}
-    assert "holds one stem" in found["alone"]
+    assert "has one stem" in found["alone"]
     assert "vocals.wav: the prior's stems are bass, drums, guitar, piano" in found["foreign"]
     assert "differs from" in found["ragged"]
     assert "broken/bass.wav" in found["broken"]
@@ -422,8 +422,8 @@ def test_paths_of_a_suite_are_relative_to_it(tmp_path: Path) -> None:
     [
         ("seconds = 4", "second = 4", "unknown key 'second'; did you mean seconds?"),
         ("seconds = 4", "seconds = 0", "set 'test': seconds = 0.0: give more than 0"),
-        ("seconds = 4", "start = 4", "set 'test': start is >= 0 and goes with seconds"),
-        ("seconds = 4", "per_track = 2", "set 'test': per_track is >= 1 and goes with seconds"),
+        ("seconds = 4", "start = 4", "set 'test': start must be >= 0 and needs seconds"),
+        ("seconds = 4", "per_track = 2", "set 'test': per_track must be >= 1 and needs seconds"),
         ("seconds = 4", "tracks = 0", "set 'test': tracks = 0: give at least 1"),
         ("seconds = 4", 'seconds = "4"', "seconds: '4' is not a number"),
         ('name = "mixture"', 'name = "mine"', "two systems are named 'mine'; rename one"),
@@ -463,7 +463,7 @@ def test_an_empty_suite_names_what_is_missing(tmp_path: Path) -> None:
         ((replace(WIENER, overrides=("steps=2",)),), None, "system 'quick': wiener: options"),
         ((System("x", "no.toml"),), None, "no.toml: cannot be read"),
         ((WIENER,), "missing", "set 'test': missing: is missing"),
-        ((WIENER,), "", "set 'test': names no reference; give a folder of stems"),
+        ((WIENER,), "", "set 'test': has no reference; give a folder of stems"),
     ],
 )
 def test_what_cannot_work_is_said_before_anything_runs(
