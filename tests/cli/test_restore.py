@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from mgdm_audio import __version__
 from mgdm_audio.cli.main import main
 from mgdm_audio.diffusion import NoiseSchedule
 from mgdm_audio.engine.device import fast_precision
+from mgdm_audio.images.blurs import BLUR_NETWORKS
 from mgdm_audio.images.tasks import TASKS
 from mgdm_audio.priors.folder import CONFIG, WEIGHTS
 from mgdm_audio.priors.trained_images import save_trained
@@ -254,3 +256,25 @@ def test_what_is_there_is_not_overwritten(restore: Restore) -> None:
         restore(restore.put("a.png"), restore.put("x/a.png"), out=restore.folder / "b")
     )
     assert "two inputs are named 'a'" in message
+
+
+NETWORK = """
+from mgdm_audio.images.blurs import BLUR_NETWORKS
+
+BLUR_NETWORKS.register("halving", lambda x, code: x / 2 + 0 * code.mean())
+"""
+
+
+def test_a_blur_network_is_code_that_the_user_names(
+    restore: Restore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BLUR_NETWORKS, "register", partial(monkeypatch.setitem, BLUR_NETWORKS))
+    (restore.folder / "mine.py").write_text(NETWORK)
+    words = ("--task", "nonlinear_blur", "--task-option", "network=halving")
+    path = restore.put("a.png")
+    assert "blur network 'halving' is unknown" in complaint(restore(path, *words))
+    result = restore(path, *words, "--import", str(restore.folder / "mine.py"))
+    assert result.exit_code == 0, result.output
+    report = json.loads((restore.out / "a/report.json").read_text())
+    assert report["task_options"] == {"network": "halving"}
+    assert report["task_files_sha256"].keys() == {"network"}
