@@ -170,7 +170,7 @@ def test_a_small_run_of_all_of_it(tmp_path: Path) -> None:
     """One file of each format, and kills and full disks of two commands."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     command = ["bash", ROOT / "recipes/torture.sh", "--venv", "none", "--exp", tmp_path / "exp"]
-    command += ["--cases", "42", "--kills", "4", "--commands", "score;restore"]
+    command += ["--cases", "42", "--kills", "4", "--commands", "score;separate"]
     (results := tmp_path / "RESULTS.md").write_text("<!-- torture -->\n<!-- /torture -->\n")
     environment = os.environ | {"PATH": path}
     done = subprocess.run(

@@ -212,7 +212,10 @@ def bad(answer: float | Exception) -> Callable[..., Tensor]:
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (RuntimeError("not\nthat much | memory"), "RuntimeError: not that much | memory"),
+        (
+            RuntimeError("not\nthat much | memory"),
+            "internal error (RuntimeError: not that much | mem",
+        ),
         (
             MemoryError(),
             "sampler mgdm: out of memory on cpu; free some, or choose another device or sampler",
@@ -231,7 +234,9 @@ def test_a_row_that_fails_is_recorded_and_stops_no_other(
     monkeypatch.setattr(MGDM, "sample", bad(answer))
     bench = make(SMALL_MGDM, WIENER)
     mgdm, wiener = bench.run()
-    assert mgdm["failures"] == {reason: ["Track00007", "Track00012"]}
+    ((found, tracks),) = mgdm["failures"].items()
+    assert (found.startswith(reason), tracks) == (True, ["Track00007", "Track00012"])
+    reason = found
     assert (mgdm["failed"], mgdm["scored"], mgdm["si_sdri"]) == (2, 0, {})
     assert (wiener["failed"], wiener["scored"]) == (0, 2)
     assert json.loads((tmp_path / f"out/rows/{row('mgdm')}.json").read_text())["reason"] == reason
