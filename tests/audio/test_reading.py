@@ -208,3 +208,13 @@ def test_a_reading_that_is_left_closes_its_file(
     next(blocks)
     blocks.close()
     assert [file.closed for file in opened] == [True]
+
+
+def test_blocks_of_many_channels_are_shorter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A block takes the memory of two channels, whatever a header says that there are."""
+    monkeypatch.setattr(sndfile, "_BLOCK", 1000)
+    for channels, length in ((1, 1000), (2, 1000), (8, 250), (900, 2)):
+        soundfile.write(tmp_path / "a.wav", np.zeros((1000, channels)), RATE)
+        assert {block.samples.shape[1] for block in Reading(tmp_path / "a.wav")} == {length}

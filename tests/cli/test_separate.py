@@ -127,7 +127,7 @@ def test_it_writes_the_stems_and_how_they_were_made(separate: Separate) -> None:
     }
     assert {key: report[key] for key in want} == want
     more = {"options", "speeds", "precision", "batch_size", "level", "join"}
-    more |= {"segment_seconds", "overlap_seconds", "missing", "start"}
+    more |= {"segment_seconds", "overlap_seconds", "missing", "prior_revision"}
     measured = {"seconds", "seconds_per_second", "residual_db"}
     assert report.keys() == want.keys() | more | measured
 

@@ -121,7 +121,7 @@ def test_other_commands_refuse_damage_always(separate: Separate, command: str) -
     }
     result = CliRunner().invoke(main, [command, *map(str, lines[command])])
     assert result.exit_code == 1
-    assert f"error: {path}: cut short, 0.7 of 1.0 s can be read" in result.stderr
+    assert f"{path}: cut short, 0.7 of 1.0 s can be read" in result.stderr
 
 
 def test_a_change_on_the_way_is_one_warning(separate: Separate) -> None:

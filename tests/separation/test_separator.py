@@ -415,10 +415,12 @@ def test_a_file_comes_with_a_report(make: Make, tmp_path: Path) -> None:
     assert report == {
         "version": __version__,
         "input": "a song.wav",
+        "missing": [],
         "sample_rate": 44100,
         "channels": 2,
         "samples": 8820,
         "prior": "tiny",
+        "prior_revision": None,
         "sampler": "wiener",
         "noise_std": 1e-4,
         "own_code_sha256": None,

@@ -11,7 +11,7 @@ import soundfile
 from mgdm_audio.audio.decoding.events import Block, Event, Loss
 from mgdm_audio.audio.speakers import usual, vorbis_mask, vorbis_order
 
-_BLOCK = 1 << 18  # samples read at a time: a damaged header may promise any number
+_BLOCK = 1 << 18  # samples of two channels read at a time: a damaged header may promise any number
 
 
 class Refused(Exception):
@@ -43,7 +43,8 @@ def decode(file: BinaryIO, mask: int = 0, excess: float | None = 1.0) -> Iterato
             if sound.subtype in ("VORBIS", "OPUS") and channels > 2:
                 mask, order = vorbis_mask(channels), vorbis_order(channels)
             mask = usual(mask, channels)
-            while len(block := sound.read(_BLOCK, dtype="float32", always_2d=True)):
+            frames = max(1, _BLOCK * 2 // max(2, channels))
+            while len(block := sound.read(frames, dtype="float32", always_2d=True)):
                 done += len(block)
                 samples = block.T if order is None else block.T[order]
                 yield Block(np.ascontiguousarray(samples), rate, sound.subtype, mask)
