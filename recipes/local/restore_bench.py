@@ -28,7 +28,7 @@ from mgdm_audio.images.io import png, read_image
 from mgdm_audio.images.metrics import compare, lpips_distance
 from mgdm_audio.images.presets import load_image_preset
 from mgdm_audio.images.restorer import Restorer
-from mgdm_audio.images.tasks import FILE_OPTIONS, option_hashes
+from mgdm_audio.images.tasks import FILE_OPTION, option_hashes
 from mgdm_audio.priors.images import ImagePrior, load_image_prior
 from mgdm_audio.samplers.presets import Preset
 
@@ -70,8 +70,8 @@ def read_suite(path: Path) -> Suite:
             if task not in suite.tasks:
                 raise UserError(f"{path}: systems.{name}: {task!r} is none of the suite's tasks")
     for options in suite.tasks.values():
-        for option in set(options) & set(FILE_OPTIONS):
-            options[option] = str(path.parent / str(options[option]))
+        if FILE_OPTION in options:
+            options[FILE_OPTION] = str(path.parent / str(options[FILE_OPTION]))
     return suite
 
 

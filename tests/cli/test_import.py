@@ -35,7 +35,7 @@ OWN = {
     "METRICS.register('own-peak', PEAK)\n",
 }
 TAKING = {"separate", "sample", "score", "bench", "restore", "serve"} | {
-    f"priors {verb}" for verb in ("list", "show", "verify", "calibrate")
+    f"priors {verb}" for verb in ("list", "show", "verify", "calibrate", "export", "push")
 }
 
 
