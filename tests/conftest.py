@@ -4,12 +4,16 @@ from pathlib import Path
 
 import pytest
 import soundfile
+from click.testing import CliRunner
 
 from mgdm_audio import registry as importing
+from mgdm_audio.cli.main import main
 from mgdm_audio.diffusion import NoiseSchedule
-from mgdm_audio.priors.folder import save_prior
+from mgdm_audio.priors.folder import read_config, save_prior
 from tests.guides import RATE, forget
-from tests.toys import STEMS, TINY, song, tiny_network
+from tests.toys import ATTENDING, STEMS, TINY, song, tiny_network
+
+DETAILS = ("schedule", "stems", "sample_rate", "mixture_rms", "segment")  # of config.json
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +29,26 @@ def tiny_prior(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     save_prior(folder, tiny_network(0), TINY, "tf_unet", details)
     return folder
+
+
+@pytest.fixture(scope="session")
+def exported(tiny_prior: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A prior directory, and its ONNX file by ``priors export``; a skip without the packages.
+
+    The network has every kind of layer that the bundled ones have. One export for all tests: torch
+    takes some 20 s of processor time for it, however small the network is.
+    """
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package)
+    folder = tmp_path_factory.mktemp("exported")
+    details = {key: read_config(tiny_prior).config[key] for key in DETAILS}
+    save_prior(folder / "prior", tiny_network(3, config=ATTENDING), ATTENDING, "tf_unet", details)
+    words = ["priors", "export", str(folder / "prior"), "-o", str(folder / "prior.onnx")]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 0, result.output
+    megabytes = (folder / "prior.onnx").stat().st_size / 1e6
+    assert result.stdout == f"{folder / 'prior.onnx'}: {', '.join(STEMS)}; {megabytes:.1f} MB\n"
+    return folder / "prior", folder / "prior.onnx"
 
 
 @pytest.fixture

@@ -11,6 +11,11 @@ STEMS = ("bass", "drums", "guitar", "piano")
 TINY = TFUNetConfig(
     bins=64, channels=(16, 32), blocks=(1, 2), embedding=16, mixing=4, mixing_hidden=16
 )
+ATTENDING = TFUNetConfig(
+    bins=512, channels=(16, 32), blocks=(1, 2), embedding=16, mixing=4, mixing_hidden=16,
+    mixings=2, attention=2, group_width=8,
+)  # fmt: skip
+"""With every kind of layer that the bundled priors have."""
 TINY_TOML = """
 [model]
 bins = 64
