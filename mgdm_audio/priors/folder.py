@@ -1,7 +1,7 @@
-"""A prior directory (config.json, model.safetensors, README.md) <-> a Prior ready to sample.
+"""Reads and writes prior folders: config.json, model.safetensors, README.md.
 
-Only safetensors are read, and ``model_type`` is looked up among what is built in, registered, or
-installed as an entry point: opening a prior that someone sent never runs their code.
+Only safetensors are read, and ``model_type`` is looked up among built-in, registered and installed
+architectures: opening a prior from elsewhere never runs code from it.
 """
 
 import dataclasses
@@ -29,12 +29,12 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
 DEFAULT_PRIOR = "mini-slakh-v2"
 IMAGES = "images"  # folder in PRETRAINED
-IMAGE_MODELS = ("unet_2d",)  # model_type of priors over pictures, see priors/trained_images.py
+IMAGE_MODELS = ("unet_2d",)  # model_type of priors over images, see priors/trained_images.py
 
 
 @dataclass(frozen=True)
 class PriorConfig:
-    """config.json of a prior directory, read and checked; the weights have not been opened."""
+    """The checked contents of a prior's config.json; the weights are not opened."""
 
     path: Path
     architecture: Architecture
@@ -42,47 +42,47 @@ class PriorConfig:
     schedule: NoiseSchedule
     stems: tuple[str, ...]
     sample_rate: int  # Hz
-    mixture_rms: float  # the level of the mixtures it was trained on, linear
+    mixture_rms: float  # the level of the training mixtures, linear
     segment: int  # samples
-    config: dict[str, Any]  # the file's content
+    config: dict[str, Any]  # the file's contents
 
     def networks(self) -> dict[Path, nn.Module]:
-        """The network, without its weights, by the file of these."""
+        """Returns weights file -> the network, without the weights."""
         return {self.path / WEIGHTS: self.architecture.build(self.shape)}
 
 
 @dataclass(frozen=True)
 class LoadedPrior:
-    """A prior with what is needed to apply it to audio."""
+    """A ``LoadedPrior`` is a prior over stems with what is needed to apply it to audio."""
 
-    prior: Prior
-    name: str
-    stems: tuple[str, ...]
+    prior: Prior  # over events [stem, time]
+    name: str  # of its folder
+    stems: tuple[str, ...]  # names, in the order of the event's sources
     sample_rate: int  # Hz
-    mixture_rms: float  # the level of the mixtures it was trained on, linear
-    config: dict[str, Any]
-    path: Path
+    mixture_rms: float  # the level of the training mixtures, linear
+    config: dict[str, Any]  # the contents of config.json
+    path: Path  # the folder
     sha256: str  # of the weights
 
     @property
     def network(self) -> Any:
-        """The architecture with its weights, out of the denoiser around it."""
+        """The network with its weights, without the denoiser that wraps it."""
         denoiser = self.prior.denoiser
         return getattr(denoiser, "network", getattr(denoiser, "net", denoiser))
 
 
 def list_priors() -> list[str]:
-    """Names of the bundled priors over stems."""
+    """Returns the names of the bundled priors over stems, sorted."""
     return _names(PRETRAINED)
 
 
 def list_image_priors() -> list[str]:
-    """Names of the bundled priors over pictures."""
+    """Returns the names of the bundled priors over images, sorted."""
     return _names(PRETRAINED / IMAGES)
 
 
 def is_image_prior(folder: Path) -> bool:
-    """Whether config.json says so; False also where it cannot be read."""
+    """Returns whether config.json is that of an image prior; False if it cannot be read."""
     try:
         config = json.loads((folder / CONFIG).read_text())
     except (OSError, ValueError):
@@ -91,7 +91,7 @@ def is_image_prior(folder: Path) -> bool:
 
 
 def bundled_folder(name: str) -> Path | None:
-    """The folder of the bundled prior of that name, over stems or pictures."""
+    """Returns the folder of the bundled prior of that name, over stems or images, or None."""
     if name in list_priors():
         return PRETRAINED / name
     return PRETRAINED / IMAGES / name if name in list_image_priors() else None
@@ -102,7 +102,7 @@ def _names(folder: Path) -> list[str]:
 
 
 def find_prior(name_or_dir: str | Path) -> Path:
-    """The directory of a bundled prior or of one on disk. Raises UserError where there is none."""
+    """Returns the folder of a bundled prior or of one on disk. Raises UserError without one."""
     if bundled := bundled_folder(str(name_or_dir)):
         return bundled
     path = Path(name_or_dir)
@@ -133,7 +133,7 @@ def _tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def require_finite(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
-    """UserError where a weight is no number."""
+    """Raises UserError for a weight that is not finite."""
     for name, tensor in tensors.items():
         if not bool(torch.isfinite(tensor).all()):
             raise UserError(f"{path}: {name!r} is not finite; the file is damaged, fetch it again")
@@ -145,10 +145,10 @@ def fill(
     path: Path,
     otherwise: str = f"it does not fit {CONFIG}",
 ) -> None:
-    """Give a network the tensors of ``path``, which must be exactly its own, and finite.
+    """Fills a network with the tensors of ``path``, which must be finite and match it exactly.
 
-    Raises UserError naming the first that is missing, unknown or misshapen: ``otherwise`` says
-    what that means.
+    Raises UserError naming the first that is missing, unknown or misshapen; ``otherwise`` is the
+    end of that message.
     """
     own = network.state_dict()
     missing, surplus = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
@@ -161,7 +161,7 @@ def fill(
 
 
 def load_weights(network: nn.Module, path: Path, sha256: str | None = None) -> str:
-    """Fill a network from a safetensors file that holds exactly its tensors; returns its hash.
+    """Fills a network from a safetensors file with exactly its tensors; returns the file's hash.
 
     Raises UserError, in one line, for a missing, damaged or pickled file, one whose hash is not
     ``sha256``, and one that does not fit.
@@ -177,16 +177,16 @@ def load_weights(network: nn.Module, path: Path, sha256: str | None = None) -> s
 
 
 def check_details(stems: Sequence[str], sample_rate: int, mixture_rms: float, segment: int) -> None:
-    """ValueError for values that no prior has. A stem's name becomes the name of a file."""
+    """Raises ValueError for values that a prior cannot have; stems name files."""
     for stem in stems:
         if not re.fullmatch(r"\w[\w .+-]*", stem) or stems.count(stem) > 1:
-            raise ValueError(f"stem {stem!r} is no name of its own for a file")
+            raise ValueError(f"stem {stem!r} is not a valid and unique name of a file")
     if not (0 < mixture_rms < float("inf") and sample_rate > 0 and segment > 0):
         raise ValueError("sample_rate, segment and mixture_rms must be positive")
 
 
 def read_config(name_or_dir: str | Path) -> PriorConfig:
-    """config.json of a bundled prior or a prior directory. Raises UserError if it does not fit."""
+    """Reads config.json of a bundled prior or a prior folder. Raises UserError if it is invalid."""
     path = find_prior(name_or_dir)
     if is_image_prior(path):
         raise UserError(f"{name_or_dir}: a prior for images; give it to mgdm-audio restore")
@@ -223,10 +223,10 @@ def read_config(name_or_dir: str | Path) -> PriorConfig:
 
 
 def load_prior(name_or_dir: str | Path, device: str | torch.device = "cpu") -> LoadedPrior:
-    """Open a bundled prior by name, or a prior directory.
+    """Opens a bundled prior by name, or a prior folder, on ``device``.
 
-    Raises UserError, in one line, for an unknown name, a missing, damaged or pickled weights file,
-    weights whose hash differs from config.json's, and a config that does not fit.
+    Raises UserError, in one line, for an unknown name, for a missing, damaged or pickled weights
+    file, for weights whose hash differs from that in config.json, and for an invalid config.
     """
     read = read_config(name_or_dir)
     path, config = read.path, read.config
@@ -262,11 +262,11 @@ def save_prior(
     *,
     half: bool = False,
 ) -> None:
-    """Write config.json and model.safetensors, each whole or not at all.
+    """Writes config.json and model.safetensors, each whole or not at all.
 
     ``shape``: the network's config dataclass; ``details``: the other keys of config.json
-    (schedule, stems, sample_rate, mixture_rms, ...). ``half`` stores float16, in half of the bytes;
-    it is loaded as float32.
+    (schedule, stems, sample_rate, mixture_rms, ...). ``half`` stores float16, which is loaded as
+    float32.
     """
     folder.mkdir(parents=True, exist_ok=True)
     weights = {n: t.detach().cpu().contiguous() for n, t in network.state_dict().items()}
@@ -276,10 +276,10 @@ def save_prior(
     def write(partial: Path) -> None:
         try:
             save_file(weights, partial)  # unlike save, it needs no memory for a copy
-        except SafetensorError as error:  # a full disk, say
+        except SafetensorError as error:  # for example a full disk
             raise OSError(str(error).splitlines()[0]) from None
 
-    # Between the two the hash does not fit, and load_prior says so rather than mix two versions.
+    # Between the two writes the hashes differ, and load_prior raises instead of mixing versions.
     atomic.write_by(folder / WEIGHTS, write)
     config = {
         "format": 1,

@@ -1,4 +1,4 @@
-"""Priors over pictures, whatever format they are in: one file a format."""
+"""Opens priors over images in any supported format; each format has a file."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ FORMATS = (
 def load_image_prior(
     path: str | Path, device: torch.device | str = "cpu", *, size: int | None = None
 ) -> ImagePrior:
-    """Open a bundled prior for images by its name, or one on disk, which says in which format.
+    """Opens a bundled prior over images by name, or one on disk in any supported format.
 
-    ``size``: edge of a square picture in pixels, where it is not to be the one of training; a
-    multiple of what autoencoder and network halve it to. Raises UserError, in one line, for
-    another, and for anything that is no such prior.
+    ``size``: edge of square images in pixels, by default that of training; the downsampling factor
+    of autoencoder and network must divide it. Raises UserError for another size, and for a path
+    that is not such a prior.
     """
     name = str(path)
     path = bundled_folder(name) or Path(path)
@@ -42,7 +42,7 @@ def load_image_prior(
         opened = load_trained(path, device)
     else:
         if path.exists():
-            raise UserError(f"{path}: holds no prior for images; give {FORMATS}")
+            raise UserError(f"{path}: contains no prior for images; give {FORMATS}")
         raise UserError(f"{path}: no such prior for images{nearest(name, list_image_priors())}; "
                         f"or give {FORMATS}")  # fmt: skip
     return opened if size is None else _resized(opened, size)

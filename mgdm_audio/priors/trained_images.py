@@ -1,4 +1,4 @@
-"""Priors that this package trained: config.json and model.safetensors, as of stems.
+"""Image priors trained by this package, in the format of priors over stems.
 
 FOLDER/config.json        model_type "unet_2d", model, schedule, size, sha256
 FOLDER/model.safetensors
@@ -30,12 +30,12 @@ KINDS: dict[str, type[Any]] = {"unet_2d": UNet2dConfig, "autoencoder_2d": Autoen
 
 @dataclass(frozen=True)
 class TrainedConfig:
-    """The config.json of such a folder, read and checked; the weights have not been opened."""
+    """The checked contents of config.json; the weights are not opened."""
 
     path: Path
     network: UNet2dConfig
     schedule: NoiseSchedule
-    size: tuple[int, int]  # height and width of what the network was trained on
+    size: tuple[int, int]  # height and width of the diffused variable in training
     autoencoder: Autoencoder2dConfig | None
     config: dict[str, Any]  # the file's content
 
@@ -47,7 +47,7 @@ class TrainedConfig:
         return (self.autoencoder.channels, factor * self.size[0], factor * self.size[1])
 
     def networks(self) -> dict[Path, nn.Module]:
-        """Each, without its weights, by the file of these."""
+        """Returns weights file -> its network, without the weights."""
         result: dict[Path, nn.Module] = {self.path / WEIGHTS: UNet2d(self.network)}
         if self.autoencoder is not None:
             result[self.path / AUTOENCODER / WEIGHTS] = Autoencoder2d(self.autoencoder)
@@ -55,7 +55,7 @@ class TrainedConfig:
 
 
 def read_trained(folder: Path) -> TrainedConfig:
-    """Raises UserError for what does not fit."""
+    """Reads and checks a folder's config.json. Raises UserError for invalid contents."""
     network, config = _read(folder, "unet_2d")
     try:
         schedule = NoiseSchedule.from_config(config["schedule"])
@@ -78,7 +78,7 @@ def read_trained(folder: Path) -> TrainedConfig:
 
 
 def load_trained(folder: Path, device: torch.device | str = "cpu") -> ImagePrior:
-    """The prior in a folder of this format. Raises UserError for what does not fit."""
+    """Loads the prior in a folder of this format. Raises UserError for invalid contents."""
     read = read_trained(folder)
     network, sha256 = UNet2d(read.network), {}
     sha256[WEIGHTS] = load_weights(network, folder / WEIGHTS, read.config.get("sha256"))
@@ -92,7 +92,7 @@ def load_trained(folder: Path, device: torch.device | str = "cpu") -> ImagePrior
 
 
 def load_autoencoder(folder: Path, device: torch.device | str = "cpu") -> Autoencoder2d:
-    """The codec in a folder of its own. Raises UserError for what does not fit."""
+    """Loads the codec in a folder. Raises UserError for invalid contents."""
     shape, config = _read(folder, "autoencoder_2d")
     network = Autoencoder2d(shape)
     load_weights(network, folder / WEIGHTS, config.get("sha256"))
@@ -107,10 +107,10 @@ def save_trained(
     autoencoder: Autoencoder2d | None = None,
     details: dict[str, Any] | None = None,
 ) -> None:
-    """Write a folder that ``load_trained`` opens.
+    """Writes a folder that ``load_trained`` opens.
 
-    ``size``: height and width of what the network was trained on, pictures or latents;
-    ``details``: more for config.json.
+    ``size``: height and width of the training images or latents; ``details``: further entries of
+    config.json.
     """
     if autoencoder is not None:
         save_autoencoder(folder / AUTOENCODER, autoencoder, details)
@@ -121,12 +121,12 @@ def save_trained(
 def save_autoencoder(
     folder: Path, autoencoder: Autoencoder2d, details: dict[str, Any] | None = None
 ) -> None:
-    """Write a folder that ``load_autoencoder`` opens; ``details``: more for config.json."""
+    """Writes a folder for ``load_autoencoder``; ``details``: further entries of config.json."""
     save_prior(folder, autoencoder, autoencoder.config, "autoencoder_2d", details or {})
 
 
 def _read(folder: Path, kind: str) -> tuple[Any, dict[str, Any]]:
-    """The network's config and the file's content."""
+    """Returns the network's config and the file's contents."""
     config = read_json(folder / CONFIG)
     found = config.get("model_type")
     if isinstance(found, str) and found in ARCHITECTURES:
