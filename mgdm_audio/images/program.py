@@ -1,4 +1,4 @@
-"""A network with its code and weights in one file, as ``torch.export.save`` writes it."""
+"""Loads a network with its code and weights from a file of ``torch.export.save``."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,17 +9,17 @@ from torch import Tensor
 
 
 def load_program(path: str | Path) -> Callable[..., Tensor]:
-    """The exported program in ``path`` (.pt2), as a differentiable function of tensors.
+    """Returns the exported program in ``path`` (.pt2) as a differentiable function of tensors.
 
-    It runs where its first argument lies, in the precision in which it was exported, and answers in
-    that of its first argument. Raises ValueError, naming the file, for what is none.
+    It runs on the device of its first argument, in the precision of the export, and its result has
+    the dtype of its first argument. Raises ValueError, naming the file, for any other file.
     """
-    remedy = "give what torch.export.save wrote, say network.pt2"
+    remedy = "give a file written by torch.export.save, such as network.pt2"
     if not Path(path).is_file():
         raise ValueError(f"{path}: no such file; {remedy}")
     try:
         module: Any = torch.export.load(path).module()
-    except Exception as error:  # of many kinds: zip, JSON, the schema, pickles that are refused
+    except Exception as error:  # of many types: zip, JSON, schema, refused pickles
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"{path}: not an exported program ({reason}); {remedy}") from None
     module.requires_grad_(False)
@@ -27,7 +27,7 @@ def load_program(path: str | Path) -> Callable[..., Tensor]:
 
     def call(*arguments: Tensor) -> Tensor:
         first = arguments[0]
-        answer: Tensor = module.to(first.device)(*(a.to(precision) for a in arguments))
-        return answer.to(first.dtype)
+        result: Tensor = module.to(first.device)(*(a.to(precision) for a in arguments))
+        return result.to(first.dtype)
 
     return call
