@@ -1,1 +1,1 @@
-"""Pictures: files, what is observed of them, priors, and their restoration."""
+"""Image restoration: files, forward operators, metrics and the restorer."""

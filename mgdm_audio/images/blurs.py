@@ -1,4 +1,4 @@
-"""The tasks that blur images, and their kernels; what ``tasks`` says holds for these."""
+"""The blurring tasks and their kernels; the conventions are those of ``tasks``."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ BLUR_NETWORKS: Registry[BlurNetwork] = Registry(
 
 
 def blur(shape: Shape, generator: torch.Generator, *, std: float = 3.0) -> Operator:
-    """A Gaussian of ``std`` pixels, cut at 4 std, the image mirrored at its edges.
+    """Blurs by a Gaussian of ``std`` pixels, cut at 4 std, with the image mirrored at its edges.
 
-    That is the published kernel of 61 x 61, which is 0 further out.
+    It equals the published kernel of 61 x 61, whose other entries are 0.
     """
     return SeparableBlur(_gaussian(std, shape), shape[1:], padding="reflect")
 
@@ -39,12 +39,12 @@ def blur(shape: Shape, generator: torch.Generator, *, std: float = 3.0) -> Opera
 def blur_svd(
     shape: Shape, generator: torch.Generator, *, std: float = 3.0, cutoff: float = 0.03
 ) -> Operator:
-    """The Gaussian with nothing beyond the edges; one-dimensional singular values < cutoff are 0.
+    """Blurs by a Gaussian with zeros beyond the edges; 1-D singular values < cutoff are set to 0.
 
     The published operator has these singular values to 4e-7 but pairs them with the wrong
     coordinates of colour images: it lists them channel by channel (``repeat``), the coordinates
-    pixel by pixel. Listed pixel by pixel (``repeat_interleave``), what it observes is this to
-    2e-6; as published it is another operator, whose scores do not compare.
+    pixel by pixel. With ``repeat_interleave`` its observations equal these to 2e-6; as published
+    it is another operator, and scores are not comparable.
     """
     return SeparableBlur(_gaussian(std, shape), shape[1:], padding="zeros", cutoff=cutoff)
 
@@ -57,12 +57,12 @@ def motion_blur(
     intensity: float = 0.5,
     kernel: str | None = None,
 ) -> Operator:
-    """A random motion kernel, or that of a file, the image mirrored at its edges.
+    """Blurs by a random motion kernel or by a file's, with the image mirrored at its edges.
 
-    Drawn kernels are narrower than the one published kernel: the root mean square distance of
-    their weight from its mean is 8.9 +- 2.2 pixels (mean and standard deviation of seeds 0 to
-    999), of that one 13.3. ``kernel`` names a file to use in their place, see ``read_kernel``: it
-    is correlated with the image, as by the published code, and not scaled to it.
+    Random kernels are narrower than the published kernel: their root mean square radius about the
+    mean is 8.9 +- 2.2 pixels (mean and standard deviation of seeds 0 to 999), that of the published
+    one 13.3. ``kernel`` names a file to use instead, see ``read_kernel``: it is correlated with the
+    image, as in the published code, and not scaled to it.
     """
     if kernel is None:
         taps = motion_kernel(kernel_size, intensity, generator)
@@ -76,10 +76,10 @@ def motion_blur(
 def nonuniform_blur(
     shape: Shape, generator: torch.Generator, *, kernel_size: int = 31, intensity: float = 0.5
 ) -> Operator:
-    """Four random motion kernels, one a corner, blended bilinearly in between (our choice).
+    """Blurs by four random motion kernels, one per corner, with bilinear weights (chosen here).
 
-    It stands in for the paper's non-uniform blur where that one's network is not at hand; scores
-    of the two do not compare. See ``nonlinear_blur``.
+    It replaces the paper's non-uniform blur if that one's network is not available; their scores
+    are not comparable. See ``nonlinear_blur``.
     """
     kernels = [motion_kernel(kernel_size, intensity, generator) for _ in range(4)]
     down, right = (torch.linspace(0, 1, length, dtype=torch.float64) for length in shape[1:])
@@ -90,7 +90,7 @@ def nonuniform_blur(
 def nonlinear_blur(
     shape: Shape, generator: torch.Generator, *, network: str | BlurNetwork
 ) -> Operator:
-    """The paper's non-uniform blur: a learned one, of the encoded kernel space of Tran et al.
+    """Blurs by the paper's non-uniform blur, a network with the encoded kernel space of Tran et al.
 
     ``network(image in [0, 1], code) -> image in [0, 1]``, differentiable, is to be had from the
     authors of "Explore image deblurring via encoded blur kernel space" (arXiv 2104.00317); this
@@ -109,18 +109,18 @@ def nonlinear_blur(
 
 def _gaussian(std: float, shape: Shape) -> Tensor:
     if std > max(shape[1:]):
-        raise ValueError(f"std = {std}: is wider than the image; give some pixels, say 3")
+        raise ValueError(f"std = {std}: is wider than the image; give some pixels, such as 3")
     return gaussian_kernel(std)
 
 
-STEPS = 2000  # points of a path: some thirty a pixel in a kernel of 61
+STEPS = 2000  # points of a path, about 30 per pixel in a kernel of 61
 
 
 def gaussian_kernel(std: float, truncate: float = 4.0) -> Tensor:
-    """The normal density of standard deviation ``std`` pixels, cut at ``truncate`` of them.
+    """Returns a normal density of standard deviation ``std`` pixels, cut at ``truncate * std``.
 
-    ``[2 r + 1]`` with ``r = round(truncate std)``, float64, of sum 1. Raises ``ValueError`` unless
-    ``std > 0``.
+    It has the shape ``[2 r + 1]``, ``r = round(truncate std)``, float64, and the sum 1. Raises
+    ``ValueError`` unless ``std > 0``.
     """
     if not 0 < std < float("inf"):
         raise ValueError(f"std = {std}: give a positive number of pixels, say 3")
@@ -130,13 +130,13 @@ def gaussian_kernel(std: float, truncate: float = 4.0) -> Tensor:
 
 
 def motion_kernel(size: int, intensity: float, generator: torch.Generator) -> Tensor:
-    """The share of the exposure that a shaken camera spends on each pixel: ``[size, size]``.
+    """Draws a kernel of camera shake ``[size, size]``, float64, with the sum 1.
 
-    A path of unit speed whose heading is a random walk: it turns by ``3 pi intensity`` radians (one
-    standard deviation) over the exposure, so that 0 draws a straight line of a random direction.
-    The path is as long as the kernel is wide and its bounding box is centred, so that it fits.
-    Each of its points is shared between the four pixels around it. float64, of sum 1. Raises
-    ``ValueError`` for an even size or an intensity outside 0..1.
+    The camera moves at unit speed, and its heading is a random walk that turns by ``3 pi
+    intensity`` radians (one standard deviation) over the exposure; at 0 the path is a straight line
+    in a random direction. The path is as long as the kernel is wide and its bounding box is
+    centred, so that it fits. Each of its points is interpolated bilinearly between four pixels.
+    Raises ``ValueError`` for an even size or an intensity outside 0..1.
     """
     if size < 1 or size % 2 == 0:
         raise ValueError(f"kernel size {size}: give an odd number of pixels, say 61")

@@ -1,4 +1,4 @@
-"""Image files <-> ``[channel, height, width]`` in [-1, 1]."""
+"""Reads and writes image files as ``[channel, height, width]`` in [-1, 1]."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from mgdm_audio.reading import require_regular
 
 
 class Picture(NamedTuple):
-    """An image as a prior takes it, and what was done to make it one."""
+    """An image in the shape of a prior, and how it was changed."""
 
     x: Tensor  # [channel, height, width] float32 in [-1, 1]
     changes: str  # one line for the user; empty if there were none
 
 
 def read_image(path: str | Path, shape: Sequence[int]) -> Picture:
-    """The image of a file, or of a ``.npy`` array, as ``shape: (channels, height, width)``.
+    """Reads an image file or a ``.npy`` array as ``shape: (channels, height, width)``.
 
-    The largest centred part of the right proportions is resized (bicubic, antialiased). Colour
-    becomes grey by Rec. 601 and grey colour by repetition; what is transparent lies on white; files
-    are turned as their EXIF tag says. Grey of 16 bits keeps them; Pillow reads 16-bit colour with
-    8. Arrays are ``[height, width]`` or ``[channel, height, width]`` in [-1, 1]. Raises UserError
-    where a file cannot be read.
+    The largest centred crop with the right aspect ratio is resized (bicubic, antialiased). Colour
+    is converted to grey by Rec. 601 and grey to colour by repetition; transparency is composited on
+    white; the EXIF orientation is applied. Grey of 16 bits keeps its precision; Pillow reads 16-bit
+    colour with 8. Arrays are ``[height, width]`` or ``[channel, height, width]`` in [-1, 1]. Raises
+    UserError where a file cannot be read.
     """
     channels, height, width = shape
     x, changes = _array(Path(path)) if Path(path).suffix == ".npy" else _decode(Path(path))
@@ -52,17 +52,17 @@ def read_image(path: str | Path, shape: Sequence[int]) -> Picture:
 
 
 def read_observation(path: str | Path, shape: Sequence[int]) -> Tensor:
-    """A measurement of that ``shape`` as it is: no part of it is cut, resized or recoloured.
+    """Reads an observation of that ``shape`` without cropping, resizing or converting it.
 
-    A ``.npy`` array, or an image file where the shape is ``(1 or 3, height, width)``. Raises
-    UserError where it has another shape.
+    The file is a ``.npy`` array or, for a shape ``(1 or 3, height, width)``, an image. Raises
+    UserError for another shape and for a file that cannot be read.
     """
     path, shape = Path(path), tuple(shape)
     if path.suffix == ".npy":
         x = _load(path)
     else:
         x = _decode(path)[0]
-        if x.shape[0] == 1 and shape[0] == 3:  # an image file may save equal channels as one
+        if x.shape[0] == 1 and shape[0] == 3:  # an image file may store equal channels once
             x = x.expand(3, -1, -1)
     if tuple(x.shape) != shape:
         raise UserError(f"{path}: has shape {tuple(x.shape)}; an observation of this task by this "
@@ -71,11 +71,11 @@ def read_observation(path: str | Path, shape: Sequence[int]) -> Tensor:
 
 
 def read_kernel(path: str | Path) -> Tensor:
-    """A blur kernel of any size, ``[2 r + 1, 2 q + 1]`` float64, divided by its sum.
+    """Reads a blur kernel of any size, divided by its sum: ``[2 r + 1, 2 q + 1]`` float64.
 
-    A ``.npy`` array ``[height, width]``, or a grey image file whose black is 0. Its centre is at
-    ``(height // 2, width // 2)``: a side of even length gets a row of zeros at its end. Raises
-    UserError for what cannot be read, has another shape, or holds a negative value or zeros alone.
+    The file is a ``.npy`` array ``[height, width]`` or a grey image whose black is 0. Its centre is
+    at ``(height // 2, width // 2)``: a side of even length is padded by zeros at its end. Raises
+    UserError for a file that cannot be read, another shape, a negative value, or zeros alone.
     """
     path = Path(path)
     if path.suffix == ".npy":
@@ -90,15 +90,15 @@ def read_kernel(path: str | Path) -> Tensor:
     if float(kernel.min()) < 0:
         raise UserError(f"{path}: holds {float(kernel.min()):g}; a kernel has no negative value")
     if float(kernel.sum()) == 0:
-        raise UserError(f"{path}: is 0 all over; a kernel has some weight")
+        raise UserError(f"{path}: all values are 0; a kernel has a positive sum")
     height, width = kernel.shape
-    # Divided by its largest value first: sums of values near the largest double overflow.
+    # Divided by its largest value first, because sums of very large values overflow.
     kernel = F.pad(kernel / kernel.max(), (0, 1 - width % 2, 0, 1 - height % 2))
     return kernel / kernel.sum()
 
 
 def png(x: Tensor) -> bytes:
-    """A PNG file of ``[channel, height, width]``, 1 or 3 channels in [-1, 1], beyond it clipped."""
+    """Encodes ``[1 or 3, height, width]`` in [-1, 1], clipped, as PNG."""
     pixels = ((x.detach().cpu().double().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
     image = Image.fromarray((pixels[0] if len(x) == 1 else pixels.movedim(0, -1)).numpy())
     file = io.BytesIO()
@@ -131,7 +131,7 @@ def _array(path: Path) -> tuple[Tensor, list[str]]:
 
 
 def _decode(path: Path) -> tuple[Tensor, list[str]]:
-    """``[1 or 3, height, width]`` float64 in [-1, 1]."""
+    """Decodes an image file: ``[1 or 3, height, width]`` float64 in [-1, 1], and changes."""
     try:
         with Image.open(path) as file:
             image = ImageOps.exif_transpose(file)
@@ -143,7 +143,7 @@ def _decode(path: Path) -> tuple[Tensor, list[str]]:
         reason = reason.replace(f" {str(path)!r}", "")
         raise UserError(f"{path}: cannot be read as an image ({reason})") from None
     changes: list[str] = []
-    if image.mode in ("I;16", "I;16B", "I;16L", "I"):  # Pillow reads grey of 16 bits as one of them
+    if image.mode in ("I;16", "I;16B", "I;16L", "I"):  # Pillow's modes for grey of 16 bits
         return torch.from_numpy(np.array(image, dtype=np.float64))[None] / 32767.5 - 1, changes
     if image.mode == "F":
         raise UserError(f"{path}: holds floating point, of unknown range; give 8 or 16 bits, "
@@ -152,7 +152,7 @@ def _decode(path: Path) -> tuple[Tensor, list[str]]:
         rgba = image.convert("RGBA")
         grey = image.mode in ("L", "LA", "La")
         if np.asarray(rgba)[..., 3].min() < 255:
-            changes.append("laid on white")
+            changes.append("composited on white")
         white = Image.new("RGBA", rgba.size, "white")
         image = Image.alpha_composite(white, rgba).convert("L" if grey else "RGB")
     elif image.mode not in ("L", "RGB"):

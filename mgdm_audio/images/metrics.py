@@ -1,4 +1,4 @@
-"""How near a restored image is to the true one. Images ``[channel, height, width]`` in [-1, 1]."""
+"""Similarity metrics of images ``[channel, height, width]`` in [-1, 1]."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from mgdm_audio.measurement import ShiftsAndTurn
 
 RANGE = 2.0  # of values
 WINDOW, STD = 11, 1.5  # of SSIM, pixels
-NEAREST = 32  # moved images, of the highest PSNR, among which the highest SSIM is sought
-ALEXNET = "alexnet-owt-7be5be79.pth"  # torchvision's name of the weights LPIPS stands on
+NEAREST = 32  # number of equivalent images, those of the highest PSNR, whose SSIM is computed
+ALEXNET = "alexnet-owt-7be5be79.pth"  # torchvision's name of the weights that LPIPS uses
 
 Distance = Callable[[Tensor, Tensor], float]
 
 
 def psnr(x: Tensor, reference: Tensor) -> float:
-    """Peak signal-to-noise ratio, ``10 log10(range^2 / mean squared error)`` dB; inf if equal."""
+    """Returns the PSNR in dB, ``10 log10(range^2 / mean squared error)``; inf if equal."""
     error = (x.double() - reference.double()).square().mean()
     return float(10 * (RANGE**2 / error).log10())
 
 
 def ssim(x: Tensor, reference: Tensor) -> float | None:
-    """Structural similarity (Wang et al. 2004): the mean over channels and the places of a window.
+    """Returns the structural similarity (Wang et al. 2004), a mean over channels and windows.
 
-    The window is Gaussian, 11 x 11 with a standard deviation of 1.5 pixels, and lies inside the
-    image; K_1 = .01, K_2 = .03. None for an image smaller than the window.
+    The window is Gaussian, 11 x 11 with a standard deviation of 1.5 pixels, at all positions inside
+    the image; K_1 = .01, K_2 = .03. It is None for an image smaller than the window.
     """
     if min(x.shape[-2:]) < WINDOW:
         return None
@@ -52,10 +52,10 @@ def ssim(x: Tensor, reference: Tensor) -> float | None:
 
 
 def lpips_distance() -> Distance | None:
-    """LPIPS on AlexNet (Zhang et al. 2018), if all it needs is on this machine, else None.
+    """Returns LPIPS on AlexNet (Zhang et al. 2018), or None where it is not installed.
 
-    That is the package ``lpips``, and AlexNet's weights where torch.hub keeps what it fetched;
-    nothing is fetched here.
+    It needs the package ``lpips`` and AlexNet's weights in the cache of torch.hub; nothing is
+    fetched here.
     """
     weights = Path(torch.hub.get_dir()) / "checkpoints" / ALEXNET
     if find_spec("lpips") is None or not weights.is_file():
@@ -77,12 +77,12 @@ def compare(
     lpips: Distance | None = None,
     symmetries: ShiftsAndTurn | None = None,
 ) -> dict[str, float | None]:
-    """All of them, by name, rounded; ``lpips`` is left out where it is not at hand.
+    """Returns all metrics by name, rounded; ``lpips`` only if it is given.
 
-    ``psnr_aligned_db`` and ``ssim_aligned`` are the best over the images that the operator which
-    observed ``reference`` cannot tell from it, by its ``symmetries``: PSNR over all of them, SSIM
-    over the ``NEAREST`` by PSNR and ``reference`` itself. They are never below the plain scores,
-    and equal to them without symmetries. LPIPS is plain.
+    ``psnr_aligned_db`` and ``ssim_aligned`` are the best over the images with the same observation
+    as ``reference``, by the operator's ``symmetries``: PSNR over all of them, SSIM over the
+    ``NEAREST`` by PSNR and ``reference`` itself. They are at least the other scores, and equal to
+    them without symmetries. LPIPS is not aligned.
     """
     x, reference = x.clamp(-1, 1), reference.clamp(-1, 1)
     moved = [] if symmetries is None else symmetries.nearest(x, reference, NEAREST)
@@ -93,7 +93,7 @@ def compare(
 
 
 def _best(x: Tensor, references: list[Tensor]) -> tuple[float | None, float | None]:
-    """The largest PSNR, in dB, and the largest SSIM over the references, rounded."""
+    """Returns the largest PSNR in dB and the largest SSIM over the references, rounded."""
     ratio = max(psnr(x, reference) for reference in references)
     similarities = [ssim(x, reference) for reference in references]
     known = [value for value in similarities if value is not None]

@@ -1,4 +1,4 @@
-"""One image restored: its draws, what they were made from, and the folder they are written to."""
+"""The result of restoring one image: its draws and observation, and how they are saved."""
 
 from __future__ import annotations
 
@@ -28,44 +28,44 @@ GAP = 2  # pixels between the images of a sheet
 
 @dataclass(frozen=True)
 class Restoration:
-    """Draws of one image given an observation, in [-1, 1]; ``report`` is ready for JSON."""
+    """A ``Restoration`` holds posterior draws of one image given an observation, in [-1, 1]."""
 
     draws: Tensor  # [draw, channel, height, width]
-    y: Tensor  # [*observation]
+    y: Tensor  # the observation, [*observation]
     noise_std: float  # of y
-    report: dict[str, Any]
-    original: Tensor | None = None  # [channel, height, width], where y was made from it
-    symmetries: ShiftsAndTurn | None = None  # of the operator that made it
+    report: dict[str, Any]  # how the draws were made, as JSON values
+    original: Tensor | None = None  # [channel, height, width], if y was simulated from it
+    symmetries: ShiftsAndTurn | None = None  # of the forward operator
 
     @property
     def mean(self) -> Tensor:
-        """``[channel, height, width]``, the estimate of least squared error."""
+        """The mean of the draws, ``[channel, height, width]``: the least squares estimate."""
         return self.draws.mean(0)
 
     @property
     def std(self) -> Tensor | None:
-        """``[channel, height, width]``, N - 1 in the denominator; None of a single draw."""
+        """The standard deviation of the draws (N - 1 in the denominator); None for one draw."""
         return self.draws.std(0) if len(self.draws) > 1 else None
 
     @property
     def _spread(self) -> Tensor | None:
-        """``[1, height, width]``: ``std``, its root mean square over the channels."""
+        """The root mean square of ``std`` over the channels: ``[1, height, width]``."""
         return None if self.std is None else self.std.square().mean(0, keepdim=True).sqrt()
 
     @property
     def is_picture(self) -> bool:
-        """Whether the observation can be looked at: one or three channels that keep the range.
+        """Whether the observation is an image: one or three channels within the range of images.
 
-        By more than 6 noise_std, noise does not leave it; a Fourier transform does.
+        Noise does not exceed the range by more than 6 noise_std; a Fourier transform does.
         """
         within = bool((self.y.abs() <= 1 + 6 * self.noise_std).all())
         return self.y.ndim == 3 and self.y.shape[0] in (1, 3) and within
 
     def scores(self, lpips: Distance | None = None) -> dict[str, Any] | None:
-        """``compare`` of the mean and of every draw with the original, where there is one.
+        """Compares the mean and every draw with the original, by ``compare``; None without one.
 
-        Where the operator cannot tell some images apart, draws may show different ones of them;
-        their mean is then none of these.
+        If several images have the same observation, draws may differ in which of them they are, and
+        their mean is none of them.
         """
         if self.original is None:
             return None
@@ -75,11 +75,11 @@ class Restoration:
         return {"mean": scores[0], "draws": scores[1:]}
 
     def save(self, folder: str | Path, lpips: Distance | None = None) -> dict[str, Any]:
-        """Write the images and report.json to a new folder; returns what the report holds.
+        """Writes the images and report.json to a new folder and returns the report's contents.
 
-        observation.npy is y as it was given to the sampler, observation.png what can be seen of
-        it; std.png is white at the largest value, which the report has. Whole or not at all:
-        raises UserError where the folder exists already or cannot be made.
+        observation.npy is the y of the sampler, observation.png the same as an image if it is one;
+        std.png is white at the largest value, ``std_white`` of the report. The folder is written
+        whole or not at all. Raises UserError if it exists or cannot be made.
         """
         spread = self._spread
         white = None if spread is None else float(spread.max())
@@ -102,12 +102,12 @@ class Restoration:
         return record
 
     def sheet(self) -> Tensor:
-        """Original, observation, draws, mean and spread side by side, those that there are."""
+        """Returns original, observation, draws, mean and spread in a row, those that exist."""
         size = self.draws.shape[-2:]
         images = [] if self.original is None else [self.original]
         if self.is_picture:
-            seen = self.y[None].cpu().float()
-            images.append(F.interpolate(seen, size, mode="nearest")[0])
+            observed = self.y[None].cpu().float()
+            images.append(F.interpolate(observed, size, mode="nearest")[0])
         images += [*self.draws, self.mean]
         if self._spread is not None:
             images.append(_grey(self._spread))
@@ -137,5 +137,5 @@ def is_restored(folder: Path, asked: Mapping[str, Any], y: Tensor, original: Ten
 
 
 def _grey(spread: Tensor) -> Tensor:
-    """White at the largest value, black at 0."""
+    """Maps a spread to grey, white at the largest value and black at 0."""
     return 2 * spread / spread.max().clamp_min(1e-12) - 1

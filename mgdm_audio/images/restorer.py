@@ -1,4 +1,4 @@
-"""An image that was degraded in a known way -> draws of what it was, under a prior."""
+"""Draws posterior samples of an image from an observation by a known operator, under a prior."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from mgdm_audio.rng import generator_for, randn_like
 from mgdm_audio.samplers import PSLD, ReSample, Step, on_latents
 from mgdm_audio.samplers.presets import Preset
 
-DECODES = (PSLD, ReSample)  # samplers that know of codecs: they take and return pictures
+DECODES = (PSLD, ReSample)  # samplers that decode themselves and return images
 _Draw = tuple[Tensor, str, int]
-"""An observation, its image's name and the number of the draw."""
+"""A draw is described by its observation, its image's name and its number."""
 
 
 class Restorer(Runner):
-    """Posterior sampling of images that one operator has measured.
+    """Restores images by posterior sampling, given observations by one operator.
 
-    ``y = A(x) + noise_std N(0, I)``, with the preset's ``noise_std``. The operator is a function of
-    (seed, task, options), the noise and the draws of an image are of (seed, its name): results do
-    not depend on what else is restored, nor on ``batch_size``.
+    The observations are ``y = A(x) + noise_std eps`` with the preset's ``noise_std``. The operator
+    is a function of (seed, task, options), the noise and the draws of an image are functions of
+    (seed, its name): results depend neither on other images nor on ``batch_size``.
     """
 
     def __init__(
@@ -45,11 +45,12 @@ class Restorer(Runner):
         batch_size: int | None = None,
         precision: str = "auto",
     ) -> None:
-        """``opened`` is on ``device``. ``batch_size``: draws at a time, of one image or of
-        several; 1 on a CPU and else 4. ``precision``: "float32", "bfloat16" (the network's matrix
-        products only) or "auto", which is what is fast on the device.
+        """Builds the operator of ``task`` for a prior that is on ``device``.
 
-        Raises UserError for a task or an option that cannot be.
+        ``batch_size``: draws in one network call, of one or several images, by default 1 on a CPU
+        and 4 elsewhere. ``precision``: "float32", "bfloat16" (only for the network's matrix
+        products) or "auto", the faster one on the device. Raises UserError for an unknown task and
+        for an invalid option.
         """
         super().__init__(opened.prior, preset, device=device, precision=precision)
         self.batch_size = batch_size or (1 if self.device.type == "cpu" else 4)
@@ -62,14 +63,14 @@ class Restorer(Runner):
             blank = torch.zeros(1, *opened.image_shape, device=self.device)
             with torch.no_grad():
                 self.observation_shape = tuple(self.operator(blank).shape[1:])
-        except RuntimeError as error:  # too large for the memory, say
+        except RuntimeError as error:  # for example too large for the memory
             reason = str(error).splitlines()[0]
             raise UserError(f"image task {task!r} with {self.options}: {reason}") from None
         self._option_hashes = option_hashes(self.options)
 
     @torch.no_grad()
     def observe(self, x: Tensor, name: str = "") -> Tensor:
-        """What is measured of ``x: [channel, height, width]``, with noise: ``[*observation]``."""
+        """Simulates a noisy observation of ``x: [channel, height, width]``: ``[*observation]``."""
         clean = self.operator(x[None].to(self.device))[0].cpu()
         noise = randn_like(clean[None], generator_for(self.seed, "noise", name))[0]
         return clean + self.preset.noise_std * noise
@@ -83,9 +84,9 @@ class Restorer(Runner):
         original: Tensor | None = None,
         on_progress: Progress | None = None,
     ) -> Restoration:
-        """Draws given ``y: [*observation]``. ``original`` is kept beside them, to be compared.
+        """Draws images given ``y: [*observation]``; ``original`` is stored for comparison.
 
-        ``draws`` replaces the preset's number. Raises UserError where the sampler cannot take this
+        ``draws`` replaces the preset's number. Raises UserError if the sampler does not fit the
         prior or operator, or diverges.
         """
         originals = None if original is None else [original]
@@ -102,8 +103,11 @@ class Restorer(Runner):
         originals: Sequence[Tensor] | None = None,
         on_progress: Progress | None = None,
     ) -> list[Restoration]:
-        """``restore`` of several, a batch running across them. Each reports its share of the
-        seconds, and the denoiser calls of all: one serves every item of a batch."""
+        """Restores several images, with batches of draws of several of them.
+
+        Each report has an equal share of the seconds, and the denoiser calls of all images, since a
+        batch shares them.
+        """
         started, before = time.monotonic(), (self.calls.forward, self.calls.gradient)
         draws = draws or self.preset.draws
         items = [(y, name, d) for y, name in zip(observations, names, strict=True)
@@ -156,7 +160,7 @@ class Restorer(Runner):
 
     @torch.no_grad()
     def _draw(self, items: Sequence[_Draw], on_step: Callable[[Step], None]) -> list[Tensor]:
-        """``[channel, height, width]`` of every item, on the CPU."""
+        """Draws ``[channel, height, width]`` for every item, on the CPU."""
         observed = torch.stack([y for y, _, _ in items]).to(self.device, torch.float32)
         likelihood = GaussianLikelihood(self.operator, observed, self.preset.noise_std)
         codec = None if isinstance(self.preset.sampler, DECODES) else self.prior.codec
@@ -171,7 +175,7 @@ class Restorer(Runner):
 
 
 def _named(value: Any) -> Any:
-    """What JSON cannot hold by its name, a function's or a file's; any other value as it is."""
+    """Returns the name of a function or file, which JSON cannot store, or the value itself."""
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     return getattr(value, "__qualname__", type(value).__name__) if callable(value) else value

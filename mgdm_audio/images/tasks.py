@@ -1,14 +1,14 @@
-"""The image restoration tasks of MGDM (arXiv 2502.03332, section 4) by name: what is observed.
+"""The image restoration tasks of MGDM (arXiv 2502.03332, section 4), by name.
 
-Images are ``[batch, channel, height, width]`` in [-1, 1]; the observation carries Gaussian noise of
+Images are ``[batch, channel, height, width]`` in [-1, 1]; the observation has Gaussian noise of
 standard deviation ``NOISE_STD``. A task is a function of the event's shape, a generator and its
-options, which makes the operator. Geometry is given for 256 x 256 and scales with the image; blur
-kernels are in pixels and do not.
+options that returns the forward operator. Geometry is given for 256 x 256 and scales with the
+image; blur kernels are in pixels and do not.
 
-Published: the centre box, the half and the expand mask, both factors of super-resolution, and the
-parameters of colorization, of the blurs, of JPEG, of phase retrieval and of high dynamic range.
-The masks named top, bottom and middle and the random ones are published by name alone; what they
-hide here is our choice, stated at each. So are the motion kernels, drawn by our own generator.
+Published are the centre box, the half and the expand mask, both factors of super-resolution, and
+the parameters of colorization, the blurs, JPEG, phase retrieval and high dynamic range. The top,
+bottom, middle and random masks are published by name only; their geometry was chosen here, as is
+stated at each. The generator of motion kernels was chosen here, too.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ FILE_OPTION, CODE_OPTION = "kernel", "network"  # what they name, or are, is has
 
 
 class TaskOptions(TypedDict, total=False):
-    """Options of the tasks, each of those that name it."""
+    """The options of all tasks; each task accepts those that its function names."""
 
     missing: float
     factor: int
@@ -78,11 +78,11 @@ def build_operator(
     generator: torch.Generator,
     **options: Unpack[TaskOptions],
 ) -> Operator:
-    """The operator of a task for images ``(channels, height, width)``.
+    """Returns the forward operator of a task for images ``(channels, height, width)``.
 
-    The same ``generator`` state gives the same operator: random masks, motion kernels and codes
-    are drawn once, here. Raises ``UserError`` for an unknown task or option, or a shape or a value
-    that the task cannot take.
+    Random masks, motion kernels and codes are drawn here, once, so that equal states of
+    ``generator`` give equal operators. Raises ``UserError`` for an unknown task or option, and for
+    an invalid shape or value.
     """
     require_task(name)
     task, who = TASKS[name], f"image task {name!r}"
@@ -112,7 +112,7 @@ def build_operator(
 def option_hashes(options: Mapping[str, Any]) -> dict[str, str]:
     """Option -> SHA-256 of the file that it names, or of the user's code that it names or is.
 
-    Raises ``UserError`` where one cannot be read.
+    Raises ``UserError`` for a file that cannot be read.
     """
     hashes: dict[str, str | None] = {}
     if isinstance(kernel := options.get(FILE_OPTION), str | os.PathLike):
@@ -124,46 +124,46 @@ def option_hashes(options: Mapping[str, Any]) -> dict[str, str]:
 
 
 def require_task(name: str) -> None:
-    """UserError, naming the nearest, for what is no task."""
+    """Raises UserError, suggesting the nearest name, for an unknown task."""
     if name not in TASKS:
         raise UserError(f"image task {name!r} is unknown{nearest(name, TASKS)}")
 
 
 def box(shape: Shape, generator: torch.Generator) -> Operator:
-    """Rows and columns 50..199 of 256 are missing: a square of 150."""
+    """Masks rows and columns 50..199 of 256, a square of 150."""
     missing = _rectangle(shape, (50, 200), (50, 200))
     return Mask(~missing)
 
 
 def half(shape: Shape, generator: torch.Generator) -> Operator:
-    """The right half is missing: columns 128..255 of 256."""
+    """Masks the right half, columns 128..255 of 256."""
     return Mask(_rectangle(shape, (0, 256), (0, 128)))
 
 
 def expand(shape: Shape, generator: torch.Generator) -> Operator:
-    """All but rows and columns 89..166 of 256 is missing."""
+    """Masks everything except rows and columns 89..166 of 256."""
     return Mask(_rectangle(shape, (89, 167), (89, 167)))
 
 
 def top(shape: Shape, generator: torch.Generator) -> Operator:
-    """The top half is missing, rows 0..127 of 256 (our choice)."""
+    """Masks the top half, rows 0..127 of 256 (chosen here)."""
     return Mask(_rectangle(shape, (128, 256), (0, 256)))
 
 
 def bottom(shape: Shape, generator: torch.Generator) -> Operator:
-    """The bottom half is missing, rows 128..255 of 256 (our choice)."""
+    """Masks the bottom half, rows 128..255 of 256 (chosen here)."""
     return Mask(_rectangle(shape, (0, 128), (0, 256)))
 
 
 def middle(shape: Shape, generator: torch.Generator) -> Operator:
-    """The middle half is missing at full width, rows 64..191 of 256 (our choice)."""
+    """Masks the middle half at full width, rows 64..191 of 256 (chosen here)."""
     return Mask(~_rectangle(shape, (64, 192), (0, 256)))
 
 
 def random_mask(shape: Shape, generator: torch.Generator, *, missing: float) -> Operator:
-    """A share ``missing`` of the pixels, exact to one pixel, in all channels at once.
+    """Masks a share ``missing`` of the pixels, rounded to whole pixels, in all channels at once.
 
-    Every set of that many pixels is as likely as any other (our choice).
+    All sets of that many pixels are equally likely (chosen here).
     """
     if not 0 <= missing < 1:
         raise ValueError(f"missing = {missing}: give a share of the pixels in [0, 1)")
@@ -174,12 +174,12 @@ def random_mask(shape: Shape, generator: torch.Generator, *, missing: float) -> 
 
 
 def super_resolution(shape: Shape, generator: torch.Generator, *, factor: int) -> Operator:
-    """The mean of every block of ``factor x factor`` pixels."""
+    """Observes the mean of every block of ``factor x factor`` pixels."""
     return Downsampling(factor, shape[1:])
 
 
 def colorization(shape: Shape, generator: torch.Generator) -> Operator:
-    """One grey channel, the mean of the three: ``[batch, 1, height, width]``."""
+    """Observes one grey channel, the mean of the three: ``[batch, 1, height, width]``."""
     _require_rgb(shape)
     return Separable({-3: torch.tensor([[0.3333, 0.3334, 0.3333]], dtype=torch.float64)})
 
@@ -193,10 +193,10 @@ def jpeg(
     baseline: bool = False,
     published: bool = False,
 ) -> Operator:
-    """JPEG at ``quality`` with a soft rounding, colour or grey; see ``SoftJPEG``.
+    """Compresses colour or grey images by JPEG with a soft rounding; see ``SoftJPEG``.
 
-    ``published``: the operator of the published code, which is not quite JPEG; of photographs at
-    quality 2, what the two observe differs by 7 to 16 % of its norm.
+    ``published`` uses the operator of the published code, which differs from JPEG; on photographs
+    at quality 2 the observations of the two differ by 7 to 16 % in norm.
     """
     if shape[0] not in (1, 3):
         raise ValueError(f"{shape[0]} channels: give images of 1, grey, or of 3")
@@ -205,22 +205,21 @@ def jpeg(
 
 
 def phase_retrieval(shape: Shape, generator: torch.Generator) -> Operator:
-    """The modulus of the Fourier transform of ``(x + 1) / 2`` with a quarter of zeros on each side.
+    """Observes the modulus of the Fourier transform of ``(x + 1) / 2``, zero-padded by a quarter.
 
-    ``[batch, channel, 1.5 height, 1.5 width]``: oversampling 2 in the literature's terms. It is
-    the one task that cannot tell an image from the same one moved: its ``symmetries`` are the
-    shifts on a background of -1, and the turn by 180 degrees.
+    ``[batch, channel, 1.5 height, 1.5 width]``, which the literature calls oversampling 2. It is
+    the only task with ``symmetries``: shifts on a background of -1, and a half turn.
     """
     return compose(PhaseRetrieval([shape[1] // 4, shape[2] // 4]), Affine(0.5, 0.5))
 
 
 def high_dynamic_range(shape: Shape, generator: torch.Generator) -> Operator:
-    """``clip(2 x, -1, 1)``: the bright and the dark are lost."""
+    """Observes ``clip(2 x, -1, 1)``, which saturates bright and dark pixels."""
     return compose(Clip(-1, 1), Affine(2, 0))
 
 
 def denoising(shape: Shape, generator: torch.Generator) -> Operator:
-    """Everything is observed, with noise."""
+    """Observes all pixels, with noise."""
     return Mask(torch.ones(1, 1, 1))
 
 
@@ -248,11 +247,11 @@ TASKS: Mapping[str, Callable[..., Operator]] = MappingProxyType(
         "denoising": denoising,
     }
 )
-"""Name -> function of (event shape, generator, options by keyword) -> operator."""
+"""Tasks by name: functions of (event shape, generator, keyword options) that return operators."""
 
 
 def _rectangle(shape: Shape, rows: tuple[int, int], columns: tuple[int, int]) -> Tensor:
-    """True in rows and columns ``[start, stop)`` of 256, scaled to the image: ``[1, H, W]``."""
+    """Returns a mask of rows and columns ``[start, stop)`` of 256, scaled: ``[1, H, W]``."""
     inside = []
     for length, (start, stop) in zip(shape[1:], (rows, columns), strict=True):
         i = torch.arange(length)

@@ -1,6 +1,6 @@
-"""The architectures of priors over stems, by the ``model_type`` that config.json of a prior names.
+"""The architectures of priors over stems, by the ``model_type`` in a prior's config.json.
 
-One of the user's own comes by ``ARCHITECTURES.register`` or an entry point, see
+Users add architectures with ``ARCHITECTURES.register`` or an entry point, see
 ``mgdm_audio.registry``.
 """
 
@@ -21,20 +21,18 @@ from mgdm_audio.registry import Registry
 
 @dataclass(frozen=True)
 class Architecture:
-    """How the network of one ``model_type`` is built and made a denoiser.
+    """An ``Architecture`` builds the network and the denoiser of one ``model_type``."""
 
-    ``gain``: a key of ``GAINS``, what holds of the denoiser D whatever its weights. What a trained
-    one does, ``priors verify --probe`` measures.
-    """
-
-    config: type  # a dataclass with ``sources``, the number of stems; the table "model" is of it
-    build: Callable[[Any], nn.Module]  # of that config
-    denoiser: Callable[[Any, dict[str, Any]], Denoiser]  # of the network and all of config.json
+    config: type  # dataclass of the table "model"; has ``sources``, the number of stems
+    build: Callable[[Any], nn.Module]  # makes the network from that config
+    denoiser: Callable[[Any, dict[str, Any]], Denoiser]  # from the network and all of config.json
     gain: Literal["non-expansive", "own input", "unbounded"] = "unbounded"
+    """A key of ``GAINS``: the bound on the denoiser's gain for any weights. ``priors verify
+    --probe`` measures the gain of a trained one."""
 
 
 GAINS = {
-    "non-expansive": "|D(x) - D(x')| <= |x - x'|: repeated calls enlarge no error",
+    "non-expansive": "|D(x) - D(x')| <= |x - x'|: repeated calls amplify no error",
     "own input": "at most 1 on a coefficient's own input; D may still be expansive",
     "unbounded": "not bounded by the architecture",
 }
@@ -61,7 +59,7 @@ def _given_mixture(network: Any, config: dict[str, Any]) -> Denoiser:
 
 def _fault(value: Any) -> str | None:
     if not isinstance(value, Architecture) or not dataclasses.is_dataclass(value.config):
-        return "is no Architecture whose config is a dataclass"
+        return "is not an Architecture whose config is a dataclass"
     fields = [field.name for field in dataclasses.fields(value.config)]
     has_sources = "sources" in fields or hasattr(value.config, "sources")
     return None if has_sources else "has a config without sources, the number of stems"

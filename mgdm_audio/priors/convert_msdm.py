@@ -1,7 +1,7 @@
-"""The public checkpoints of MSDM -> prior directories.
+"""Converts the public checkpoints of MSDM to prior folders.
 
 MSDM: Mariani et al., "Multi-Source Diffusion Models for Simultaneous Music Generation and
-Separation", arXiv 2302.02257. Its repository offers one network of four sources and, for ISDM (the
+Separation", arXiv 2302.02257. Its repository has one network of four sources and, for ISDM (the
 paper's weakly supervised model), four networks of one source each.
 """
 
@@ -23,8 +23,8 @@ from mgdm_audio.priors.public_network import PublicNetwork, read_network
 
 STEMS = ("bass", "drums", "guitar", "piano")
 SAMPLE_RATE, SEGMENT = 22050, 2**18  # Hz, samples
-# MSDM was trained on the mixtures of Slakh2100 as they are. The active frames of a stem have a root
-# mean square of about 0.045 there, and the powers of four independent stems add up.
+# MSDM was trained on the mixtures of Slakh2100 without a gain. The active frames of a stem have a
+# root mean square of about 0.045 there, and the powers of four independent stems add up.
 MIXTURE_RMS = 0.09
 
 CARD = """# {name}
@@ -34,15 +34,15 @@ converted from public weights of MSDM (Mariani et al., arXiv 2302.02257).
 
 Licence: its authors', see github.com/gladia-research-group/multi-source-diffusion-models
 
-## Where it is from
+## Sources
 
 {sources}
 
 ## Settings
 
-- sigma_data = {sigma_data}, and the denoiser's result is clamped to [-1, 1], as in the training.
-- Noise levels: 1000 from 5e-4 to 20 with rho = 3, at which MGDM (arXiv 2502.03332) used MSDM.
-- Mixtures are brought to a root mean square of {mixture_rms}; MSDM's own code applies no gain, and
+- sigma_data = {sigma_data}, and the denoiser's result is clamped to [-1, 1], as in training.
+- Noise levels: 1000 from 5e-4 to 20 with rho = 3, those of MGDM (arXiv 2502.03332) with MSDM.
+- Mixtures are scaled to a root mean square of {mixture_rms}; MSDM's own code applies no gain, and
   neither does `mgdm-audio separate --level none`.
 """
 
@@ -55,10 +55,11 @@ def convert(
     mixture_rms: float = MIXTURE_RMS,
     average: bool = True,
 ) -> list[PublicNetwork]:
-    """A checkpoint of all sources -> ``folder``, a prior of model_type unet_1d; what was read.
+    """Converts a checkpoint of all sources to ``folder``, a prior of model_type unet_1d.
 
-    ``average``: take the averaged weights (EMA) if there are any. ``mixture_rms``: linear. Raises
-    UserError, in one line, for whatever does not fit; ``folder`` is then not there.
+    Returns the network that was read. ``average``: use the averaged weights (EMA) if there are any.
+    ``mixture_rms``: linear. Raises UserError, in one line, for a checkpoint or values that do not
+    fit; ``folder`` is then not written.
     """
     _check(folder, stems, mixture_rms)
     network = read_network(checkpoint, average)
@@ -81,9 +82,9 @@ def convert_independent(
     mixture_rms: float = MIXTURE_RMS,
     average: bool = True,
 ) -> list[PublicNetwork]:
-    """A checkpoint for each stem -> ``folder``, a prior of model_type joint_unet_1d: ISDM.
+    """Converts a checkpoint per stem to ``folder``, a prior of model_type joint_unet_1d: ISDM.
 
-    The rest as in ``convert``; the networks must have been trained with one sigma_data.
+    See ``convert``; the networks must have been trained with the same sigma_data.
     """
     stems = list(checkpoints)
     _check(folder, stems, mixture_rms)
@@ -97,7 +98,7 @@ def convert_independent(
         if network.sigma_data != networks[0].sigma_data:
             raise UserError(
                 f"{network.path}: sigma_data is {network.sigma_data}, but {networks[0].sigma_data} "
-                f"in {networks[0].path}; give networks that were trained alike"
+                f"in {networks[0].path}; give networks with the same sigma_data"
             )
     with torch.device("meta"):
         module = JointUNet1d(JointUNet1dConfig(tuple(network.config for network in networks)))
@@ -108,7 +109,7 @@ def convert_independent(
 
 
 def _check(folder: Path, stems: Sequence[str], mixture_rms: float) -> None:
-    """Before gigabytes are read."""
+    """Raises UserError for invalid arguments before gigabytes are read."""
     atomic.require_new(folder)
     try:
         check_details(stems, SAMPLE_RATE, mixture_rms, SEGMENT)
@@ -140,7 +141,7 @@ def _write(
         "mixture_rms": mixture_rms,
         "segment": SEGMENT,
         "sigma_data": networks[0].sigma_data,
-        "limit": 1.0,  # the public denoiser clamps to it
+        "limit": 1.0,  # of the public denoiser
         "source": sources,
     }
     card = CARD.format(
@@ -161,5 +162,5 @@ def _write(
 def _source(source: dict[str, Any]) -> str:
     line = f"- `{source['file']}`, {source['weights']} weights, sha256 {source['sha256']}"
     if source["assumed"]:
-        line += f"; it does not say {', '.join(source['assumed'])}, taken as published"
+        line += f"; it lacks {', '.join(source['assumed'])}, for which the published value is used"
     return line

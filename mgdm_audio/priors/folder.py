@@ -1,7 +1,7 @@
-"""A prior directory (config.json, model.safetensors, README.md) <-> a Prior ready to sample.
+"""Reads and writes prior folders: config.json, model.safetensors, README.md.
 
-Only safetensors are read, and ``model_type`` is looked up among what is built in, registered, or
-installed as an entry point: opening a prior that someone sent never runs their code.
+Only safetensors are read, and ``model_type`` is looked up among built-in, registered and installed
+architectures: opening a prior from elsewhere never runs code from it.
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ IMAGE_MODELS = ("unet_2d",)  # model_type of priors over pictures: ``trained_ima
 
 @dataclass(frozen=True)
 class PriorConfig:
-    """config.json of a prior directory, read and checked; the weights have not been opened."""
+    """The checked contents of a prior's config.json; the weights are not opened."""
 
     path: Path
     architecture: Architecture
@@ -43,9 +43,9 @@ class PriorConfig:
     schedule: NoiseSchedule
     stems: tuple[str, ...]
     sample_rate: int  # Hz
-    mixture_rms: float  # the level of the mixtures it was trained on, linear
+    mixture_rms: float  # the level of the training mixtures, linear
     segment: int  # samples
-    config: dict[str, Any]  # the file's content
+    config: dict[str, Any]  # the file's contents
 
     def networks(self) -> dict[Path, nn.Module]:
         """The network, without memory for its weights, by the file of these. UserError."""
@@ -55,37 +55,37 @@ class PriorConfig:
 
 @dataclass(frozen=True)
 class LoadedPrior:
-    """A prior with what is needed to apply it to audio."""
+    """A ``LoadedPrior`` is a prior over stems with what is needed to apply it to audio."""
 
-    prior: Prior
-    name: str
-    stems: tuple[str, ...]
+    prior: Prior  # over events [stem, time]
+    name: str  # of its folder
+    stems: tuple[str, ...]  # names, in the order of the event's sources
     sample_rate: int  # Hz
-    mixture_rms: float  # the level of the mixtures it was trained on, linear
-    config: dict[str, Any]
-    path: Path
+    mixture_rms: float  # the level of the training mixtures, linear
+    config: dict[str, Any]  # the contents of config.json
+    path: Path  # the folder
     sha256: str  # of the weights
     revision: str | None = None  # the commit, where it is from the hub
 
     @property
     def network(self) -> Any:
-        """The architecture with its weights, out of the denoiser around it."""
+        """The network with its weights, without the denoiser that wraps it."""
         denoiser = self.prior.denoiser
         return getattr(denoiser, "network", getattr(denoiser, "net", denoiser))
 
 
 def list_priors() -> list[str]:
-    """Names of the bundled priors over stems."""
+    """Returns the names of the bundled priors over stems, sorted."""
     return _names(PRETRAINED)
 
 
 def list_image_priors() -> list[str]:
-    """Names of the bundled priors over pictures."""
+    """Returns the names of the bundled priors over images, sorted."""
     return _names(PRETRAINED / IMAGES)
 
 
 def is_image_prior(folder: Path) -> bool:
-    """Whether config.json says so; False also where it cannot be read."""
+    """Returns whether config.json is that of an image prior; False if it cannot be read."""
     try:
         config = read_json(folder / CONFIG)
     except (OSError, ValueError):
@@ -94,7 +94,7 @@ def is_image_prior(folder: Path) -> bool:
 
 
 def bundled_folder(name: str) -> Path | None:
-    """The folder of the bundled prior of that name, over stems or pictures."""
+    """Returns the folder of the bundled prior of that name, over stems or images, or None."""
     if name in list_priors():
         return PRETRAINED / name
     return PRETRAINED / IMAGES / name if name in list_image_priors() else None
@@ -127,10 +127,10 @@ def find_prior(name_or_dir: str | Path) -> Path:
 
 
 def check_details(stems: Sequence[str], sample_rate: int, mixture_rms: float, segment: int) -> None:
-    """ValueError for values that no prior has. A stem's name becomes the name of a file."""
+    """Raises ValueError for values that a prior cannot have; stems name files."""
     for stem in stems:
         if not re.fullmatch(r"\w[\w .+-]*", stem) or stems.count(stem) > 1:
-            raise ValueError(f"stem {stem!r} is no name of its own for a file")
+            raise ValueError(f"stem {stem!r} is not a valid and unique name of a file")
     if not (0 < mixture_rms < float("inf") and sample_rate > 0 and segment > 0):
         raise ValueError("sample_rate, segment and mixture_rms must be positive")
     if sample_rate > HIGHEST_RATE or segment > LONGEST:
@@ -138,7 +138,7 @@ def check_details(stems: Sequence[str], sample_rate: int, mixture_rms: float, se
 
 
 def read_config(name_or_dir: str | Path) -> PriorConfig:
-    """config.json of a bundled prior or a prior directory. Raises UserError if it does not fit."""
+    """Reads config.json of a bundled prior or a prior folder. Raises UserError if it is invalid."""
     path = find_prior(name_or_dir)
     if is_image_prior(path):
         raise UserError(f"{name_or_dir}: a prior for images; give it to mgdm-audio restore")
@@ -178,8 +178,8 @@ def read_config(name_or_dir: str | Path) -> PriorConfig:
 def load_prior(name_or_dir: str | Path, device: str | torch.device = "cpu") -> LoadedPrior:
     """Open a bundled prior by name, a prior directory, or ``owner/name[@revision]`` of the hub.
 
-    Raises UserError, in one line, for an unknown name, a missing, damaged or pickled weights file,
-    weights whose hash differs from config.json's, and a config that does not fit.
+    Raises UserError, in one line, for an unknown name, for a missing, damaged or pickled weights
+    file, for weights whose hash differs from that in config.json, and for an invalid config.
     """
     read = read_config(name_or_dir)
     path, config = read.path, read.config

@@ -1,10 +1,10 @@
-"""Pickles read as data: of what they name, nothing is imported and nothing is called.
+"""Reads pickles as data, without importing or calling anything that they name.
 
-Numbers, strings, lists, tuples, dictionaries and torch's tensors come out as they were. Any other
-class or function is replaced by a class that does nothing and keeps its name, so that the rest of
-the file can still be read. ``torch.load`` takes this module as its ``pickle_module``. torch's own
-weights-only reader would not do: it stops at classes that are filled like a list or a dictionary,
-at pickles of protocol 4 and later, and at some modules whatever their names are replaced by.
+Numbers, strings, lists, tuples, dictionaries and torch's tensors are restored. Any other class or
+function is replaced by a class that does nothing and keeps its name, so that the rest of the file
+can be read. ``torch.load`` takes this module as its ``pickle_module``. torch's own weights-only
+reader is too strict: it fails on classes filled like a list or a dictionary, on pickles of protocol
+4 and later, and on some modules whatever replaces their names.
 """
 
 import pickle
@@ -16,18 +16,18 @@ from torch import Tensor
 
 
 def _ignore(*_: Any) -> None:
-    """Serves a class, where pickle calls it unbound, as well as an object."""
+    """Does nothing, as a method or, where pickle calls it unbound, as a function."""
 
 
 class Inert:
-    """Stands for a class or function that a pickle names, and for whatever comes out of it.
+    """Replaces a class or function that a pickle names, and its instances and results.
 
-    It takes every step of unpickling: to be made, called, given a state, items or attributes. It
-    keeps nothing but ``name``, "module.name" of what it stands for.
+    It accepts every step of unpickling: construction, calls, a state, items and attributes. It
+    keeps only ``name``, "module.name" of the original.
     """
 
     name: ClassVar[str] = ""
-    dump_patches = False  # torch.load asks for it of a class that was saved before torch 1.6
+    dump_patches = False  # torch.load reads this attribute of classes saved before torch 1.6
 
     def __new__(cls, *_: Any, **__: Any) -> "Inert":
         return super().__new__(cls)
@@ -45,14 +45,14 @@ class Inert:
 
 
 class Entries(dict[Any, Any]):
-    """An OrderedDict of the pickle, without the attributes that it had."""
+    """An OrderedDict of the pickle, without its attributes."""
 
     __slots__ = ()
     __setstate__ = _ignore
 
 
 class Known:
-    """A function of torch that may be called: no pickle can change it, unlike a bare function."""
+    """A function of torch that a pickle may call but, unlike a bare function, cannot change."""
 
     __slots__ = ("_function",)
 
@@ -68,7 +68,7 @@ class Known:
 def _tensor(
     storage: Any, offset: Any, size: Any, stride: Any, _grad: Any, _hooks: Any, metadata: Any = None
 ) -> Tensor:
-    """Without its hooks, which may be anything; ``metadata`` says whether it is negated."""
+    """Restores a tensor without its hooks; ``metadata`` includes whether it is negated."""
     return torch._utils._rebuild_tensor_v2(storage, offset, size, stride, False, {}, metadata)  # type: ignore[no-any-return]
 
 
@@ -77,7 +77,7 @@ def _parameter(data: Any, *_: Any) -> Any:
 
 
 def _with_attributes(function: Any, _type: Any, arguments: Any, _state: Any) -> Any:
-    return function(*arguments)  # all that a pickle can reach here does no harm when it is called
+    return function(*arguments)  # every function that a pickle can name here is harmless
 
 
 KNOWN: dict[tuple[str, str], Any] = {
@@ -87,11 +87,11 @@ KNOWN: dict[tuple[str, str], Any] = {
     ("torch._utils", "_rebuild_parameter_with_state"): Known(_parameter),
     ("torch._tensor", "_rebuild_from_type_v2"): Known(_with_attributes),
 }
-"""The storages of tensors are looked up by ``torch.load`` itself, by name."""
+"""The functions and classes that are not replaced; ``torch.load`` itself looks up storages."""
 
 
 class Unpickler(pickle.Unpickler):
-    """Imports nothing: ``find_class`` is the one place where pickle would."""
+    """An unpickler that imports nothing, since only ``find_class`` could."""
 
     def find_class(self, module: str, name: str) -> Any:
         known = KNOWN.get((module, name))
@@ -99,5 +99,5 @@ class Unpickler(pickle.Unpickler):
 
 
 def load(file: IO[bytes], *, encoding: str = "ASCII") -> Any:
-    """The next object in ``file``, as ``pickle.load``; ``encoding``: of Python 2's strings."""
+    """Loads the next object in ``file``, as ``pickle.load``; ``encoding``: of Python 2 strings."""
     return Unpickler(file, encoding=encoding).load()

@@ -1,8 +1,8 @@
-"""The weights in a file that ``torch.save`` or safetensors wrote, a Lightning checkpoint above all.
+"""Reads the weights in a file of ``torch.save`` or safetensors, such as a Lightning checkpoint.
 
-Lightning stores the hyper-parameters of the model and of the data module beside the weights, and
-with them the objects that were passed to these: in MSDM's training a ``LogNormalDistribution`` of
-audio-diffusion-pytorch, its own data sets and numpy's arrays. All of these are left out.
+Lightning stores the hyper-parameters of the model and of the data module with the weights, and the
+objects that were passed to them: in MSDM's training a ``LogNormalDistribution`` of
+audio-diffusion-pytorch, its own data sets and numpy's arrays. These objects are left out.
 """
 
 import tarfile
@@ -19,15 +19,15 @@ from mgdm_audio.errors import UserError
 from mgdm_audio.priors import inert_pickle
 from mgdm_audio.priors.inert_pickle import Inert
 
-# How torch.load tells a zip archive, and in it a program, which it would run.
+# The marks by which torch.load recognises a zip archive, and in it a program, which it would run.
 ZIP, TORCHSCRIPT = b"PK\x03\x04", "constants.pkl"
 
 
 @dataclass(frozen=True)
 class LightningCheckpoint:
-    """The tensors of ``state_dict``, and the hyper-parameters of the model that it was saved with.
+    """The tensors of ``state_dict`` and the hyper-parameters saved with them.
 
-    An object among these is an ``Inert`` that keeps its class's name.
+    Objects among the hyper-parameters are ``Inert`` and keep their class's name.
     """
 
     tensors: dict[str, Tensor]
@@ -35,11 +35,10 @@ class LightningCheckpoint:
 
 
 def read_lightning(path: Path) -> LightningCheckpoint:
-    """The checkpoint ``path``, or a bare state dict; nothing that it pickles is imported or run.
+    """Reads a checkpoint or a bare state dict without importing or running pickled code.
 
-    Tensors are mapped from the file, or read into memory where torch before 1.6 wrote it.
-    Raises UserError, in one line, for what holds no state dict of tensors, a whole pickled module
-    for one.
+    Tensors are mapped from the file, or read into memory if torch before 1.6 wrote it. Raises
+    UserError, in one line, for a file without a state dict of tensors, such as a pickled module.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file")
@@ -47,7 +46,7 @@ def read_lightning(path: Path) -> LightningCheckpoint:
         content = load_file(path) if path.suffix == ".safetensors" else _load(path)
     except UserError:
         raise
-    except Exception as error:  # whatever a damaged or forged file leads to
+    except Exception as error:  # a damaged or forged file may raise anything
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
             f"{path}: is no checkpoint, or a damaged one ({reason}); "
@@ -79,7 +78,7 @@ def read_lightning(path: Path) -> LightningCheckpoint:
 
 
 def _load(path: Path) -> Any:
-    """What ``torch.save`` wrote, in its format of today, a zip archive, or in the one before."""
+    """Loads a file of ``torch.save``, in the present format, a zip archive, or the earlier one."""
     if tarfile.is_tarfile(path):
         raise UserError(f"{path}: is an archive; unpack it, tar -xf, and give a checkpoint in it")
     with path.open("rb") as file:
@@ -90,7 +89,7 @@ def _load(path: Path) -> Any:
             "save the state_dict() of its module alone, and give that"
         )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that a pickle of before torch 1.6 names unknown classes
+        warnings.simplefilter("ignore")  # about unknown classes in pickles before torch 1.6
         return torch.load(
             path, map_location="cpu", weights_only=False, pickle_module=inert_pickle, mmap=is_zip
         )

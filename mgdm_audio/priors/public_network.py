@@ -1,8 +1,8 @@
-"""A network of audio-diffusion-pytorch 0.0.43 in a checkpoint -> the same network as a UNet1d.
+"""Converts a network of audio-diffusion-pytorch 0.0.43 in a checkpoint to a UNet1d.
 
-The shape is read off the tensors; what no tensor shows comes from the hyper-parameters saved in the
-checkpoint or, where those are missing, is taken as MSDM (arXiv 2302.02257) published it and named
-in ``assumed``.
+The shape follows from the tensors. Other settings come from the hyper-parameters saved in the
+checkpoint or, where those are missing, have the values that MSDM (arXiv 2302.02257) published and
+are listed in ``assumed``.
 """
 
 import re
@@ -19,39 +19,39 @@ from mgdm_audio.networks.unet_1d import UNet1d, UNet1dConfig, convert_public_wei
 from mgdm_audio.priors.lightning import read_lightning
 
 PUBLISHED = {"resnet_groups": 8, "attention_heads": 8, "diffusion_sigma_data": 0.2}
-# Nor does a tensor show these, and UNet1d and its denoiser know them in one way only.
+# These do not follow from the tensors either, and UNet1d supports one value of each.
 REQUIRED = {"use_skip_scale": True, "diffusion_dynamic_threshold": 0.0}
 
 # The public module registers its network twice: as unet and as diffusion.net.
 PLACE = re.compile(r"^(?P<owner>(?:.*?\.)?)(?P<copy>unet|diffusion\.net)\.(?P<name>.+)$")
-AVERAGE = re.compile(r"(^|[._])ema[._]")  # the owner is an average of weights over the training
-# What an average is stored with: two counters and, yet again, the network that it averages.
+AVERAGE = re.compile(r"(^|[._])ema[._]")  # the owner is an average of weights over training
+# Entries stored with an average: two counters and another copy of the averaged network.
 BESIDE_AVERAGE = re.compile(r"(^|[._])ema\.(initted$|step$|online_model\.)")
 
 
 @dataclass(frozen=True)
 class PublicNetwork:
-    """One network out of a checkpoint."""
+    """A network that was read from a checkpoint."""
 
     path: Path
     config: UNet1dConfig
     tensors: dict[str, Tensor]  # by the names of UNet1d, mapped from the file
     sigma_data: float
-    averaged: bool  # the average of the weights, not those of the last step
-    assumed: tuple[str, ...]  # "key = value": as published, the checkpoint does not say
+    averaged: bool  # whether these are the averaged weights, not those of the last step
+    assumed: tuple[str, ...]  # "key = value" of published values that the checkpoint lacks
 
 
 def read_network(path: Path, average: bool = True) -> PublicNetwork:
-    """The network in the checkpoint ``path``; ``average``: the averaged one (EMA) if there is one.
+    """Reads the network in the checkpoint ``path``; ``average``: prefer the averaged one (EMA).
 
     Raises UserError, in one line, naming the first tensor that is missing, surplus, misshapen, not
-    finite or unlike its second copy.
+    finite or different from its second copy.
     """
     checkpoint = read_lightning(path)
     public, averaged = _choose(path, checkpoint.tensors, average)
     settings, assumed = _settings(path, checkpoint.hyper_parameters)
     tensors: dict[str, Tensor] = {}
-    keys: dict[str, str] = {}  # in the checkpoint, by our name
+    keys: dict[str, str] = {}  # name in UNet1d -> key in the checkpoint
     for key, value in public.items():
         ((name, converted),) = convert_public_weights({key: value}).items()
         if name in tensors:
@@ -84,7 +84,7 @@ def read_network(path: Path, average: bool = True) -> PublicNetwork:
 def _choose(
     path: Path, tensors: Mapping[str, Tensor], average: bool
 ) -> tuple[dict[str, Tensor], bool]:
-    """The tensors of one network by their names inside it, and whether they are averages."""
+    """Returns the tensors of one network by their names in it, and whether they are averages."""
     networks: dict[str, dict[str, dict[str, Tensor]]] = {}  # by owner, copy and name
     elsewhere = {}
     for key, value in tensors.items():
@@ -95,7 +95,7 @@ def _choose(
             copies.setdefault(f"{match['owner']}{match['copy']}.", {})[match["name"]] = value
         else:
             elsewhere[key] = value
-    if not networks:  # a UNet1d alone, perhaps
+    if not networks:  # it may be a UNet1d alone
         networks, elsewhere = {"": {"": elsewhere}}, {}
     if elsewhere:
         raise UserError(f"{path}: has surplus {min(elsewhere)!r} ({len(elsewhere)} in all)")
@@ -126,11 +126,11 @@ def _choose(
 
 
 def _settings(path: Path, hyper_parameters: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """What no tensor shows, and which of it the checkpoint does not say."""
+    """Returns the settings that do not follow from tensors, and those that are assumed."""
     for key, value in REQUIRED.items():
         if hyper_parameters.get(key, value) != value:
             raise UserError(
-                f"{path}: was trained with {key} = {hyper_parameters[key]!r}; only {value} is known"
+                f"{path}: trained with {key} = {hyper_parameters[key]!r}; only {value} is supported"
             )
     settings = {key: hyper_parameters.get(key, value) for key, value in PUBLISHED.items()}
     for key, value in settings.items():
@@ -142,10 +142,10 @@ def _settings(path: Path, hyper_parameters: Mapping[str, Any]) -> tuple[dict[str
 
 
 def _shape(tensors: Mapping[str, Tensor], groups: int, heads: int) -> UNet1dConfig:
-    """KeyError names a missing tensor, ValueError says what cannot be."""
+    """Derives the shape. Raises KeyError for a missing tensor, ValueError for a wrong one."""
 
     def under(prefix: str) -> set[str]:
-        """The names that follow a prefix: of stages, say."""
+        """Returns the names that follow a prefix, for example those of the stages."""
         return {name[len(prefix) :].split(".")[0] for name in tensors if name.startswith(prefix)}
 
     channels = len(tensors["embed.layers.2.weight"]) // 4

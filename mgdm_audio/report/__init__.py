@@ -1,4 +1,4 @@
-"""The listening page: one HTML file for the stems of a track, which needs nothing beside it."""
+"""The listening page: one self-contained HTML file for the stems of a track."""
 
 from mgdm_audio.report.pages import ensure_page, write_index, write_page, write_pages
 

@@ -19,14 +19,14 @@ from mgdm_audio.report.run import Run
 
 
 def resource(name: str, package: str | None = None) -> str:
-    """The text of a file beside this one, or of another package."""
+    """Returns the text of a resource file of this package or of another."""
     return (files(package or __package__) / name).read_text(encoding="utf-8")
 
 
 def content_security_policy(style: str, script: str = "", *more: str) -> str:
-    """Nothing may load or run but this style and script, and pictures within the page.
+    """Returns a policy that permits only this style and script, and images within the page.
 
-    ``more``: rules that are added.
+    ``more``: further rules.
     """
     rules = ["default-src 'none'", "img-src data:", "base-uri 'none'", "form-action 'none'", *more]
     for kind, text in (("style", style), ("script", script)):
@@ -37,31 +37,31 @@ def content_security_policy(style: str, script: str = "", *more: str) -> str:
 
 
 def text_of(value: object) -> str:
-    """Escaped for HTML, in attributes too; bytes of a file name that are no UTF-8 become "?"."""
+    """Escapes text for HTML and its attributes; invalid UTF-8 of a file name becomes "?"."""
     return escape(str(value).encode(errors="replace").decode())
 
 
 def clock(seconds: float) -> str:
-    """Minutes, seconds and tenths, rounded down."""
+    """Formats minutes, seconds and tenths, rounded down."""
     tenths = int(seconds * 10 + 1e-6)
     return f"{tenths // 600}:{tenths % 600 / 10:04.1f}"
 
 
 def decibels(value: float | None) -> str:
-    """With one digit, or a dash."""
+    """Formats decibels with one decimal, or None as a dash."""
     return "–" if value is None else f"{value:.1f}".replace("-", "−")  # noqa: RUF001
 
 
 Scores = dict[str, Any]  # an entry of the metric si-sdri
-CAVEAT = """Confidence is the SI-SDR that the prior itself expects of a stem: its energy over that
-of its standard deviation, which is how far the draws lie apart and, where each is an estimate of
-the mean, as with the preset default, how unsure of it the network says it is. It is as good as the
-prior knows its own errors. Draws of other samplers under a weak prior agree far better than they
-are right."""
+CAVEAT = """Confidence is the expected SI-SDR of a stem under the posterior: its energy over that of
+its posterior standard deviation. The variance is that over draws and, where each draw is a
+conditional mean, as with the preset default, also the residual variance that the network reports.
+It is accurate only if the network's variance is calibrated. With other samplers and a weak prior,
+draws agree far better with each other than with the true stems."""
 
 
 def score_table(run: Run, scores: Scores | None) -> str:
-    """The table of both measures, and what is to be known about them."""
+    """Returns the table of both measures with explanations."""
     found = (scores or {}).get("si_sdri", {})
     rows = [(name, found.get(name), run.confidence_db.get(name)) for name in run.stems]
     if found:
@@ -102,7 +102,7 @@ def score_table(run: Run, scores: Scores | None) -> str:
 
 
 def record_rows(record: dict[str, Any]) -> str:
-    """Of separation.json, without the hashes of files; options within options are "a.b"."""
+    """Returns rows of separation.json without the files' hashes; nested keys are "a.b"."""
     kept = {key: value for key, value in record.items() if key != FILES}
     return "".join(_cells(key, value) for key, value in _flat(kept))
 
@@ -120,8 +120,8 @@ def _cells(key: str, value: Any) -> str:
     return f'<tr><th scope="row">{text_of(key)}</th><td>{text_of(text)}</td></tr>\n'
 
 
-COLOURS = 8  # of the stylesheet, the first for the mixture
-OVERLAY_COLOUR = (255, 60, 150)  # which the spectrograms' colours do not come near
+COLOURS = 8  # the number of colours in the stylesheet, the first for the mixture
+OVERLAY_COLOUR = (255, 60, 150)  # far from all colours of the spectrograms
 
 
 def player_row(
@@ -135,11 +135,11 @@ def player_row(
     overlay: Tensor | None,
     measures: Sequence[str],
 ) -> str:
-    """Row ``index`` of the page; that of the mixture, 0, starts muted.
+    """Returns row ``index`` of the page; that of the mixture, 0, starts muted.
 
-    samples: [channel, time]; level: of its mel spectrogram in dB, [band, column], of which the
-    colours end at ``top_db``; std: [window] in the samples' unit, the first of ``windows``;
-    overlay: a picture to lay over the spectrogram, its last column the last part of a window.
+    samples: [channel, time]; level: the mel spectrogram in dB, [band, column], shown up to
+    ``top_db``; std: [window] in the samples' unit; windows: the number of windows, with a fraction
+    for the last; overlay: an image over the spectrogram, whose last column ends the last window.
     """
     peak = float(samples.abs().max())
     facts = [f"peak {decibels(20 * math.log10(peak))} dB" if peak else "silent", *measures]
@@ -179,7 +179,7 @@ def _overlay(overlay: Tensor | None, windows: float) -> str:
         return ""
     height, width = overlay.shape
     png = _base64(to_png(overlay, [(*OVERLAY_COLOUR, 4 * i // 5) for i in range(256)]))
-    whole = math.ceil(windows)  # of which the last may be a part
+    whole = math.ceil(windows)  # the last one may be incomplete
     return (
         f'<svg class="overlay" viewBox="0 0 {width * windows / whole:g} {height}" '
         f'preserveAspectRatio="none" aria-hidden="true"><image width="{width}" height="{height}" '

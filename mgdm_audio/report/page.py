@@ -1,4 +1,4 @@
-"""The HTML of a listening page, which fetches nothing and runs its own script only."""
+"""The HTML of a listening page, which fetches nothing and runs only its own script."""
 
 import base64
 import math
@@ -21,27 +21,26 @@ from mgdm_audio.report.sound import playable, to_mp3
 
 
 def to_html(run: Run, scores: Scores | None) -> str:
-    """The page of a separated track; ``scores``: None where no true stems are known.
+    """Returns the page of a separated track; ``scores``: None where no true stems are known.
 
-    Where ``run`` holds but the beginning of the track, it says so. The same run gives the same
-    page.
+    If ``run`` is only the beginning of the track, the page states it. Equal runs give equal pages.
     """
     sounds = {"mixture": run.mixture} | run.stems
     kept = run.mixture.shape[-1] / run.sample_rate  # seconds
-    # Float files may pass full scale, which no loudspeaker plays.
+    # Float files may exceed full scale, which would clip.
     peak = max(float(x.abs().max()) for x in sounds.values())
     gain = 1 / max(1.0, peak)
     windows = kept / run.hop_seconds  # of the std; the last one may be a part
     stds = {name: gain * std[: math.ceil(windows)] for name, std in run.std.items()}
     if gain < 1:
         sounds = {name: gain * x for name, x in sounds.items()}
-    shown = {name: playable(x, run.sample_rate) for name, x in sounds.items()}
-    rate, samples = shown["mixture"][1], shown["mixture"][0].shape[-1]
-    # Spectrograms share one range, in which a quiet song is as bright as a loud one.
-    levels = {name: mel_levels(x / (gain * peak or 1.0), rate) for name, (x, _) in shown.items()}
+    played = {name: playable(x, run.sample_rate) for name, x in sounds.items()}
+    rate, samples = played["mixture"][1], played["mixture"][0].shape[-1]
+    # All spectrograms have the same range, relative to the track's peak.
+    levels = {name: mel_levels(x / (gain * peak or 1.0), rate) for name, (x, _) in played.items()}
     top = max(float(level.max()) for level in levels.values())
     rows, data = [], []
-    for index, (name, (x, _)) in enumerate(shown.items()):
+    for index, (name, (x, _)) in enumerate(played.items()):
         measures = _measures(run, scores, name)
         std = stds.get(name)
         overlay = None
@@ -55,10 +54,10 @@ def to_html(run: Run, scores: Scores | None) -> str:
     about = [f"{len(run.stems)} stems", clock(run.seconds), f"{run.sample_rate} Hz"]
     about += [f"{key} {text_of(run.record.get(key))}" for key in ("prior", "sampler")]
     hop = f"{1000 * run.hop_seconds:.0f} ms"
-    band = f" The band around zero is the standard deviation of the posterior, every {hop}."
+    band = f" The band around zero is the posterior standard deviation in windows of {hop}."
     if run.std_db:
-        band += f" Pink lies over a spectrogram where that is less than {OVERLAY_DB} dB below the "
-        band += f"stem, and hides it where it is {OVERLAY_DB} dB above."
+        band += f" A spectrogram is tinted pink where that is less than {OVERLAY_DB} dB below the "
+        band += f"stem, and covered where it is {OVERLAY_DB} dB above."
     return Template(resource("page.html")).substitute(
         policy=content_security_policy(style, script),
         name=text_of(run.name),
@@ -84,8 +83,8 @@ def _notice(seconds: float, kept: float) -> str:
     if kept == seconds:
         return ""
     return (
-        f"<p>This page holds the first {clock(kept)} of {clock(seconds)}; the files beside it hold "
-        "all.</p>"
+        f"<p>This page contains the first {clock(kept)} of {clock(seconds)}; the files in its "
+        "folder are complete.</p>"
     )
 
 

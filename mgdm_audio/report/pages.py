@@ -1,4 +1,4 @@
-"""Folders of separated tracks -> a listening page in each, and an index of them."""
+"""Writes a listening page in each folder of a separated track, and an index of the pages."""
 
 import os
 from collections.abc import Callable
@@ -25,7 +25,7 @@ def write_pages(
     on_progress: Callable[[int, int], None] | None = None,
     on_error: Callable[[Path, Exception], None] | None = None,
 ) -> list[Path]:
-    """A page for the track ``folder``, or for every track in it and then an index; their paths.
+    """Writes a page for the track ``folder``, or for every track in it and an index.
 
     ``reference``: true stems, ``<track>/<stem>.wav|flac``, or those of the one track directly.
     ``on_progress(done, total)`` counts tracks. ``on_error(track, error)`` is called where the page
@@ -38,8 +38,8 @@ def write_pages(
     tracks = _tracks(folder)
     if not tracks:
         raise UserError(
-            f"{folder}: holds no {RECORD}, nor do folders in it; "
-            "give what `mgdm-audio separate -o` wrote"
+            f"{folder}: contains no {RECORD}, nor do folders in it; "
+            "give a folder written by `mgdm-audio separate -o`"
         )
     written = []
     for done, track in enumerate(tracks, 1):
@@ -56,10 +56,10 @@ def write_pages(
 
 
 def write_page(folder: str | Path, reference: str | Path | None = None) -> Path:
-    """Write ``report.html`` for the track in ``folder``, whole or not at all; its path.
+    """Writes ``report.html`` for the track in ``folder``, whole or not at all; returns its path.
 
-    ``reference``: the folder of its true stems, or one that holds a folder of the track's name.
-    Raises UserError for what is missing there, and for stems of another length.
+    ``reference``: the folder of its true stems, or one with a folder of the track's name. Raises
+    UserError for missing stems and for stems of another length.
     """
     folder = Path(folder)
     run = read_run(folder)
@@ -69,7 +69,7 @@ def write_page(folder: str | Path, reference: str | Path | None = None) -> Path:
 
 
 def ensure_page(folder: str | Path) -> Path | None:
-    """``write_page`` unless there is one already that is no older than the result it shows."""
+    """Calls ``write_page`` unless there is a page that is not older than the result."""
     page, record = Path(folder) / PAGE, Path(folder) / RECORD
     if page.is_file() and page.stat().st_mtime_ns >= record.stat().st_mtime_ns:
         return None
@@ -77,7 +77,7 @@ def ensure_page(folder: str | Path) -> Path | None:
 
 
 def write_index(folder: str | Path) -> Path:
-    """Write ``index.html``, a link to every page in the folders of ``folder``; its path."""
+    """Writes ``index.html`` with a link to every page in ``folder`` and returns its path."""
     folder = Path(folder)
     style = resource("page.css")
     rows = []
@@ -108,7 +108,7 @@ def write_index(folder: str | Path) -> Path:
 def _tracks(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise UserError(
-            f"{folder}: is {'no folder' if folder.exists() else 'missing'}; check the path"
+            f"{folder}: is {'not a folder' if folder.exists() else 'missing'}; check the path"
         )
     found = (record.parent for record in folder.rglob(RECORD))
     return sorted(t for t in found if not any(p[0] == "." for p in t.relative_to(folder).parts))
@@ -117,10 +117,10 @@ def _tracks(folder: Path) -> list[Path]:
 def _scores(run: Run, reference: Path) -> dict[str, object]:
     place = reference / run.name if (reference / run.name).is_dir() else reference
     if not place.is_dir():
-        raise UserError(f"{place}: missing; it should hold the true stems of {run.name}")
+        raise UserError(f"{place}: missing; it should contain the true stems of {run.name}")
     truth = find_stems(place)
     if len(truth) < 2:
-        raise UserError(f"{place}: holds {len(truth)} true stems, scores need two or more")
+        raise UserError(f"{place}: contains {len(truth)} true stems, scores need two or more")
     for stem in truth:
         if stem not in run.files:
             raise UserError(f"{place / stem}: {run.name} has no such stem; remove it or rename it")

@@ -1,4 +1,4 @@
-"""Pictures of a sound as PNG: its waveform, its mel spectrogram, and how uncertain it is."""
+"""Draws the waveform (SVG), the mel spectrogram (PNG) and the uncertainty (PNG) of a sound."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from torch import Tensor
 from mgdm_audio.evaluation.spectral import MEL_FLOOR, log_mel, mel_centres
 from mgdm_audio.separation.uncertainty import band_power
 
-COLUMNS = 1600  # of a picture, at most
+COLUMNS = 1600  # the largest width of an image
 FLOOR_DB = 10 * math.log10(MEL_FLOOR)
-HALF = 100  # half a waveform's height: full scale
+HALF = 100  # half the height of a waveform, which is full scale
 OVERLAY_DB = 6
 
 
 def waveform(samples: Tensor) -> str:
-    """The SVG path around the extremes of [channel, time], full scale 1.0, in every column.
+    """Returns the SVG path around the extremes of [channel, time] in every column.
 
-    x: columns, at most ``COLUMNS``; y: 0 (full scale) to 200 (minus full scale).
+    x: columns, at most ``COLUMNS``; y: 0 (full scale, 1.0) to 200 (minus full scale).
     """
     return _area(_columns(samples.amax(0)), -_columns(-samples.amin(0)))
 
 
 def band(std: Tensor) -> str:
-    """The SVG path of plus and minus ``std`` [window], on the waveform's scale; x: windows."""
+    """Returns the SVG path of plus and minus ``std`` [window] on the waveform's scale."""
     return _area(std, -std)
 
 
 def _area(top: Tensor, bottom: Tensor) -> str:
-    """Steps of width 1 along the top, and back along the bottom."""
+    """Returns a path in steps of width 1 along the top and back along the bottom."""
     y_top, y_bottom = ((HALF * (1 - y.clamp(-1, 1))).round().int().tolist() for y in (top, bottom))
     there = "".join(f"V{y}h1" for y in y_top)
     back = "".join(f"V{y}h-1" for y in reversed(y_bottom))
@@ -43,11 +43,11 @@ def _area(top: Tensor, bottom: Tensor) -> str:
 
 
 def mel_levels(samples: Tensor, sample_rate: int) -> Tensor:
-    """Log-mel power of [channel, time], the mean of its channels, in dB: [band, column].
+    """Returns the log-mel power of [channel, time], averaged over channels, in dB: [band, column].
 
-    Where there are more frames than ``COLUMNS``, a column has the loudest of its frames.
+    With more frames than ``COLUMNS``, a column is the maximum of its frames.
     """
-    # A channel at a time: spectrograms of a whole track are large.
+    # One channel at a time, because spectrograms of a whole track are large.
     power = torch.zeros(())
     for channel in samples:
         power = power + _columns(10 ** (log_mel(channel, sample_rate).mT / 10)) / len(samples)
@@ -57,11 +57,11 @@ def mel_levels(samples: Tensor, sample_rate: int) -> Tensor:
 def draw_overlay(
     samples: Tensor, sample_rate: int, std_db: Tensor, hop: float, edges: Sequence[float]
 ) -> Tensor:
-    """How uncertain [channel, time] is over time and the bands of ``mel_levels``.
+    """Draws the uncertainty of [channel, time] over time and the bands of ``mel_levels``.
 
-    std_db: [window, band], of windows of ``hop`` seconds and bands that ``edges`` (Hz) bound -> 0
-    where it lies ``OVERLAY_DB`` or more below the stem, or at the pictures' floor, to 255 where it
-    lies as far above; uint8 [band, column], high bands at the top, 0 above the last edge.
+    std_db: [window, band] for windows of ``hop`` seconds and bands with ``edges`` in Hz. Returns
+    uint8 [band, column], high bands first: 0 where std_db is ``OVERLAY_DB`` or more below the stem,
+    at the floor, or above the last edge, and 255 where it is ``OVERLAY_DB`` or more above the stem.
     """
     length = round(hop * sample_rate)
     power = band_power(samples, length, edges, sample_rate).mean(0)[: len(std_db)] / length
@@ -74,16 +74,16 @@ def draw_overlay(
 
 
 def shade(level: Tensor, top_db: float) -> Tensor:
-    """Levels in dB [band, column] -> 0 at the floor of ``log_mel`` (-80 dB) to 255 at ``top_db``.
+    """Maps dB [band, column] to uint8, from 0 at -80 dB, the floor, to 255 at ``top_db``.
 
-    uint8, high bands at the top.
+    High bands come first.
     """
     share = (level - FLOOR_DB) / max(top_db - FLOOR_DB, 1e-3)
     return (255 * share.clamp(0, 1)).round().to(torch.uint8).flip(0)
 
 
 def _columns(values: Tensor) -> Tensor:
-    """[..., time] -> [..., column], the largest value of each of ``COLUMNS`` equal parts."""
+    """Returns the maximum of each of ``COLUMNS`` equal parts: [..., time] -> [..., column]."""
     columns = min(COLUMNS, values.shape[-1])
     return F.adaptive_max_pool1d(values.reshape(1, -1, values.shape[-1]), columns).reshape(
         *values.shape[:-1], columns
@@ -91,9 +91,9 @@ def _columns(values: Tensor) -> Tensor:
 
 
 def to_png(levels: Tensor, colours: Sequence[Sequence[int]] | None = None) -> bytes:
-    """levels: [row, column] uint8, top row first, each an index into ``colours``.
+    """Encodes uint8 indices into ``colours``, [row, column] with the top row first, as PNG.
 
-    These are 256 of red, green, blue and if wanted opacity; by default ``cubehelix``.
+    ``colours``: 256 tuples of red, green, blue and optionally opacity, by default ``cubehelix``.
     """
     palette = np.array(cubehelix() if colours is None else colours, np.uint8)
     image = Image.fromarray(levels.numpy())
@@ -105,10 +105,10 @@ def to_png(levels: Tensor, colours: Sequence[Sequence[int]] | None = None) -> by
 
 
 def cubehelix(start: float = 0.5, rotations: float = -1.5) -> list[tuple[int, int, int]]:
-    """256 colours from black to white whose perceived brightness rises evenly.
+    """Returns 256 colours from black to white with evenly rising perceived brightness.
 
     D. A. Green, A colour scheme for the display of astronomical intensity images, 2011 (Section 3),
-    with hue 1 and gamma 1. ``start``: the hue at black, ``rotations``: through the hues.
+    with hue 1 and gamma 1. ``start``: the hue at black, ``rotations``: turns through the hues.
     """
     colours = []
     for index in range(256):

@@ -1,4 +1,4 @@
-"""What ``mgdm-audio separate`` left in a track's folder, read and checked."""
+"""Reads and checks the results of ``mgdm-audio separate`` in a track's folder."""
 
 import re
 from dataclasses import dataclass
@@ -21,34 +21,30 @@ _STEM = re.compile(r"[^/\0]+\.wav")  # beside the record: those in folders are d
 
 @dataclass(frozen=True)
 class Run:
-    """``stems``, and the ``mixture`` that they sum to: [channel, time] at ``sample_rate`` Hz.
+    """The results for one track; stems and mixture are its beginning, up to ``LIMIT``.
 
-    They are the beginning of a track of ``seconds``, half an hour over all of them.
-
-    ``confidence_db``: stem -> dB or None (a silent stem), ``std``: stem -> [window] in the stems'
-    unit, each window ``hop_seconds`` long (``Spread``), ``std_db``: stem -> [window, band] in dB,
-    of bands that ``bands_hz`` bound; all empty after a single draw.
+    The uncertainty (``Spread``) is empty after a single draw.
     """
 
     name: str
     record: dict[str, Any]  # separation.json
-    files: dict[str, Path]
-    stems: dict[str, Tensor]
-    mixture: Tensor
-    sample_rate: int
-    seconds: float
-    confidence_db: dict[str, float | None]
-    std: dict[str, Tensor]
-    hop_seconds: float
-    std_db: dict[str, Tensor]
-    bands_hz: list[float]
+    files: dict[str, Path]  # stem -> file
+    stems: dict[str, Tensor]  # [channel, time]
+    mixture: Tensor  # [channel, time], the sum of the stems
+    sample_rate: int  # Hz
+    seconds: float  # of the whole track
+    confidence_db: dict[str, float | None]  # stem -> dB, None if silent
+    std: dict[str, Tensor]  # stem -> [window], in the stems' unit
+    hop_seconds: float  # the length of a window
+    std_db: dict[str, Tensor]  # stem -> [window, band], dB
+    bands_hz: list[float]  # the edges of the bands
 
 
 def read_run(folder: Path) -> Run:
-    """Read ``OUT/<track>``. The mixture is ``mixture.wav|flac`` there, else the sum of the stems.
+    """Reads ``OUT/<track>``, whose mixture is ``mixture.wav|flac`` or else the sum of the stems.
 
     Raises UserError for a folder without separation.json, for stems that it lists and that are
-    not there, and for sounds of another shape than it says.
+    missing, and for sounds of another shape than the recorded one.
     """
     record = read_json(folder / RECORD)
     names = record.get(FILES, {})
@@ -107,12 +103,12 @@ def _measured(uncertainty: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Of an object in a file. Raises UserError where there is none."""
+    """Reads an object from a JSON file. Raises UserError where there is none."""
     try:
         value = reading.read_json(path)
     except OSError:
         raise UserError(
-            f"{path}: missing; give a folder that `mgdm-audio separate -o` wrote"
+            f"{path}: missing; give a folder written by `mgdm-audio separate -o`"
         ) from None
     except ValueError:
         raise damaged(path) from None
@@ -122,12 +118,12 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def damaged(path: Path) -> UserError:
-    """The line that says so."""
+    """Returns the error for a damaged file."""
     return UserError(f"{path}: is damaged; separate it again")
 
 
 def track_shape(folder: Path, record: dict[str, Any]) -> Shape:
-    """Of the stems in ``folder``, as its record says. Raises UserError where it does not."""
+    """Returns the recorded shape of the stems in ``folder``. Raises UserError if there is none."""
     values = [record.get(key) for key in ("channels", "samples", "sample_rate")]
     numbers = [value for value in values if type(value) is int and 0 < value < 2**48]
     if len(numbers) < len(values):
@@ -136,7 +132,7 @@ def track_shape(folder: Path, record: dict[str, Any]) -> Shape:
 
 
 def _beginning(path: Path, shape: Shape, kept: int) -> Tensor:
-    """The first ``kept`` samples; the rest is only counted, since it may be longer than memory."""
+    """Reads the first ``kept`` samples and counts the rest, which may not fit in memory."""
     time, parts = 0, []
     for block in Reading(path):
         if time < kept:

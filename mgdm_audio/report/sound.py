@@ -1,4 +1,4 @@
-"""Sound for a browser: MP3, which all of them decode."""
+"""Encodes sound as MP3, which all browsers decode."""
 
 import io
 
@@ -15,9 +15,9 @@ QUALITY = 0.2  # LAME's V2, about 190 kbit/s of stereo at 44.1 kHz
 
 
 def playable(samples: Tensor, sample_rate: int) -> tuple[Tensor, int]:
-    """[channel, time] at any rate -> what MP3 can hold: one or two channels, one of ``RATES``.
+    """Converts [channel, time] to one or two channels at one of ``RATES``, which MP3 supports.
 
-    More channels are averaged to one; another rate is raised to the next, or lowered to 48 kHz.
+    More channels are averaged to one; a rate is raised to the next one, or lowered to 48 kHz.
     """
     rate = next((r for r in RATES if r >= sample_rate), RATES[-1])
     if len(samples) > 2:
@@ -26,9 +26,9 @@ def playable(samples: Tensor, sample_rate: int) -> tuple[Tensor, int]:
 
 
 def to_mp3(samples: Tensor, sample_rate: int) -> bytes:
-    """Encode [channel, time]; the header tells decoders the exact number of samples.
+    """Encodes [channel, time] as MP3 with the exact number of samples in its header.
 
-    The same samples give the same bytes. Raises UserError where libsndfile is too old for MP3.
+    Equal samples give equal bytes. Raises UserError where libsndfile is too old for MP3.
     """
     if "MP3" not in soundfile.available_formats():
         version = soundfile.__libsndfile_version__

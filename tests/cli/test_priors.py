@@ -248,7 +248,7 @@ def test_convert_one_checkpoint_a_stem(public: ModuleType, tmp_path: Path) -> No
         (["a.ckpt", "b.ckpt"], "a.ckpt: give one checkpoint, or STEM=CHECKPOINT"),
         (["bass=a.ckpt", "bass=b.ckpt"], "bass: give one checkpoint, or STEM=CHECKPOINT once"),
         (["bass="], "bass: give one checkpoint"),
-        (["=a.ckpt"], "stem '' is no name"),
+        (["=a.ckpt"], "stem '' is not a valid"),
         (["bass=a.ckpt", "--stems", "bass"], "--stems bass: the stems are named already"),
         (["bass=none.ckpt", "drums=none.ckpt"], "bass=none.ckpt: no such file"),
         (["run/epoch=09-loss=0.1.ckpt"], "run/epoch=09-loss=0.1.ckpt: no such file"),

@@ -64,7 +64,7 @@ def test_what_is_transparent_lies_on_white(tmp_path: Path, mode: str) -> None:
     Image.fromarray(array, mode).save(tmp_path / "a.png")
     channels = len(mode) - 1
     x, changes = read_image(tmp_path / "a.png", (channels, 4, 6))
-    assert changes == "laid on white"
+    assert changes == "composited on white"
     assert x[:, 0, 0].tolist() == [1.0] * channels
     want = torch.from_numpy(array[1:, :, :channels] / 127.5 - 1).movedim(-1, 0)
     assert (x[:, 1:] - want).abs().max() < 1e-6  # float32

@@ -123,7 +123,7 @@ def test_a_kernel_of_the_largest_numbers_does_not_overflow(tmp_path: Path) -> No
         (np.ones((2, 3, 3)), "has shape (2, 3, 3); a kernel is [height, width]"),
         (np.ones(3), "has shape (3,); a kernel is [height, width]"),
         (np.array([[1.0, -0.5]]), "holds -0.5; a kernel has no negative value"),
-        (np.zeros((3, 3)), "is 0 all over; a kernel has some weight"),
+        (np.zeros((3, 3)), "all values are 0; a kernel has a positive sum"),
         (np.array([[1.0, np.nan]]), "holds values that are not finite, or none"),
         (np.array([[1.0, np.inf]]), "holds values that are not finite, or none"),
         (np.zeros((0, 3)), "holds values that are not finite, or none"),

@@ -230,7 +230,7 @@ DAMAGES: dict[str, Callable[[Path], Any]] = {
     "cannot open it (": lambda f: edit(f / CONFIG, block_out_channels=[8, 24]),
     "_class_name 'os.system' is unknown": lambda f: edit(f / CONFIG, _class_name="os.system"),
     "config.json: cannot be read as JSON": lambda f: (f / CONFIG).write_text("{"),
-    "config.json: is no JSON object": lambda f: (f / CONFIG).write_text("[]"),
+    "config.json: is not a JSON object": lambda f: (f / CONFIG).write_text("[]"),
     "sample_size None: give height": lambda f: edit(f / CONFIG, sample_size=None),
     "scheduler_config.json: missing": lambda f: (f / SCHEDULER).unlink(),
     "scheduler_config.json: beta_schedule 'x'": lambda f: edit(f / SCHEDULER, beta_schedule="x"),
@@ -277,7 +277,7 @@ def test_a_network_for_texts_takes_any_latent(tmp_path: Path) -> None:
 
 
 def test_what_is_no_prior_is_told_the_formats(tmp_path: Path) -> None:
-    assert "holds no prior for images; give a folder as diffusers saves" in refusal(tmp_path)
+    assert "contains no prior for images; give a folder as diffusers saves" in refusal(tmp_path)
     assert "no such prior for images" in refusal(tmp_path / "none")
 
 

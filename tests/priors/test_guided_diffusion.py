@@ -156,7 +156,7 @@ def test_what_does_not_fit_is_named(
 def test_heads_that_do_not_divide_the_channels_are_named(network: ADM, tmp_path: Path) -> None:
     torch.save(network.state_dict(), tmp_path / "a.pt")
     refused(tmp_path / "a.pt", "64 channels do not divide into heads of 48", head=48)
-    refused(tmp_path / "a.pt", "does not say the size of its images", head=HEAD, image_size=None)
+    refused(tmp_path / "a.pt", "does not determine the size", head=HEAD, image_size=None)
 
 
 @pytest.mark.parametrize("size", [-8, 0, 9])

@@ -171,7 +171,7 @@ def test_weights_that_do_not_fit(
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"use_skip_scale": False}, "use_skip_scale = False; only True is known"),
+        ({"use_skip_scale": False}, "use_skip_scale = False; only True is supported"),
         ({"diffusion_dynamic_threshold": 0.95}, "diffusion_dynamic_threshold = 0.95"),
         ({"attention_heads": 3}, "3 heads do not divide the 16 features"),
         ({"attention_heads": 0}, "attention_heads = 0 is no positive number"),

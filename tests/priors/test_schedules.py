@@ -49,5 +49,5 @@ def test_what_is_no_such_schedule_is_refused(change: dict[str, Any], says: str) 
 
 
 def test_a_flow_is_refused_by_its_name() -> None:
-    with pytest.raises(ValueError, match="FlowMatchEulerDiscreteScheduler states no beta_schedule"):
+    with pytest.raises(ValueError, match="FlowMatchEulerDiscreteScheduler has no beta_schedule"):
         schedule_of({"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0})

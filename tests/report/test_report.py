@@ -388,7 +388,7 @@ def test_scores_and_confidence_are_in_the_table(tmp_path: Path) -> None:
         page = read(write_page(folder, reference))
         cells = [inside.strip() for _, inside in page.find("td", class_="number")]
         assert cells == [wanted[0], "17.0", wanted[1], "17.0", wanted[2], "–"]  # noqa: RUF001
-        assert "the SI-SDR that the prior itself expects" in page.text
+        assert "Confidence is the expected SI-SDR of a stem" in page.text
     pages = write_pages(tmp_path / "out", tmp_path / "true")
     assert [path.name for path in pages] == ["report.html", "index.html"]
     assert read(pages[0]).text == page.text
@@ -518,8 +518,8 @@ def test_a_damaged_folder_is_one_clear_line(tmp_path: Path, harm: Harm, says: st
 @pytest.mark.parametrize(
     ("stems", "says"),
     [
-        ({}, "true: holds 0 true stems, scores need two or more"),
-        ({"bass": TIME}, "true: holds 1 true stems, scores need two or more"),
+        ({}, "true: contains 0 true stems, scores need two or more"),
+        ({"bass": TIME}, "true: contains 1 true stems, scores need two or more"),
         ({"bass": TIME, "drum": TIME}, "drum: song has no such stem; remove it or rename it"),
         ({"bass": TIME, "drums": TIME - 1}, "drums.wav: 39999 samples"),
     ],

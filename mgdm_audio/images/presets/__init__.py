@@ -1,4 +1,4 @@
-"""Settings of the samplers for images: those of the MGDM paper's comparison (2502.03332)."""
+"""Presets for images, with the settings of the MGDM paper's comparison (arXiv 2502.03332)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mgdm_audio.config import ConfigError, load_toml, nearest
 from mgdm_audio.samplers.presets import NO_ROW, Preset, load_preset
 
 FOLDER = Path(__file__).parent
-TASKS = FOLDER.parent / "task_settings.toml"  # preset.task = what it changes there
+TASKS = FOLDER.parent / "task_settings.toml"  # preset.task = the overrides for that task
 DEFAULT = "mgdm"
 PUBLISHED_TASKS = frozenset(
     {
@@ -17,23 +17,23 @@ PUBLISHED_TASKS = frozenset(
         "nonlinear_blur", "jpeg", "phase_retrieval", "high_dynamic_range",
     }
 )  # fmt: skip
-"""Those of the paper's tables, where Gaussian deblurring is blur or, by its spectrum, blur_svd."""
+"""The tasks of the paper's tables, whose Gaussian deblurring is blur or blur_svd."""
 
 __all__ = ["DEFAULT", "list_image_presets", "load_image_preset"]
 
 
 def list_image_presets() -> list[str]:
-    """Names of the bundled settings for images, sorted."""
+    """Returns the names of the bundled presets for images, sorted."""
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
 def load_image_preset(name_or_path: str | Path, task: str, overrides: Sequence[str] = ()) -> Preset:
-    """The setting for images of that name, or a file.
+    """Returns the preset for images of that name, or in that ``.toml`` file, for a task.
 
-    Where the comparison has a value of its own for a task, that is taken; ``overrides`` come after,
-    as in ``load_preset``. For a task that is not among ``PUBLISHED_TASKS`` a bundled setting stands
-    for no published row. Raises ``ConfigError`` for an unknown name, key or value, and for a table
-    [separation], which is for sound.
+    Values that the comparison has for this task only are applied first, then ``overrides``, as in
+    ``load_preset``. For a task that is not in ``PUBLISHED_TASKS``, ``published`` is "none". Raises
+    ``ConfigError`` for an unknown name, key or value, and for a table [separation], which is for
+    music.
     """
     name = str(name_or_path)
     if name in list_image_presets():

@@ -1,4 +1,4 @@
-"""Priors over pictures, whatever format they are in: one file a format."""
+"""Opens priors over images in any supported format; each format has a file."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def load_image_prior(
     """Open a bundled prior for images by its name, or one on disk or on the hub, which says in
     which format.
 
-    ``size``: edge of a square picture in pixels, where it is not to be the one of training; a
-    multiple of what autoencoder and network halve it to. Raises UserError, in one line, for
-    another, and for anything that is no such prior.
+    ``size``: edge of square images in pixels, by default that of training; the downsampling factor
+    of autoencoder and network must divide it. Raises UserError for another size, and for a path
+    that is not such a prior.
     """
     name = str(path)
     path = bundled_folder(name) or hub.located(path)
@@ -44,7 +44,7 @@ def load_image_prior(
         opened = load_trained(path, device)
     else:
         if path.exists():
-            raise UserError(f"{path}: holds no prior for images; give {FORMATS}")
+            raise UserError(f"{path}: contains no prior for images; give {FORMATS}")
         raise UserError(f"{path}: no such prior for images{nearest(name, list_image_priors())}; "
                         f"or give {FORMATS}")  # fmt: skip
     if (found := hub.origin(path)) is not None:

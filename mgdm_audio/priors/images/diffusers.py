@@ -3,10 +3,10 @@
     FOLDER/unet/config.json, *.safetensors               UNet2DModel or UNet2DConditionModel
     FOLDER/scheduler/scheduler_config.json
     FOLDER/{vae, vqvae}/config.json, *.safetensors       where it is latent
-    FOLDER/empty_prompt.safetensors                      what stands for no text, see prompts.py
+    FOLDER/empty_prompt.safetensors                      the empty text, see prompts.py
 
-Pixel priors of the first layout, with both files in FOLDER itself, are read too. Classes are looked
-up in a fixed list, only safetensors are opened, and nothing is fetched.
+Pixel priors of the oldest layout, with both files in FOLDER itself, are supported. Classes are
+looked up in a fixed list, only safetensors are opened, and nothing is fetched.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ AUTOENCODERS = ("VQModel", "AutoencoderKL")
 
 
 def is_pipeline(folder: Path) -> bool:
-    """Whether a folder is of this format."""
+    """Returns whether a folder has this format."""
     return any((folder / place).is_file() for place in ("unet/" + CONFIG, SCHEDULER))
 
 
 def load_pipeline(folder: Path, device: torch.device | str = "cpu") -> ImagePrior:
-    """The prior in a folder that diffusers' ``save_pretrained`` wrote.
+    """Loads the prior in a folder written by diffusers' ``save_pretrained``.
 
     Raises UserError, in one line, for a missing library, file or key, for a class that is not one
     of ``UNETS`` and ``AUTOENCODERS``, and for a network that needs a class label or a text.
@@ -74,12 +74,12 @@ def load_pipeline(folder: Path, device: torch.device | str = "cpu") -> ImagePrio
 
 
 def _places(folder: Path) -> list[Path]:
-    """Where the autoencoder is, if anywhere."""
+    """Returns the folders of autoencoders."""
     return [folder / name for name in ("vae", "vqvae") if (folder / name / CONFIG).is_file()]
 
 
 def _load(place: Path, known: tuple[str, ...], device: torch.device | str) -> nn.Module:
-    """The network of diffusers in a folder, with every weight from its file."""
+    """Loads the network of diffusers in a folder, all of whose weights must be in its file."""
     try:
         import diffusers
     except ImportError:
@@ -94,7 +94,7 @@ def _load(place: Path, known: tuple[str, ...], device: torch.device | str) -> nn
         )
     if not any(place.glob("*.safetensors")):
         raise UserError(
-            f"{place}: holds no .safetensors; pickled weights are never opened, "
+            f"{place}: contains no .safetensors; pickled weights are never opened, "
             "convert them to safetensors first"
         )
     try:
@@ -118,7 +118,7 @@ def _load(place: Path, known: tuple[str, ...], device: torch.device | str) -> nn
 
 
 def _size(unet: Any, place: Path) -> tuple[int, int]:
-    """Height and width the network was trained at."""
+    """Returns the height and width of training."""
     size = unet.config.get("sample_size")
     sizes = [size, size] if isinstance(size, int) else size
     if not isinstance(sizes, list | tuple) or len(sizes) != 2:
@@ -127,7 +127,7 @@ def _size(unet: Any, place: Path) -> tuple[int, int]:
 
 
 def _multiple(unet: Any) -> int:
-    """What divides the sides the network takes; a text-conditioned one takes any."""
+    """Returns the divisor of the network's heights and widths, 1 if it is text-conditioned."""
     if unet.config.get("cross_attention_dim") is not None:
         return 1
     return int(2 ** (len(unet.config["block_out_channels"]) - 1))
@@ -136,7 +136,7 @@ def _multiple(unet: Any) -> int:
 def _codec(
     folder: Path, unet: Any, device: torch.device | str
 ) -> tuple[Codec | None, Shape | None]:
-    """The codec and the shape of a picture, where the prior is latent."""
+    """Returns the codec and the shape of an image if the prior is latent."""
     places = _places(folder)
     if not places:
         return None, None
@@ -146,7 +146,7 @@ def _codec(
     if latent != channels:
         raise UserError(
             f"{folder}: the network takes {channels} channels, its autoencoder has {latent}; "
-            "give a prior that is shown nothing but its latent"
+            "give a prior whose only input is its latent"
         )
     factor = 2 ** (len(config["block_out_channels"]) - 1)
     height, width = _size(unet, folder / "unet")
@@ -154,7 +154,7 @@ def _codec(
 
 
 def _network(unet: Any, folder: Path, image_shape: Shape, device: torch.device | str) -> Network:
-    """``(x_t, step) -> output``, without the channels of a learned variance."""
+    """Returns ``(x_t, step) -> output`` without the channels of a learned variance."""
     channels = int(unet.config["in_channels"])
     if int(unet.config["out_channels"]) not in (channels, 2 * channels):
         raise UserError(f"{folder}: out_channels is neither in_channels nor, with a learned "
@@ -171,11 +171,11 @@ def _network(unet: Any, folder: Path, image_shape: Shape, device: torch.device |
 
 
 class LatentCodec:
-    """``AutoencoderKL`` or ``VQModel``: ``[batch, 3, H, W]`` <-> ``[batch, channels, H/f, W/f]``.
+    """Adapts ``AutoencoderKL`` or ``VQModel``: ``[batch, 3, H, W]`` <-> ``[batch, c, H/f, W/f]``.
 
-    Latents are in the units the network was trained in: those of the autoencoder, less its shift,
-    times its scale. Of a variational encoder the mean is taken. A VQ decoder quantises what it is
-    given; its gradient goes past that step unchanged (straight through).
+    Latents have the units of the network's training: the autoencoder's minus its shift, times its
+    scale. A variational encoder returns its mean. A VQ decoder quantises its input with a
+    straight-through gradient.
     """
 
     def __init__(self, autoencoder: nn.Module) -> None:

@@ -1,10 +1,10 @@
-"""Checkpoints of guided-diffusion (ADM, arXiv 2105.05233), which has no config on disk.
+"""Checkpoints of guided-diffusion (ADM, arXiv 2105.05233), which have no config file.
 
-The paper's pixel priors are of this form: FFHQ 256 (ILVR's, 128 channels) and ImageNet 256, the
-unconditional one. The network is diffusers' ``UNet2DModel``, which has the same layers by other
-names; its shape is read off the checkpoint's. Tested against deepinv's port of the original.
+The pixel priors of the MGDM paper have this format: FFHQ 256 (ILVR's, 128 channels) and ImageNet
+256, unconditional. The network is diffusers' ``UNet2DModel``, which has the same layers under other
+names; its shape follows from the tensors. It is tested against deepinv's port of the original.
 
-Taken for granted, as nothing in a file says it: 1000 steps of linear betas from 1e-4 to .02,
+Settings that are not in the file are assumed: 1000 steps of linear betas from 1e-4 to .02,
 predicted noise, and attention heads of 64 channels.
 """
 
@@ -32,7 +32,7 @@ from mgdm_audio.priors.tensor_files import fill, read_tensors
 
 HEAD = 64  # channels of an attention head
 SIZES = {(1, 1, 2, 2, 4, 4): 256, (1, 1, 2, 3, 4): 128, (1, 2, 3, 4): 64}
-"""Multiples of the channels, a level -> edge of the image: guided-diffusion's own table."""
+"""Multiples of the channels per level -> edge of the image: guided-diffusion's own table."""
 
 
 def load_adm(
@@ -42,9 +42,9 @@ def load_adm(
     image_size: int | None = None,
     head: int = HEAD,
 ) -> ImagePrior:
-    """The prior in a ``.pt`` or ``.safetensors`` file of guided-diffusion.
+    """Loads the prior in a ``.pt`` or ``.safetensors`` file of guided-diffusion.
 
-    ``image_size``: edge in pixels, by default the one that goes with the network's channels. A
+    ``image_size``: edge in pixels, by default the one for the network's channels in ``SIZES``. A
     ``.pt`` file is read as plain tensors only. Raises UserError, in one line, for any other file,
     for a network that needs a class label and for a size that it cannot halve at every level.
     """
@@ -60,16 +60,16 @@ def load_adm(
         renamed = rename(tensors, config["layers_per_block"], head)
     except (KeyError, IndexError, ValueError) as error:
         reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
-        raise UserError(f"{path}: is no checkpoint of guided-diffusion known here: {reason}"
+        raise UserError(f"{path}: is not a supported checkpoint of guided-diffusion: {reason}"
                         ) from None  # fmt: skip
     network: Any = UNet2DModel(**config)
-    fill(network, renamed, path, "it is no checkpoint of guided-diffusion known here")
+    fill(network, renamed, path, "it is not a supported checkpoint of guided-diffusion")
     ready(network, device)
     channels = int(config["in_channels"])
     multiples = tuple(c // config["block_out_channels"][0] for c in config["block_out_channels"])
     size = SIZES.get(multiples) if image_size is None else image_size
     if size is None:
-        raise UserError(f"{path}: does not say the size of its images; give it by --size")
+        raise UserError(f"{path}: does not determine the size of its images; give --size")
     require_size(str(path), size, 2 ** (len(multiples) - 1))
 
     def eps(x: Tensor, step: Tensor) -> Tensor:
@@ -82,7 +82,7 @@ def load_adm(
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    """Name -> tensor, without running anything that the file might hold."""
+    """Reads name -> tensor without running code from the file."""
     try:
         if path.suffix == ".safetensors":
             return read_tensors(path)
@@ -114,7 +114,7 @@ OUTER = {
 
 
 def unet_config(tensors: Mapping[str, Tensor], head: int) -> dict[str, Any]:
-    """Arguments of ``UNet2DModel`` for a checkpoint's tensors.
+    """Returns the arguments of ``UNet2DModel`` for a checkpoint's tensors.
 
     Raises ``ValueError`` or ``KeyError`` for tensors of another network.
     """
@@ -124,7 +124,7 @@ def unet_config(tensors: Mapping[str, Tensor], head: int) -> dict[str, Any]:
     ups = [n for n in tensors if re.match(r"output_blocks\.\d+\.[12]\.in_layers\.0\.weight$", n)]
     if not ups:
         raise ValueError("resblock_updown = False")
-    per_level = 1 + min(int(name.split(".")[1]) for name in ups)  # residual blocks, and one to move
+    per_level = 1 + min(int(name.split(".")[1]) for name in ups)  # residual blocks and a resampler
     if blocks % per_level:
         raise ValueError(f"{blocks} blocks do not make levels of {per_level}")
     firsts = [f"input_blocks.{1 + level * per_level}" for level in range(blocks // per_level)]
@@ -154,9 +154,9 @@ def unet_config(tensors: Mapping[str, Tensor], head: int) -> dict[str, Any]:
 
 
 def rename(tensors: Mapping[str, Tensor], layers: int, head: int) -> dict[str, Tensor]:
-    """A checkpoint's tensors by the names of ``UNet2DModel`` with ``layers`` a block.
+    """Returns a checkpoint's tensors by the names of ``UNet2DModel`` with ``layers`` per block.
 
-    Attention holds query, key and value of one head after the other; there, of all heads.
+    The checkpoint interleaves query, key and value by head; ``UNet2DModel`` has one of each.
     """
     result: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
@@ -189,7 +189,7 @@ def rename(tensors: Mapping[str, Tensor], layers: int, head: int) -> dict[str, T
 
 
 def _place(side: str | None, number: int, index: int, layers: int, resnet: bool) -> str:
-    """Of a block's part ``index``, under the names of diffusers."""
+    """Returns the name in diffusers of a block's part ``index``."""
     if side is None:
         return f"mid_block.resnets.{index // 2}" if resnet else "mid_block.attentions.0"
     if side == "input":

@@ -1,4 +1,4 @@
-"""A prior over pictures, with what is needed to apply it."""
+"""A prior over images, and common functions of the formats in which it is stored."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ADAPTERS: Mapping[str, Callable[[Network, Tensor], Denoiser]] = {
     "v_prediction": VDenoiser,
     "sample": SampleDenoiser,
 }
-"""By what diffusers calls a network's ``prediction_type``."""
+"""Denoisers by the ``prediction_type`` of a network in diffusers."""
 
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
@@ -31,9 +31,9 @@ Shape = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class ImagePrior:
-    """A prior for images ``[batch, *image_shape]`` in [-1, 1]; latent where it has a codec."""
+    """An ``ImagePrior`` is a prior over images ``[batch, *image_shape]`` in [-1, 1]."""
 
-    prior: Prior
+    prior: Prior  # with a codec where the prior is latent
     name: str
     image_shape: Shape  # of a picture, also where what is diffused is a latent
     sha256: Mapping[str, str]  # file of weights, relative to where it was opened -> its hash
@@ -42,10 +42,10 @@ class ImagePrior:
 
 
 def at_its_own_steps(network: Network, prediction: str, schedule: NoiseSchedule) -> Denoiser:
-    """The denoiser of a network trained at steps ``n = 0..T-1`` of ``schedule``'s levels ``n + 1``.
+    """Returns the denoiser of a network whose step ``n = 0..T-1`` is level ``n + 1``.
 
-    Level 0 of the table is clean and was put before the training's first step, so the network is
-    called at the step whose noise the level has. The MGDM paper's code (arXiv 2502.03332) calls
+    Level 0 of ``schedule`` is clean and precedes the first step of training, so the network is
+    called at the step with the noise of the level. The MGDM paper's code (arXiv 2502.03332) calls
     its pixel networks one step later. Raises ``ValueError`` for an unknown ``prediction``.
     """
     if prediction not in ADAPTERS:
@@ -54,18 +54,18 @@ def at_its_own_steps(network: Network, prediction: str, schedule: NoiseSchedule)
 
 
 def require_size(name: str, size: int, multiple: int) -> None:
-    """UserError unless a square picture of ``size`` pixels has a side that ``multiple`` divides."""
+    """Raises UserError unless ``multiple`` divides the side ``size`` (pixels) of an image."""
     if size < 1 or size % multiple:
         raise UserError(f"{name}: size {size}: give a multiple of {multiple} pixels")
 
 
 def ready(network: NetworkT, device: torch.device | str) -> NetworkT:
-    """The network for inference: on the device, without gradients of its weights."""
+    """Prepares a network for inference, on the device and without gradients of its weights."""
     return network.to(device).eval().requires_grad_(False)
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file. Raises UserError where there is none."""
+    """Reads the object in a JSON file. Raises UserError where there is none."""
     try:
         value = reading.read_json(path)
     except FileNotFoundError:
@@ -73,10 +73,10 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as JSON ({error})") from None
     if not isinstance(value, dict):
-        raise UserError(f"{path}: is no JSON object")
+        raise UserError(f"{path}: is not a JSON object")
     return value
 
 
 def hashes(folder: Path, files: list[Path]) -> dict[str, str]:
-    """Relative name -> sha256, sorted by name."""
+    """Returns relative name -> sha256, sorted by name."""
     return {str(file.relative_to(folder)): hash_file(file) for file in sorted(files)}

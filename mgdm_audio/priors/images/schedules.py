@@ -1,4 +1,4 @@
-"""Noise schedules as diffusers writes them, ``scheduler_config.json`` -> ``NoiseSchedule``."""
+"""Converts the noise schedules of diffusers (``scheduler_config.json``) to ``NoiseSchedule``."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from torch import Tensor
 
 from mgdm_audio.diffusion import NoiseSchedule
 
-FLOOR = 1e-6  # of alpha^2, as in NoiseSchedule.linear
+FLOOR = 1e-6  # the least alpha^2, as in NoiseSchedule.linear
 
 
 def schedule_of(config: Mapping[str, Any]) -> NoiseSchedule:
-    """Levels ``alpha_t^2 = prod_{n < t} (1 - beta_n)`` in float64; level 0 is clean.
+    """Returns the levels ``alpha_t^2 = prod_{n < t} (1 - beta_n)`` in float64, level 0 clean.
 
-    For networks trained at discrete steps: any of the schedulers that state ``beta_schedule``
-    (DDPM, DDIM, PNDM, Euler, DPM-Solver, ...). Settings of the scheduler's own sampling (clipping,
-    thresholding, spacing) are not the prior's and play no part. Raises ``ValueError`` for others.
+    It reads the schedulers with a ``beta_schedule`` (DDPM, DDIM, PNDM, Euler, DPM-Solver, ...), for
+    networks trained at discrete steps. Settings of the scheduler's own sampling (clipping,
+    thresholding, spacing) are ignored. Raises ``ValueError`` for others.
     """
     if "beta_schedule" not in config and "trained_betas" not in config:
         name = config.get("_class_name", "the scheduler")
-        raise ValueError(f"{name} states no beta_schedule; give a prior trained at discrete steps")
+        raise ValueError(f"{name} has no beta_schedule; give a prior trained at discrete steps")
     if config.get("rescale_betas_zero_snr"):
         raise ValueError("rescale_betas_zero_snr: a top level without signal is not supported")
     if config.get("timestep_type") == "continuous":
@@ -32,7 +32,7 @@ def schedule_of(config: Mapping[str, Any]) -> NoiseSchedule:
     if beta.ndim != 1 or len(beta) < 2 or not bool(((beta > 0) & (beta < 1)).all()):
         raise ValueError("betas are two or more numbers between 0 and 1")
     alpha_bar = (1 - beta).cumprod(0)
-    if alpha_bar[-1] < FLOOR:  # two levels at the floor would be one
+    if alpha_bar[-1] < FLOOR:  # several levels at the floor would not be distinct
         floor = FLOOR * torch.linspace(2, 1, len(beta), dtype=torch.float64)
         alpha_bar = torch.maximum(alpha_bar, floor)
     alpha_bar = torch.cat([alpha_bar.new_ones(1), alpha_bar])
@@ -40,11 +40,11 @@ def schedule_of(config: Mapping[str, Any]) -> NoiseSchedule:
 
 
 def _betas(config: Mapping[str, Any]) -> Tensor:
-    """``[steps]`` float64."""
+    """Returns the betas: ``[steps]`` float64."""
     if config.get("trained_betas") is not None:
         return torch.tensor(config["trained_betas"], dtype=torch.float64)
     kind, steps = config["beta_schedule"], int(config.get("num_train_timesteps", 1000))
-    # Defaults of diffusers: a config written by it may leave them out.
+    # The defaults of diffusers, whose config files may omit them.
     start, end = float(config.get("beta_start", 1e-4)), float(config.get("beta_end", 0.02))
     if kind == "linear":
         return torch.linspace(start, end, steps, dtype=torch.float64)

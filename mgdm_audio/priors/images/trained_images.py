@@ -1,4 +1,4 @@
-"""Priors that this package trained: config.json and model.safetensors, as of stems.
+"""Image priors trained by this package, in the format of priors over stems.
 
 FOLDER/config.json        model_type "unet_2d", model, schedule, size, sha256
 FOLDER/model.safetensors
@@ -34,12 +34,12 @@ KINDS: dict[str, type[Any]] = {"unet_2d": UNet2dConfig, "autoencoder_2d": Autoen
 
 @dataclass(frozen=True)
 class TrainedConfig:
-    """The config.json of such a folder, read and checked; the weights have not been opened."""
+    """The checked contents of config.json; the weights are not opened."""
 
     path: Path
     network: UNet2dConfig
     schedule: NoiseSchedule
-    size: tuple[int, int]  # height and width of what the network was trained on
+    size: tuple[int, int]  # height and width of the diffused variable in training
     autoencoder: Autoencoder2dConfig | None
     config: dict[str, Any]  # the file's content
 
@@ -85,7 +85,7 @@ def read_trained(folder: Path) -> TrainedConfig:
 
 
 def load_trained(folder: Path, device: torch.device | str = "cpu") -> ImagePrior:
-    """The prior in a folder of this format. Raises UserError for what does not fit."""
+    """Loads the prior in a folder of this format. Raises UserError for invalid contents."""
     read = read_trained(folder)
     network, own = open_network(
         lambda: UNet2d(read.network), folder / WEIGHTS, read.config.get("sha256")
@@ -101,7 +101,7 @@ def load_trained(folder: Path, device: torch.device | str = "cpu") -> ImagePrior
 
 
 def load_autoencoder(folder: Path, device: torch.device | str = "cpu") -> Autoencoder2d:
-    """The codec in a folder of its own. Raises UserError for what does not fit."""
+    """Loads the codec in a folder. Raises UserError for invalid contents."""
     shape, config = _read(folder, "autoencoder_2d")
     network, _ = open_network(lambda: Autoencoder2d(shape), folder / WEIGHTS, config.get("sha256"))
     return ready(network, device)
@@ -142,7 +142,7 @@ def save_autoencoder(
 
 
 def _read(folder: Path, kind: str) -> tuple[Any, dict[str, Any]]:
-    """The network's config and the file's content."""
+    """Returns the network's config and the file's contents."""
     config = read_json(folder / CONFIG)
     found = config.get("model_type")
     if isinstance(found, str) and found in ARCHITECTURES:
