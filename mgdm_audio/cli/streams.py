@@ -62,8 +62,11 @@ def steady() -> None:
             stream.flush()
             # Around ASCII, a misconfiguration, click would put a UTF-8 stream of its own.
             is_ascii = codecs.lookup(stream.encoding).name == "ascii"
+            # A buffer of its own: what the stream found out of its descriptor when it was opened,
+            # whether it can be wound back say, may no longer hold.
+            raw = io.FileIO(stream.fileno(), "w", closefd=False)
             lasting = Lasting(
-                stream.buffer,
+                io.BufferedWriter(raw),
                 "utf-8" if is_ascii else stream.encoding,
                 "backslashreplace",
                 line_buffering=stream.line_buffering,

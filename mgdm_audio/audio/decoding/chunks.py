@@ -195,4 +195,5 @@ _LARGEST_OF = {"<I": _LARGEST, ">I": _LARGEST, "<Q": 2**63 - 1, ">q": 2**63 - 1}
 
 def _wave_mask(body: bytes) -> int:
     """Of WAVEFORMATEXTENSIBLE, whose tag is 0xFFFE."""
-    return struct.unpack("<I", body[20:24])[0] if body[:2] == b"\xfe\xff" else 0
+    extensible = body[:2] == b"\xfe\xff" and len(body) >= 24
+    return struct.unpack("<I", body[20:24])[0] if extensible else 0
