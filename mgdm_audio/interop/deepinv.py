@@ -81,10 +81,7 @@ def noise_std_of(physics: Any) -> float:
     name = type(noise).__name__
     if not isinstance(noise, _deepinv("physics").GaussianNoise):
         raise UserError(f"noise model {name}: is not Gaussian; give noise_std, say 1e-3")
-    sigma = torch.unique(noise.sigma)
-    if len(sigma) != 1 or not float(sigma) > 0:
-        raise UserError(f"noise model {name}: sigma {sigma.tolist()}; give one noise_std above 0")
-    return float(sigma)
+    return _one(noise, "sigma")
 
 
 def likelihood_of(
@@ -111,7 +108,7 @@ def likelihood_of(
         raise UserError("the sensor model changes the noise; give noise_std to ignore that")
     from_unit = Affine(0.5, 0.5)
     if noise_std is None and isinstance(physics.noise_model, _deepinv("physics").PoissonNoise):
-        counts, gain = physics.noise_model, float(physics.noise_model.gain)
+        counts, gain = physics.noise_model, _one(physics.noise_model, "gain")
         seen = compose(operator, from_unit) if unit_range else operator
         return PoissonLikelihood(seen, y if bool(counts.normalize) else gain * y, 1 / gain)
     std = noise_std_of(physics) if noise_std is None else noise_std
@@ -178,6 +175,17 @@ def module_of(denoiser: Denoiser, *, unit_range: bool = True) -> Any:
     from mgdm_audio.interop.deepinv_modules import DenoiserModule
 
     return DenoiserModule(denoiser, unit_range)
+
+
+def _one(noise: Any, name: str) -> float:
+    """A parameter of a noise model. UserError where it differs by item, or is not above 0."""
+    values = torch.unique(getattr(noise, name)).tolist()
+    if len(values) != 1 or not values[0] > 0:
+        raise UserError(
+            f"noise model {type(noise).__name__}: {name} is {', '.join(f'{v:g}' for v in values)}; "
+            f"a likelihood has one, above 0: give noise_std, or one batch for each {name}"
+        )
+    return float(values[0])
 
 
 class _Linear(LinearOperator):
@@ -269,5 +277,7 @@ def _deepinv(part: str) -> Any:
     """The module ``deepinv.part``. Raises UserError where deepinv is not installed."""
     try:
         return importlib.import_module(f"deepinv.{part}")
-    except ImportError:
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "deepinv":
+            raise
         raise UserError("this needs deepinv, which is not installed: pip install deepinv") from None

@@ -216,7 +216,9 @@ def commands() -> str:
 def _help(
     words: tuple[str, ...], command: click.Command, parent: click.Context | None
 ) -> list[str]:
-    context = click.Context(command, parent=parent, info_name=words[-1])
+    # click keeps what it makes of the settings: without them, -h would be lost to who comes after.
+    settings = command.context_settings
+    context = click.Context(command, parent=parent, info_name=words[-1], **settings)
     parts = [f"## {' '.join(words)}\n\n```text\n{command.get_help(context)}\n```\n\n"]
     if isinstance(command, click.Group):
         for name in command.list_commands(context):

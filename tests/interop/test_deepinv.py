@@ -167,7 +167,8 @@ def test_noise_levels() -> None:
     assert noise_std_of(physics_of(Mask(MASK), 0.3)) == pytest.approx(0.3)
     for noise, says in {
         physics.ZeroNoise(): "ZeroNoise: is not Gaussian; give noise_std",
-        physics.GaussianNoise(torch.tensor([0.1, 0.2])): "give one noise_std above 0",
+        physics.GaussianNoise(torch.tensor([0.1, 0.2])): "sigma is 0.1, 0.2; a likelihood has one",
+        physics.PoissonNoise(torch.tensor([1.0, 2.0])): "gain is 1, 2; a likelihood has one",
     }.items():
         theirs = physics.Denoising()
         theirs.noise_model = noise
