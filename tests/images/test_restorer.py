@@ -211,7 +211,7 @@ def test_draws_are_scored_modulo_what_the_task_cannot_see() -> None:
         ("dps", "sr5", (), {}, "image task 'sr5' is unknown; did you mean sr"),
         ("dps", "blur", (), {"sd": 3}, "option 'sd'"),
         ("dps", "blur", (), {"std": "wide"}, "image task 'blur': std: 'wide' is not a number"),
-        ("dps", "nonlinear_blur", (), {"network": "mine"}, "mine: no such file; give a file written by torch"),
+        ("dps", "nonlinear_blur", (), {"network": "mine"}, "mine: no such file; give a file"),
         ("dps", "nonlinear_blur", (), {"network": __file__}, "not an exported program ("),
     ],
 )
