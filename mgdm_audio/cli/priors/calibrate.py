@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 @click.argument("name", metavar="NAME_OR_DIR", type=PRIOR)
 @click.argument("stems", type=click.Path(path_type=Path), nargs=-1, required=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="New prior folder.")
-@click.option("--segments", default=24, show_default=True, help="Segments of each STEMS.")
-@click.option("--length", default=2**17, show_default=True, help="Samples of a segment.")
+@click.option("--segments", default=24, show_default=True, help="Number of segments per STEMS.")
+@click.option("--length", default=2**17, show_default=True, help="Samples in a segment.")
 @click.option("--half", is_flag=True, help="Store float16 weights, in half of the bytes.")
 @imports
 def calibrate(
     name: str, stems: tuple[Path, ...], output: Path | None, segments: int, length: int, half: bool
 ) -> None:
-    """Measure a prior's reported variance on STEMS, <track>/<stem>.wav it was not trained on.
+    """Measure the calibration error of a prior's variance on held-out STEMS, <track>/<stem>.wav.
 
-    Prints, per noise level, without the mixture and with it, the mean over the stems and each of
-    them: the mean of squared error over reported variance, with its standard error over the
-    segments, and the sum of squared errors over that of the variances.  Both are 1 where the report
-    is calibrated.  With -o it is written as a new prior whose report is corrected so that they are
-    (the sums alone, where large errors are not reported as large).
+    For each noise level, without and with the mixture, it prints as the mean over the stems and for
+    each stem: the mean of squared error / reported variance, with its standard error over the
+    segments, and the sum of squared errors / the sum of variances.  Both are 1 for a calibrated
+    variance.  With -o, a new prior with a corrected variance is written, for which both are 1 (only
+    the second if larger errors do not have larger variances).
 
     \b
     mgdm-audio priors calibrate RUN/prior songs/validation more/validation -o my-prior --half
