@@ -111,7 +111,7 @@ Row = tuple[str, str, str, str]
     help="Keep results whose input, prior, settings and files are unchanged (by hash).",
 )
 @click.option(
-    "--report", is_flag=True, help="Also write a listening page per track, and an index of a folder."
+    "--report", is_flag=True, help="Also write a listening page per track and an index per folder."
 )
 @imports
 def separate(
