@@ -1,4 +1,4 @@
-"""SHA-256 of values and files: what a stored result was made from."""
+"""SHA-256 hashes of values and files, which identify the inputs of a stored result."""
 
 import hashlib
 import json
@@ -11,12 +11,12 @@ from mgdm_audio.errors import UserError
 
 
 def hash_json(value: Any) -> str:
-    """Of plain JSON values, whatever the order of their keys."""
+    """Returns the hash of JSON values, independent of the order of keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def hash_file(path: Path) -> str:
-    """Of a file's bytes. Raises UserError where it cannot be read."""
+    """Returns the hash of a file's bytes. Raises UserError if it cannot be read."""
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -25,8 +25,10 @@ def hash_file(path: Path) -> str:
 
 
 def hash_own_code(*values: Any) -> str | None:
-    """Of the files that define those classes and functions that are none of this package's; None
-    where there are none. What these files import is left out."""
+    """Returns the hash of the files that define classes and functions outside this package.
+
+    It is None if there are none. Files that these import are not included.
+    """
     parts = [value.func if isinstance(value, partial) else value for value in values]
     modules = {str(getattr(part, "__module__", "")) for part in parts}
     own = [name for name in modules if name.partition(".")[0] != __name__.partition(".")[0]]

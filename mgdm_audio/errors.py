@@ -1,4 +1,4 @@
-"""The failures a user can mend."""
+"""Errors that a user can fix."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ LOG = "internal-errors.log"  # in the folder of the results, see ``recorded``
 
 
 class UserError(Exception):
-    """A failure the user can mend: ``str()`` is one line naming the file or value and the remedy.
+    """An error that the user can fix; ``str()`` is one line with the file or value and the remedy.
 
     The command line prints that line and exits with status 1; anything else is a bug and keeps
     its traceback, on the terminal or, where it meets one item of many, in a file (``recorded``).
@@ -26,7 +26,7 @@ class SoundWarning(UserWarning):
 
 
 def described(error: BaseException) -> str:
-    """Type and message of an exception of foreign code, in one line."""
+    """Returns type and message of an exception of foreign code, in one line."""
     return " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
 
 
@@ -58,4 +58,4 @@ def recorded(error: Exception, folder: Path | None, item: object) -> str:
 
 
 class PairingError(UserError, TypeError):
-    """A sampler that was given a prior or an operator it cannot work with; it names both."""
+    """A sampler does not fit the prior or operator; the message names both."""

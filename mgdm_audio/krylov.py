@@ -1,7 +1,7 @@
-"""Solutions and square roots of symmetric maps known only by their products with vectors.
+"""Solves and square roots of symmetric linear maps that are given as matrix-vector products.
 
 Conjugate gradients and the Lanczos method (Golub and Van Loan, Matrix Computations, chapters 10 and
-11), every batch item on its own.
+11), independently for every batch item.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ def conjugate_gradient(
     max_iterations: int = 1000,
     precondition: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """The solution of ``M x = b`` in the range of ``M``: ``[batch, *event]``, started at 0.
+    """Returns the solution of ``M x = b`` in the range of ``M``, from 0: ``[batch, *event]``.
 
-    Stops at a residual of ``tolerance * ||b||``, by default ten rounding errors of the dtype (the
-    recursive residual goes on shrinking below that, the true one does not). An item that has
-    converged is frozen, so its result does not depend on the rest of the batch. ``precondition``:
-    a symmetric positive definite approximation of ``M^-1``.
+    Stops at a residual of ``tolerance * ||b||``, by default ten times the dtype's epsilon (below
+    that the recursive residual shrinks further, but not the true one). An item that has converged
+    is frozen, so its result does not depend on the rest of the batch. ``precondition``: a symmetric
+    positive definite approximation of ``M^-1``.
     """
     if tolerance is None:
         tolerance = 10 * torch.finfo(b.dtype).eps
@@ -47,7 +47,7 @@ def conjugate_gradient(
         x = x + per_item(step, x) * p
         r = r - per_item(step, r) * m_p
         z = r if precondition is None else precondition(r)
-        # A frozen item carries rr = 0 from here on, which keeps it inactive.
+        # A frozen item has rr = 0 from here on, which keeps it inactive.
         rr = torch.where(active, inner(r, r), torch.zeros_like(rr))
         rz_new = rr if precondition is None else torch.where(active, inner(r, z), 0.0)
         p = torch.where(per_item(active, p) > 0, z + per_item(rz_new / rz, r) * p, 0.0)
@@ -56,11 +56,11 @@ def conjugate_gradient(
 
 
 def square_root(matvec: Callable[[Tensor], Tensor], b: Tensor, steps: int) -> Tensor:
-    """``M^(1/2) b`` for a symmetric ``M >= 0``, every batch item on its own: ``[batch, *event]``.
+    """Returns ``M^(1/2) b`` for a symmetric ``M >= 0``, per batch item: ``[batch, *event]``.
 
-    ``steps`` products with M (Golub and Van Loan, Matrix Computations, section 10.1): exact once
-    they reach the number of distinct eigenvalues, and close long before when those decay. What
-    rounding or an asymmetric M makes negative counts as 0.
+    It takes ``steps`` products with M (Golub and Van Loan, Matrix Computations, section 10.1) and
+    is exact once they reach the number of distinct eigenvalues, and accurate earlier if these
+    decay. Eigenvalues that rounding or an asymmetric M makes negative count as 0.
     """
     tiny = torch.finfo(b.dtype).tiny
     length = inner(b, b).sqrt()
@@ -72,11 +72,11 @@ def square_root(matvec: Callable[[Tensor], Tensor], b: Tensor, steps: int) -> Te
         for q in (*basis, *basis):  # twice is enough to keep the basis orthogonal
             w = w - per_item(inner(w, q), w) * q
         norm = inner(w, w).sqrt()
-        # Below rounding the space is exhausted: a zero vector ends this item's recursion.
+        # A norm at the level of rounding ends this item's recursion, by a zero vector.
         norm = norm.where(norm > 10 * torch.finfo(b.dtype).eps * diagonal[0].abs(), 0)
         off.append(norm)
         basis.append(w * per_item(torch.where(norm > 0, 1 / norm, 0), w))
-    # On the CPU: the matrix is small, and Apple's GPU has neither float64 nor this decomposition.
+    # On the CPU, since the matrix is small and Apple's GPU has neither float64 nor ``eigh``.
     tridiagonal = torch.diag_embed(torch.stack(diagonal, 1).cpu().double())
     if steps > 1:
         side = torch.diag_embed(torch.stack(off[:-1], 1).cpu().double(), 1)

@@ -1,9 +1,9 @@
-"""Tables of what is known by name, which installed packages and imported modules extend.
+"""Registries of objects by name, which installed packages and imported modules can extend.
 
-A name is looked up among those that are built in or registered, and then among the entry points
-that installed packages declare in the table's group. That reads metadata alone; what is imported is
-the entry point of exactly the name asked for, so a name in a file from elsewhere reaches no code
-but what the user has installed under it.
+A name is looked up among the built-in and registered ones, and then among the entry points that
+installed packages declare in the registry's group. That reads metadata only; just the entry point
+of the requested name is imported, so that a name in a file from elsewhere can only run code that
+the user has installed under it.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ T = TypeVar("T")
 
 
 class Registry(dict[str, T]):
-    """name -> what is built in or registered; ``find`` also looks at entry points.
+    """Maps names to built-in and registered objects; ``find`` also searches entry points.
 
-    ``what``: the noun of error messages; ``group``: of entry points; ``fault(value)`` says why a
-    value is none of the kind, or None.
+    ``what``: the noun in error messages; ``group``: that of the entry points; ``fault(value)``
+    returns why a value is not valid, or None.
     """
 
     def __init__(
@@ -44,17 +44,16 @@ class Registry(dict[str, T]):
         self.what, self.group, self.fault = what, group, fault
 
     def register(self, name: str, value: T) -> None:
-        """Add ``value`` under ``name``. Raises UserError for a name taken and a value that is not
-        of the kind."""
+        """Adds ``value`` under ``name``. Raises UserError for a used name or an invalid value."""
         if name in self:
             raise UserError(f"{self.what} {name!r} exists already; choose another name")
         self[name] = self._checked(name, value)
 
     def find(self, name: object) -> T:
-        """What ``name`` stands for: built in or registered, else an entry point's, then imported.
+        """Returns the built-in or registered object, or imports the entry point, of this name.
 
-        So no entry point takes the place of what is built in. Raises UserError, in one line, for an
-        unknown name, naming the nearest, and for an entry point that fails, naming its package.
+        An entry point cannot replace a built-in name. Raises UserError, in one line, for an unknown
+        name, suggesting the nearest, and for an entry point that fails, naming its package.
         """
         if isinstance(name, str):
             if name in self:
@@ -89,7 +88,7 @@ class Registry(dict[str, T]):
 def _declared(group: str) -> list[EntryPoint]:
     try:
         return list(entry_points(group=group))
-    except Exception:  # a package whose metadata is damaged, which need not be one of ours
+    except Exception:  # any installed package may have damaged metadata
         for distribution in distributions():
             try:
                 _ = distribution.entry_points
@@ -109,11 +108,11 @@ _imported: list[str] = []
 
 
 def import_modules(modules: Iterable[str]) -> None:
-    """Import each module, in their order: a dotted name, or the path of a file that ends in .py.
+    """Imports modules in order; each is a dotted name or the path of a file that ends in .py.
 
-    The current directory, or for a path the file's, is appended to ``sys.path``: what is installed
-    comes before what lies there. A module that is imported already is not run again. Raises
-    UserError, in one line, for a module that is missing or raises.
+    The current directory, or that of the file, is appended to ``sys.path``, so that installed
+    modules take precedence. A module that is already imported is not run again. Raises UserError,
+    in one line, for a module that is missing or raises.
     """
     for module in modules:
         try:
@@ -131,12 +130,12 @@ def import_modules(modules: Iterable[str]) -> None:
 
 
 def imported_modules() -> tuple[str, ...]:
-    """What ``import_modules`` has imported, for a process that is to know the same names."""
+    """Returns the modules of ``import_modules``, for a process that needs the same names."""
     return tuple(_imported)
 
 
 def _import_file(path: Path) -> None:
-    """Under a name of its own, so that a file named like an installed module hides none."""
+    """Imports a file under a unique name, so that it does not shadow an installed module."""
     if not path.is_file():
         raise FileNotFoundError("there is no such file")
     digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:8]
@@ -162,7 +161,7 @@ def _append_to_path(folder: str) -> None:
 
 
 def _place(error: BaseException) -> str:
-    """The line of the module that raised, where one did."""
+    """Returns the line of the module that raised, if there is one."""
     for frame in traceback.extract_tb(error.__traceback__):
         if not frame.filename.startswith("<") and frame.filename not in (
             __file__,

@@ -1,8 +1,8 @@
-"""Random numbers: always from a generator the caller passes, one a batch item when they want it.
+"""Random numbers from generators that the caller passes, optionally one per batch item.
 
-Nothing in the package touches torch's global random state. Where a result must not depend on the
-batch it was computed in, pass a sequence with one generator per batch item: item ``i`` is then
-drawn from generator ``i`` alone (the practice of EDM, arXiv 2206.00364).
+The package neither reads nor writes torch's global random state. For results that do not depend on
+the batch, pass a sequence with one generator per batch item: item ``i`` is then drawn from
+generator ``i`` alone (as in EDM, arXiv 2206.00364).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 from mgdm_audio.tensors import send
 
 Generators = torch.Generator | Sequence[torch.Generator]
-"""One generator for a whole batch, or a sequence holding one generator per batch item."""
+"""One generator for a whole batch, or a sequence of one generator per batch item."""
 
 
 def randn(
@@ -26,10 +26,10 @@ def randn(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """Standard normal draws of shape ``[batch, *event]``.
+    """Draws standard normal numbers of shape ``[batch, *event]``.
 
-    Drawn on the generator's own device and then moved, so that a seed means the same numbers on
-    every device. Raises ``ValueError`` when a sequence of generators does not fit the batch.
+    They are drawn on the generator's device and then moved, so that a seed gives the same numbers
+    on every device. Raises ``ValueError`` if a sequence of generators does not fit the batch.
     """
     if isinstance(generator, torch.Generator):
         x = torch.randn(tuple(shape), generator=generator, dtype=dtype, device=generator.device)
@@ -42,15 +42,14 @@ def randn(
 
 
 def randn_like(x: Tensor, generator: Generators) -> Tensor:
-    """Standard normal draws with the shape, dtype and device of ``x: [batch, *event]``."""
+    """Draws standard normal numbers with the shape, dtype and device of ``x: [batch, *event]``."""
     return randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
 
 
 def randint(low: int, high: int, *, batch: int, generator: Generators) -> Tensor:
-    """``[batch]`` integers (int64, on the CPU), uniform on ``low <= n < high``.
+    """Draws ``[batch]`` integers (int64, on the CPU), uniform on ``low <= n < high``.
 
-    One integer per batch item: were a batch to share one draw, an item's result would depend on
-    its neighbours.
+    Each batch item has its own integer, so that its result does not depend on other items.
     """
     if isinstance(generator, torch.Generator):
         n = torch.randint(low, high, (batch,), generator=generator, device=generator.device)
@@ -63,10 +62,10 @@ def randint(low: int, high: int, *, batch: int, generator: Generators) -> Tensor
 def generator_for(
     seed: int, *keys: int | str, device: torch.device | str = "cpu"
 ) -> torch.Generator:
-    """A generator whose stream is a stable function of ``(seed, *keys)``.
+    """Returns a generator whose stream is a stable function of ``(seed, *keys)``.
 
-    The hash is BLAKE2b and not Python's ``hash``, which changes from process to process. Typical
-    keys are the track's name, the segment's number and the draw's number.
+    The hash is BLAKE2b and not Python's ``hash``, which differs between processes. Typical keys are
+    the track's name, the segment's number and the draw's number.
     """
     digest = blake2b(repr((seed, *keys)).encode(), digest_size=8).digest()
     # 63 bits: the largest seed that every torch version takes without wrapping.

@@ -1,4 +1,4 @@
-"""Markdown tables, in the form of GitHub: https://github.github.com/gfm/#tables-extension-."""
+"""Markdown tables in GitHub's format: https://github.github.com/gfm/#tables-extension-."""
 
 from collections.abc import Iterable, Sequence
 
@@ -6,12 +6,12 @@ RULES = {"l": "---", "r": "---:"}
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]], align: str = "") -> str:
-    """The lines of the whole table, without a newline at the end; see ``head`` and ``row``."""
+    """Returns a whole table without a newline at the end; see ``head`` and ``row``."""
     return "\n".join([head(heads, align), *map(row, rows)])
 
 
 def head(heads: Sequence[str], align: str = "") -> str:
-    """The two lines above the rows, for a table that is printed as its rows are computed.
+    """Returns the two lines above the rows, for a table that is printed row by row.
 
     ``align`` has an l (left) or r (right) for every column; by default the first column, of names,
     is left and the others, of numbers, are right.
@@ -23,5 +23,5 @@ def head(heads: Sequence[str], align: str = "") -> str:
 
 
 def row(cells: Sequence[str]) -> str:
-    """One line; a bar inside a cell is escaped, or it would end the cell."""
+    """Returns one line, with escaped bars in cells."""
     return "|" + "|".join(f" {cell} ".replace("|", r"\|") if cell else " " for cell in cells) + "|"

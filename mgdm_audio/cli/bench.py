@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     "references",
     multiple=True,
     metavar="SET=FOLDER",
-    help="Folder of true stems for a set, <track>/<stem>.wav, in place of the suite's.",
+    help="Folder of true stems for a set, <track>/<stem>.wav, instead of the suite's.",
 )
-@click.option("--prior", type=PRIOR, help="In place of the suite's.")
-@click.option("--device", help="auto, cpu, cuda, cuda:1, mps; in place of the suite's.")
+@click.option("--prior", type=PRIOR, help="Prior to use instead of the suite's.")
+@click.option("--device", help="auto, cpu, cuda, cuda:1, mps; instead of the suite's.")
 @click.option(
     "--shard",
     default="",
     metavar="I/N",
-    help="This process's share of the rows, I from 1; found under torchrun and in Slurm arrays.",
+    help="This process's share of the rows, I from 1; by default torchrun's or a Slurm array's.",
 )
 @imports
 def bench(
@@ -43,20 +43,20 @@ def bench(
     device: str | None,
     shard: str,
 ) -> None:
-    """Run samplers x sets of tracks on one prior, score them and measure their cost.
+    """Run samplers on sets of tracks under one prior, score them and measure their cost.
 
     Writes OUTPUT/table.md, .csv and .json, a plot of dB against seconds, OUTPUT/cost.svg, which
     needs the extra plot (pip install 'mgdm_audio[plot]'), and a record of every row in OUTPUT/rows.
-    Rows that are there are not computed again unless the prior, the options, the input or the
-    version changed; failed ones are.  A row that fails stops no other; the exit code is 1 then.
+    Finished rows are computed again only if the prior, options, input or version have changed,
+    failed rows always.  A failed row does not stop the others; the exit code is then 1.
 
     \b
     SUITE.toml:
       prior = "mini-slakh-v2"
       [[sets]]
       name = "test"
-      reference = "stems"          # holds <track>/<stem>.wav, relative to SUITE.toml
-      seconds = 4                  # of each track; all of it without this line
+      reference = "stems"          # <track>/<stem>.wav, relative to SUITE.toml
+      seconds = 4                  # excerpt of each track; omit it for whole tracks
       [[systems]]
       name = "wiener-split"        # or mixture, oracle-mask, or a preset's name
       [[systems]]

@@ -16,10 +16,10 @@ from mgdm_audio.version import __version__
 # verb: (where its command is, one line of help)
 COMMANDS = {
     "separate": ("mgdm_audio.cli.separate:separate", "Separate songs into stems."),
-    "sample": ("mgdm_audio.cli.sample:sample", "Generate stems, or those missing beside others."),
+    "sample": ("mgdm_audio.cli.sample:sample", "Generate all stems, or those missing from a song."),
     "score": ("mgdm_audio.cli.score:score", "Score separated tracks against their true stems."),
     "report": ("mgdm_audio.cli.report:report", "Make a page to listen to separated tracks."),
-    "serve": ("mgdm_audio.cli.serve:serve", "Separate what is dropped on a page, and listen."),
+    "serve": ("mgdm_audio.cli.serve:serve", "Separate files dropped on a local web page."),
     "bench": ("mgdm_audio.cli.bench:bench", "Compare samplers on sets of tracks: dB and cost."),
     "restore": ("mgdm_audio.cli.restore:restore", "Restore degraded images."),
     "doctor": ("mgdm_audio.cli.doctor:doctor", "Check the installation and separate 5 seconds."),

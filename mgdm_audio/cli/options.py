@@ -24,8 +24,8 @@ def imports(command: Callable[..., Any]) -> Callable[..., Any]:
         "modules",
         multiple=True,
         metavar="MODULE",
-        help="First import MODULE, or a file MODULE.py, for the samplers, architectures and "
-        "metrics that it registers. Repeatable.",
+        help="Import MODULE, or a file MODULE.py, first: it may register samplers, architectures "
+        "and metrics. Repeatable.",
     )
     @functools.wraps(command)
     def run(*args: Any, modules: tuple[str, ...], **kwargs: Any) -> Any:

@@ -21,10 +21,9 @@ FOLDER = click.Path(path_type=Path)
 def prepare() -> None:
     """Prepare data sets: stems by name, mono, at one sample rate.
 
-    Writes OUT/<split>/<track>/<stem>.flac and OUT/manifest.jsonl, which says for every track what
-    its stems were summed from and what was left out, padded or missing.  The same command goes on
-    after a stop: what is there and whole is kept.  A damaged track is named and left out; the exit
-    code is 1 then.
+    Writes OUT/<split>/<track>/<stem>.flac and OUT/manifest.jsonl, which lists for every track the
+    files of each stem and those left out, padded or missing.  The same command continues after a
+    stop and keeps finished tracks.  A damaged track is named and left out; the exit code is then 1.
 
     \b
     mgdm-audio prepare slakh slakh2100_flac_redux -o data
@@ -39,15 +38,15 @@ def options(command: Callable[..., None]) -> Callable[..., None]:
             "--nj",
             type=click.IntRange(min=1),
             default=os.cpu_count() or 1,
-            show_default="one a CPU",
-            help="Tracks at a time.",
+            show_default="one per CPU",
+            help="Tracks in parallel.",
         ),
         click.option(
             "--sample-rate",
             type=click.IntRange(1000, 655350),
             default=22050,
             show_default=True,
-            help="Of the stems, in Hz.",
+            help="Sample rate of the stems, in Hz.",
         ),
         click.option(
             "--format",
@@ -55,14 +54,14 @@ def options(command: Callable[..., None]) -> Callable[..., None]:
             type=click.Choice(["flac", "wav"]),
             default="flac",
             show_default=True,
-            help="Of the stems.  16 bits where they are exact, else 24; floats beyond full scale.",
+            help="Format of the stems: 16 bits where exact, else 24; floats beyond full scale.",
         ),
         click.option(
             "--splits",
             default="",
             metavar="NAME,...",
             help="Splits to prepare.  For a data set without splits, the name of its only one.  "
-            "[default: those that are there, or 'all']",
+            "[default: all that exist, or 'all']",
         ),
         click.option("-o", "--output", "out", type=FOLDER, required=True, help="Output folder."),
         click.argument("source", type=FOLDER, metavar="SRC"),
@@ -76,11 +75,11 @@ def options(command: Callable[..., None]) -> Callable[..., None]:
 def slakh(source: Path, splits: str, out: Path, form: "Form", sample_rate: int, nj: int) -> None:
     """Bass, drums, guitar and piano of Slakh2100.
 
-    SRC is Slakh2100, slakh2100_flac_redux (its split "omitted" only when named), babyslakh_16k, or
-    MSDM's stems made from it.  Needs PyYAML: pip install 'mgdm_audio[data]'.
+    SRC is Slakh2100, slakh2100_flac_redux (its split "omitted" only if it is named), babyslakh_16k,
+    or MSDM's stems made from it.  Needs PyYAML: pip install 'mgdm_audio[data]'.
 
-    The files in <track>/stems decide, metadata.yaml says which stem each belongs to: a file is
-    summed whatever its audio_rendered is, and left out if metadata.yaml does not list it.
+    The files in <track>/stems are summed by the stems that metadata.yaml lists for them, whatever
+    their audio_rendered is; files that it does not list are left out.
 
     \b
     mgdm-audio prepare slakh slakh2100_flac_redux -o data
@@ -116,15 +115,15 @@ def stems(
 ) -> None:
     """Any folders of stems, by a mapping of their files.
 
-    What matches no stem is left out, and so is a file that MoisesDB's data.json does not list.
+    Files that match no stem, or that MoisesDB's data.json does not list, are left out.
 
     \b
     A mapping's TOML file:
-      splits = ["train", "test"]        # folders of SRC; without this line SRC holds the tracks
+      splits = ["train", "test"]        # folders of SRC; without this line tracks are in SRC
       streams = ["bass", "other_keys"]  # for tracks <track>.stem.mp4: their streams, in order
       [stems]
       bass = ["bass"]                   # <track>/bass.wav or .flac
-      other = ["other_*", "strings/*"]  # the sum of all that match
+      other = ["other_*", "strings/*"]  # the sum of all matching files
 
     \b
     mgdm-audio prepare stems musdb18hq --map musdb18 -o data

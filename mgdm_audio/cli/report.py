@@ -15,18 +15,18 @@ FOLDER = click.Path(path_type=Path)
 @click.option(
     "--reference",
     type=FOLDER,
-    help="True stems, <track>/<stem>.wav: the page then says the SI-SDR improvement.",
+    help="True stems, <track>/<stem>.wav, for the SI-SDR improvement on the page.",
 )
 def report(folder: Path, reference: Path | None) -> None:
     """Make a page to listen to separated tracks.
 
-    DIR is OUT or OUT/<track> of `mgdm-audio separate -o OUT`.  Writes report.html beside the stems
-    of every track, and DIR/index.html if DIR holds tracks.
+    DIR is OUT or OUT/<track> of `mgdm-audio separate -o OUT`.  Writes report.html to the folder of
+    every track, and DIR/index.html if DIR contains several tracks.
 
-    A page plays the mixture and all stems in step, with mute, solo and volume, and shows their
-    waveforms, mel spectrograms, confidence and scores, and how they were made.  It is one file,
-    needs no network, and may be sent to others.  Its sound is MP3: half an hour over all players,
-    the first 6 minutes of a song with four stems, take about 50 MB in stereo.
+    A page plays the mixture and all stems in synchrony, with mute, solo and volume, and shows their
+    waveforms, mel spectrograms, confidence, scores and settings.  It is one file that needs no
+    network and can be sent to others.  Its sound is MP3 and limited to half an hour over all
+    players, the first 6 minutes of a song with four stems: about 50 MB in stereo.
 
     \b
     mgdm-audio report stems/song

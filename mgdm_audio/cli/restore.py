@@ -23,18 +23,17 @@ SCORES = {
 
 
 HELP = """
-Degrade images in a known way, and restore them by posterior sampling.
+Degrade images by a known operator and restore them by posterior sampling.
 
-Writes OUTPUT/<image name>/ with restored_<i>.png, mean.png, original.png and observation.png,
-std.png (of several samples; where the draws disagree), all of it side by side in sheet.png,
+Writes OUTPUT/<image name>/ with restored_<i>.png, mean.png, original.png, observation.png,
+std.png (the standard deviation of several samples), sheet.png with all of these in a row,
 observation.npy and report.json: settings, hashes, seconds, and PSNR, SSIM and (where its
-weights are at hand) LPIPS of the result.  Aligned PSNR and SSIM are the best over all images
-that the task cannot tell from the original: phase retrieval sees neither where in a black
-frame a picture lies nor whether it is turned by 180 degrees.
+weights are installed) LPIPS of the result.  Aligned PSNR and SSIM are the best over all images
+with the same observation as the original: phase retrieval determines an image only up to shifts
+on black and a half turn.
 
-Images are cut to the prior's proportions and resized to its size.  The noise added, and
-assumed, is the preset's noise_std; values of images lie in [-1, 1].  The same seed gives the
-same result.
+Images are cropped to the prior's aspect ratio and resized.  The standard deviation of the noise
+is the preset's noise_std, for images in [-1, 1].  The same seed gives the same result.
 
 The same command continues what was stopped: results that are there and are the same are kept.
 
@@ -70,7 +69,7 @@ mgdm-audio restore small.png --observation --task sr4 --prior ffhq.pt -o out --s
     "inputs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE..."
 )
 @OUTPUT
-@click.option("--task", required=True, metavar="NAME", help="How images are, or were, degraded.")
+@click.option("--task", required=True, metavar="NAME", help="The degradation, see above.")
 @click.option(
     "--task-option",
     "task_options",
@@ -86,7 +85,7 @@ mgdm-audio restore small.png --observation --task sr4 --prior ffhq.pt -o out --s
     help="Bundled prior (digits-v1, digits-latent-v1), folder as diffusers saves them or of this "
     "package, OWNER/NAME[@REVISION] of such a one on the hub, or guided-diffusion checkpoint.",
 )
-@click.option("--size", type=int, metavar="N", help="N x N pixels, if not as the prior says.")
+@click.option("--size", type=int, metavar="N", help="N x N pixels instead of the prior's size.")
 @click.option(
     "--sampler",
     default="mgdm",
@@ -101,7 +100,7 @@ mgdm-audio restore small.png --observation --task sr4 --prior ffhq.pt -o out --s
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
 @click.option(
-    "--observation", is_flag=True, help="IMAGE is what was measured: do not degrade it again."
+    "--observation", is_flag=True, help="IMAGE is an observation: do not degrade it again."
 )
 @imports
 def restore(

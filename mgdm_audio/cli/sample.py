@@ -14,7 +14,7 @@ from mgdm_audio.cli.options import OUTPUT, PRESET, PRIOR, SET, SUBTYPE, imports,
     "--given",
     multiple=True,
     metavar="STEM=FILE",
-    help="A stem that is there already; the missing ones are drawn to go with it.",
+    help="A given stem; the missing stems are drawn conditionally on it. Repeatable.",
 )
 @click.option(
     "--seconds", type=float, metavar="S", help="Length (default: 10, or that of the given stems)."
@@ -49,12 +49,12 @@ def sample(
     device: str,
     subtype: str,
 ) -> None:
-    """Generate stems from a prior, or the stems that are missing beside given ones.
+    """Generate all stems from a prior, or the stems that are missing from a song.
 
-    Writes OUTPUT/<stem>.wav, mixture.wav, and sample.json, which says how they were made; of
-    several samples, to OUTPUT/<number>.  Without --given all stems are generated, mono, at the
-    prior's rate.  With it, files have the rate, channels and length of the given stems, which come
-    out as they were put in.
+    Writes OUTPUT/<stem>.wav, mixture.wav, and sample.json with the settings; several samples are
+    written to OUTPUT/<number>.  Without --given all stems are generated, mono, at the prior's rate.
+    With it, files have the rate, channels and length of the given stems, which are written
+    unchanged.
 
     One sample is one segment of at most 120 seconds, which takes 2.4 GB of memory with the bundled
     prior on a CPU.

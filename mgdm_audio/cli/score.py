@@ -14,14 +14,14 @@ FOLDER = click.Path(path_type=Path)
 
 @click.command()
 @click.option("--reference", type=FOLDER, required=True, help="True stems, <track>/<stem>.wav.")
-@click.option("--estimate", type=FOLDER, required=True, help="Separated stems, named alike.")
+@click.option("--estimate", type=FOLDER, required=True, help="Separated stems of these names.")
 @click.option(
     "--metrics",
     default="si-sdri",
     show_default=True,
     metavar="NAME,NAME",
-    help="Of si-sdri, activity, si-sdr, sdr, bss and mel, see above, and those that a package or "
-    "--import adds.",
+    help="Metrics: si-sdri, activity, si-sdr, sdr, bss, mel, mr-stft (see above), and those that a "
+    "package or --import adds.",
 )
 @click.option(
     "-o",
@@ -32,12 +32,12 @@ FOLDER = click.Path(path_type=Path)
     help="Also write the scores to this file: a table if it is .csv or .md, else JSON. Repeatable.",
 )
 @click.option(
-    "--nj", type=click.IntRange(min=1), default=1, show_default=True, help="Tracks at a time."
+    "--nj", type=click.IntRange(min=1), default=1, show_default=True, help="Tracks in parallel."
 )
 @click.option(
     "--cache",
     type=FOLDER,
-    help="Folder of scores to reuse.  [default: .scores beside the first -o]",
+    help="Folder of scores to reuse.  [default: .scores in the folder of the first -o]",
 )
 @click.option("--museval", type=FOLDER, help="Write the frames of bss to FOLDER/test/<track>.json.")
 @imports
@@ -56,14 +56,14 @@ def score(
     windows of 4 s every 2 s in which two or more stems sound. Files are wav or flac.
 
     \b
-    --metrics, in dB but for mr-stft, and all but bss averaged over tracks:
+    --metrics, in dB except mr-stft, and averaged over tracks except bss:
       si-sdri  SI-SDR improvement over the mixture, as above
-      activity the same where a stem sounds, and how loud the estimate of one that
-               rests is beside the mixture: si-sdri mixes the two
+      activity the same in windows where a stem is active, and the leakage (energy of
+               the estimate over the mixture's) where it is silent
       si-sdr   scale-invariant SDR of the whole track
-      sdr      plain SDR of the whole track
+      sdr      SDR of the whole track
       bss      SDR, ISR, SIR, SAR of BSS Eval v4 by museval: medians over frames
-               of 1 s, then over tracks; far slower than the others together
+               of 1 s, then over tracks; far slower than all others together
       mel      mean distance of log-mel spectrograms; lower is better
       mr-stft  multi-resolution STFT distance, for generated stems; lower is better
 

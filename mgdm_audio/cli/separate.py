@@ -37,9 +37,9 @@ nothing else.  A track that fails stops no other, and no input is ever overwritt
 WAV, RF64, W64, AIFF, CAF, AU, FLAC, MP3, Ogg Vorbis and Opus are read as they are; m4a, aac, mka,
 webm, wma and others need PyAV: pip install 'mgdm_audio[formats]'.
 
-uncertainty.json holds, per stem, tenth of a second (more in tracks over an hour) and band of
-frequencies, the standard deviation of the posterior, and per stem a confidence: the SI-SDR in
-dB that the prior itself expects (null with a single draw).
+uncertainty.json contains the posterior standard deviation per stem, window of 0.1 s (longer in
+tracks over an hour) and frequency band, and per stem a confidence: the expected SI-SDR in dB
+under the posterior (null with a single draw).
 
 \b
 mgdm-audio separate song.mp3 -o stems
@@ -65,40 +65,40 @@ Row = tuple[str, str, str, str]
     "--samples",
     type=click.IntRange(1),
     metavar="N",
-    help="Average N posterior draws (default: the preset's).",
+    help="Average N posterior samples (default: the preset's number).",
 )
 @click.option(
-    "--keep-samples", is_flag=True, help="Also write every draw, to samples/<number>/<stem>.wav."
+    "--keep-samples", is_flag=True, help="Also write each sample to samples/<number>/<stem>.wav."
 )
-@click.option("--two-stems", metavar="STEM", help="Write STEM and no_STEM, the mixture without it.")
+@click.option("--two-stems", metavar="STEM", help="Write STEM and no_STEM, the mixture minus it.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option(
     "--level",
     type=click.Choice(["rms", "none"]),
     default="rms",
     show_default=True,
-    help="Bring songs to the level of the prior's training, or leave them as they are.",
+    help="Scale songs to the level of the prior's training data, or do not.",
 )
 @click.option(
     "--join",
     type=click.Choice(["crossfade", "condition"]),
     default="crossfade",
     show_default=True,
-    help="How segments meet: blended, or every other one drawn given its neighbours.",
+    help="Blend segments, or draw every second given its neighbours (overlap conditioning).",
 )
 @click.option(
     "--speeds",
     metavar="A,B,...",
     callback=_semitones,
-    help="Semitones, 0 first, by which draws change the speed of the track, in turn (default: the "
-    "preset's).",
+    help="Speed augmentation: semitones, 0 first, by which successive samples change the track's "
+    "speed (default: the preset's).",
 )
 @click.option(
     "--batch-size",
     type=click.IntRange(1),
     metavar="N",
-    help="Segments x draws x channels at a time on a GPU, halved where memory runs out (default: "
-    "8; a CPU takes one at a time).",
+    help="Segments x samples x channels per network call on a GPU, halved where memory runs out "
+    "(default: 8; always 1 on a CPU).",
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
 @SUBTYPE
@@ -107,12 +107,12 @@ Row = tuple[str, str, str, str]
     default="{track}/{stem}",
     show_default=True,
     metavar="TEMPLATE",
-    help="Names of the stems, of {track}, {stem}, {sampler}, {sample} (of a draw) and {seed}.",
+    help="Names of the files, with {track}, {stem}, {sampler}, {sample} (its number) and {seed}.",
 )
 @click.option(
     "--skip-existing",
     is_flag=True,
-    help="Keep results whose input, prior, settings and files are unchanged, by their hashes.",
+    help="Keep results whose input, prior, settings and files are unchanged (by hash).",
 )
 @click.option(
     "--damaged",

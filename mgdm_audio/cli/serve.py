@@ -21,7 +21,7 @@ SETTINGS: dict[str, Any] = {"log_level": "error", "ws": "none", "timeout_gracefu
     type=click.IntRange(0, 65535),
     default=8765,
     show_default=True,
-    help="Of the page's address; 0 takes a free one.",
+    help="Port of the page's address; 0 takes a free one.",
 )
 @click.option("--prior", type=PRIOR, help="Bundled prior, folder, or OWNER/NAME[@REVISION].")
 @click.option("--sampler", type=PRESET, help="Sampler preset, bundled or a TOML file.")
@@ -31,7 +31,7 @@ SETTINGS: dict[str, Any] = {"log_level": "error", "ws": "none", "timeout_gracefu
     type=click.FloatRange(0, min_open=True),
     default=500.0,
     show_default=True,
-    help="Of a file.",
+    help="Largest size of a file.",
 )
 @click.option(
     "--max-sound-minutes",
@@ -45,7 +45,7 @@ SETTINGS: dict[str, Any] = {"log_level": "error", "ws": "none", "timeout_gracefu
     type=click.FloatRange(0, min_open=True),
     default=60.0,
     show_default=True,
-    help="Of work on a file.",
+    help="Longest computing time for a file.",
 )
 @click.option("--open", "browse", is_flag=True, help="Open the page in the browser.")
 @imports
@@ -59,7 +59,7 @@ def serve(
     max_minutes: float,
     browse: bool,
 ) -> None:
-    """Serve a page to drop sound files on, which shows how far they are and then lets one listen.
+    """Serve a local web page that separates the sound files dropped on it and plays the stems.
 
     Only this computer can open it.  Files are separated one after the other; their stems can be
     taken from the page.  All of it lies in the folder for temporary files (TMPDIR changes it) until

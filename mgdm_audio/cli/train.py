@@ -20,17 +20,17 @@ from mgdm_audio.cli.options import PRIOR
     metavar="KEY=VALUE",
     help="Change a key, e.g. schedule.steps=200.",
 )
-@click.option("--init", type=PRIOR, help="Prior to start from: its weights and its level.")
+@click.option("--init", type=PRIOR, help="Prior whose weights and level initialise training.")
 def train(config: Path, output: Path, overrides: tuple[str, ...], init: str | None) -> None:
     """Train a prior by denoising score matching.
 
-    The run folder holds log.jsonl, the state to resume from, and prior/, a prior directory with the
-    averaged weights of the last save, usable at once:  mgdm-audio separate SONG --prior RUN/prior
-    -o OUT.  Many devices:  torchrun --nproc-per-node 4 -m mgdm_audio.cli.main train CONFIG -o RUN.
-    A CONFIG with a key "shape" trains a prior over images, for mgdm-audio restore.
+    The run folder contains log.jsonl, the state to resume from, and prior/, a prior folder with the
+    averaged weights of the last save, for example for  mgdm-audio separate SONG --prior RUN/prior
+    -o OUT.  Several devices:  torchrun --nproc-per-node 4 -m mgdm_audio.cli.main train CONFIG -o
+    RUN.  A CONFIG with a key "shape" trains a prior over images, for mgdm-audio restore.
 
-    The same command resumes a stopped run. Its schedule may be another then: a "stable" one ends
-    soon with  --set schedule.steps=N,  N the last step in log.jsonl plus schedule.decay.
+    The same command resumes a stopped run, also with another schedule: a "stable" one ends with
+    --set schedule.steps=N,  where N is the last step in log.jsonl plus schedule.decay.
 
     \b
     mgdm-audio train conf.toml -o RUN

@@ -1,7 +1,7 @@
-"""A share of many items for each of several processes that never speak to each other.
+"""Distributes items over several processes without communication between them.
 
-Every process sorts the same names and takes every N-th of them, beginning with its own number. What
-is done already is not done again, so that any of them can be stopped, or run again alone.
+Every process sorts the same names and takes every N-th of them, beginning with its own number.
+Finished items are skipped, so that any process can be stopped and run again alone.
 """
 
 import re
@@ -13,13 +13,13 @@ from mgdm_audio.errors import UserError
 
 @dataclass(frozen=True)
 class Shard:
-    """The ``index``-th, from 0, of ``count`` shares."""
+    """A shard is the ``index``-th, from 0, of ``count`` shares."""
 
     index: int = 0
     count: int = 1
 
     def of(self, names: Iterable[str]) -> list[str]:
-        """This share of ``names``, sorted: the shares are disjoint, and together all of them."""
+        """Returns this share of the sorted ``names``; all shares together are a partition."""
         return sorted(names)[self.index :: self.count]
 
     def __str__(self) -> str:
@@ -27,11 +27,11 @@ class Shard:
 
 
 def find_shard(text: str, environment: Mapping[str, str]) -> Shard:
-    """``text``, "I/N" with I from 1 to N; where it is empty, what ``environment`` says.
+    """Returns the shard of ``text``, "I/N" with I from 1 to N, or else of ``environment``.
 
-    That is the process of torchrun (RANK, WORLD_SIZE), the task of a Slurm array
-    (SLURM_ARRAY_TASK_ID, _COUNT, _MIN, _STEP), a process of a task where it is both, else all.
-    Raises UserError, in one line, for numbers that make no share.
+    The environment gives the process of torchrun (RANK, WORLD_SIZE), the task of a Slurm array
+    (SLURM_ARRAY_TASK_ID, _COUNT, _MIN, _STEP), a process of a task if both are set, or else all
+    items. Raises UserError, in one line, for invalid numbers.
     """
     if text:
         match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text, re.ASCII)
@@ -53,7 +53,7 @@ def _torchrun(environment: Mapping[str, str]) -> tuple[int, int]:
 
 
 def _slurm_array(environment: Mapping[str, str]) -> tuple[int, int]:
-    """From 0. An array of evenly spaced tasks; of another one Slurm does not tell the others."""
+    """Returns index, from 0, and count of a Slurm array, whose tasks must be evenly spaced."""
     if "SLURM_ARRAY_TASK_ID" not in environment:
         return 0, 1
     task, tasks, least = (

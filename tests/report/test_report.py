@@ -474,12 +474,12 @@ def lower_rate(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "says"),
     [
-        (remove("separation.json"), "separation.json: missing; give a folder that"),
+        (remove("separation.json"), "separation.json: missing; give a folder written"),
         (put("separation.json", "{"), "separation.json: is damaged; separate it again"),
         (put("separation.json", "[]"), "separation.json: is damaged; separate it again"),
         (put("separation.json", "{}"), "separation.json: lists no stems; separate it again"),
         (remove("bass.wav"), "bass.wav: missing, separation.json lists it; separate it again"),
-        (remove("uncertainty.json"), "uncertainty.json: missing; give a folder that"),
+        (remove("uncertainty.json"), "uncertainty.json: missing; give a folder written"),
         (put("uncertainty.json", '{"std": 3}'), "uncertainty.json: is damaged"),
         (put("separation.json", "[" * 10**5), "separation.json: is damaged"),
         (put("separation.json", '{"samples": NaN}'), "separation.json: is damaged"),

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 @click.argument("name", metavar="NAME_OR_DIR", type=PRIOR)
 @click.argument("stems", type=click.Path(path_type=Path), nargs=-1, required=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="New prior folder.")
-@click.option("--segments", default=24, show_default=True, help="Segments of each STEMS.")
-@click.option("--length", default=2**17, show_default=True, help="Samples of a segment.")
+@click.option("--segments", default=24, show_default=True, help="Number of segments per STEMS.")
+@click.option("--length", default=2**17, show_default=True, help="Samples in a segment.")
 @click.option("--half", is_flag=True, help="Store float16 weights, in half of the bytes.")
 @imports
 def calibrate(
     name: str, stems: tuple[Path, ...], output: Path | None, segments: int, length: int, half: bool
 ) -> None:
-    """Measure a prior's reported variance on STEMS, <track>/<stem>.wav it was not trained on.
+    """Measure the calibration error of a prior's variance on held-out STEMS, <track>/<stem>.wav.
 
     Prints, per noise level, without the mixture and with it, the mean over the stems and each of
     them: the mean of squared error over reported variance, with its standard error over the

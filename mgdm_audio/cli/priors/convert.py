@@ -12,7 +12,7 @@ from mgdm_audio.cli.priors.summary import summary
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="New folder.")
 @click.option("--stems", help="Names of a CHECKPOINT's sources, in order, as a,b,c.")
 @click.option("--mixture-rms", type=float, help="Level of the training mixtures, linear.")
-@click.option("--average/--no-average", default=True, help="Averaged weights (EMA), if any.")
+@click.option("--average/--no-average", default=True, help="Use averaged weights (EMA), if any.")
 def convert(
     checkpoints: tuple[str, ...],
     output: Path,
@@ -20,10 +20,10 @@ def convert(
     mixture_rms: float | None,
     average: bool,
 ) -> None:
-    """Make a prior folder of MSDM's public weights (arXiv 2302.02257).
+    """Make a prior folder from MSDM's public weights (arXiv 2302.02257).
 
-    One checkpoint of all sources, or one for each stem, which then are independent (ISDM).  What a
-    checkpoint pickles is never run.
+    Give one checkpoint of all sources, or one for each stem, which makes independent stems (ISDM).
+    Code in a checkpoint's pickle is never run.
 
     \b
     mgdm-audio priors convert msdm.ckpt -o msdm

@@ -39,7 +39,7 @@ def list_(folder: Path | None) -> None:
 @click.argument("name", metavar="NAME_OR_DIR", type=ANY_PRIOR)
 @imports
 def show(name: str) -> None:
-    """Show what a prior is; its weights are not opened, see verify.
+    """Show the contents of a prior's config.json; for its weights see verify.
 
     \b
     mgdm-audio priors show RUN/prior

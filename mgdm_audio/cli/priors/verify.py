@@ -18,22 +18,22 @@ PROBE_SAMPLES = 2**16  # of a segment of the probe
     "--probe",
     "stems",
     type=click.Path(path_type=Path),
-    help="Songs, as <track>/<stem>.wav, on which to measure what the denoiser keeps of errors.",
+    help="Songs, <track>/<stem>.wav, on which to measure the denoiser's gain on interference.",
 )
-@click.option("--segments", default=8, show_default=True, help="Segments of 3 s of --probe.")
+@click.option("--segments", default=8, show_default=True, help="Segments of 3 s for --probe.")
 @imports
 def verify(names: tuple[str, ...], stems: Path | None, segments: int) -> None:
     """Check priors, by default all that are bundled.
 
-    The weights must have the hash that config.json gives, be finite and fit the architecture, and
-    the denoiser must turn noise into finite stems or images.  One line for each; exits with 1 on a
-    fault.
+    The weights must have the hash in config.json, be finite and fit the architecture, and the
+    denoiser must map noise to finite stems or images.  Prints one line for each prior; exits with 1
+    on a fault.
 
-    With --probe a table follows for each prior over stems: at each noise level sigma, the share
-    that the denoiser keeps of a perturbation that sums to zero over the stems, which a sampler's
-    states have and the mixture cannot show. The perturbation is one stem's music moved to another
-    stem, or white noise, of 1, 3 and 10 times sigma; in brackets, the share that an exact
-    local-Gaussian prior keeps. Above 1 the denoiser enlarges such errors.
+    With --probe it also prints, for each prior over stems, a table of the denoiser's gain on
+    interference that sums to zero over the stems, so that the mixture does not determine it, at
+    each noise level sigma. The interference is one stem's music moved to another stem, or white
+    noise, of 1, 3 and 10 times sigma; in brackets is the gain of an exact local-Gaussian prior. A
+    gain above 1 amplifies such errors.
 
     \b
     mgdm-audio priors verify
@@ -67,7 +67,7 @@ def check(name: str | Path) -> str:
 
     path = find_prior(name)
     if "sha256" not in read(name).config:
-        raise UserError(f"{path / CONFIG}: lacks 'sha256', so the weights may be anybody's")
+        raise UserError(f"{path / CONFIG}: lacks 'sha256', so the weights cannot be verified")
     if is_image_prior(path):
         opened = load_trained(path)
         prior, sha256 = opened.prior, next(iter(opened.sha256.values()))
