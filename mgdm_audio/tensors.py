@@ -1,4 +1,4 @@
-"""Broadcasting of coefficients over batches, inner products, and copies to a device."""
+"""Tensors: coefficients against states, copies to a device, and decompositions of small ones."""
 
 from __future__ import annotations
 
@@ -32,3 +32,16 @@ def send(x: Tensor, device: torch.device | str) -> Tensor:
     """
     device = torch.device(device)
     return x.to(device, non_blocking=device.type in NOT_AWAITED)
+
+
+def decompose(matrix: Tensor, cutoff: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns ``U: [m, n]``, ``S: [n]`` and ``V^T: [n, n]`` of ``matrix: [m, n]``.
+
+    Singular values below ``cutoff`` or 1e-12 of the largest count as 0. ``U`` and ``S`` are 0 in
+    the columns of the null space.
+    """
+    u, s, v_t = torch.linalg.svd(matrix, full_matrices=True)
+    rank = int((s > max(cutoff, 1e-12 * float(s.max()))).sum())
+    padded_u, padded_s = torch.zeros_like(matrix), matrix.new_zeros(matrix.shape[1])
+    padded_u[:, :rank], padded_s[:rank] = u[:, :rank], s[:rank]
+    return padded_u, padded_s, v_t

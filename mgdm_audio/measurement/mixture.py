@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from mgdm_audio.measurement.operator import SpectralOperator
-from mgdm_audio.measurement.separable import decompose
-from mgdm_audio.tensors import per_item, send
+from mgdm_audio.tensors import decompose, per_item, send
 
 
 class SourceMatrix(SpectralOperator):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mgdm_audio.measurement.operator import SpectralOperator
+from mgdm_audio.tensors import decompose
 
 Matrices = Mapping[int, Tensor]
 """Matrices ``[m, n]`` by the axis of an event that they act on, counted from the last, -1."""
@@ -64,19 +65,6 @@ def along(matrices: Matrices, x: Tensor) -> Tensor:
         matrix = matrix.to(x.dtype).to(x.device)
         x = (x.movedim(axis, -1) @ matrix.T).movedim(-1, axis)
     return x
-
-
-def decompose(matrix: Tensor, cutoff: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns ``U: [m, n]``, ``S: [n]`` and ``V^T: [n, n]`` of ``matrix: [m, n]``.
-
-    Singular values below ``cutoff`` or 1e-12 of the largest count as 0. ``U`` and ``S`` are 0 in
-    the columns of the null space.
-    """
-    u, s, v_t = torch.linalg.svd(matrix, full_matrices=True)
-    rank = int((s > max(cutoff, 1e-12 * float(s.max()))).sum())
-    padded_u, padded_s = torch.zeros_like(matrix), matrix.new_zeros(matrix.shape[1])
-    padded_u[:, :rank], padded_s[:rank] = u[:, :rank], s[:rank]
-    return padded_u, padded_s, v_t
 
 
 def _transposed(matrices: Matrices) -> Matrices:
