@@ -49,7 +49,7 @@ def table(record: dict[str, Any], stems: Sequence[str]) -> str:
         for name, errors in rows.items():
             lines.append([name, *("-" if e is None else f"{e:.2f}" for e in errors)])
     note = f"Denoising error over signal energy in dB, at step {record['step']}."
-    heads = ["the network sees", *(f"sigma = {s}" for s in sigmas)]
+    heads = ["input of the network", *(f"sigma = {s}" for s in sigmas)]
     return f"{tables.table(heads, lines)}\n\n{note}\n"
 
 
