@@ -4,12 +4,12 @@ from pathlib import Path
 
 import click
 
-from mgdm_audio.cli.options import OUTPUT, PRESET, PRIOR, SET, SUBTYPE, imports, progress
+from mgdm_audio.cli.options import OUTPUT, PRESET, SET, STEM_PRIOR, SUBTYPE, imports, progress
 
 
 @click.command()
 @OUTPUT
-@click.option("--prior", type=PRIOR, help="Bundled prior, folder, or OWNER/NAME[@REVISION] of the hub.")
+@STEM_PRIOR
 @click.option(
     "--given",
     multiple=True,

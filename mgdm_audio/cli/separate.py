@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from mgdm_audio.cli.options import OUTPUT, PRESET, PRIOR, SET, SUBTYPE, imports, progress
+from mgdm_audio.cli.options import OUTPUT, PRESET, SET, STEM_PRIOR, SUBTYPE, imports, progress
 
 if TYPE_CHECKING:
     from mgdm_audio.audio.files import Track
@@ -54,7 +54,7 @@ Row = tuple[str, str, str, str]
     "inputs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="INPUT..."
 )
 @OUTPUT
-@click.option("--prior", type=PRIOR, help="Bundled prior, folder, or OWNER/NAME[@REVISION] of the hub.")
+@STEM_PRIOR
 @click.option("--sampler", type=PRESET, help="Sampler preset, bundled or a TOML file.")
 @SET
 @click.option(

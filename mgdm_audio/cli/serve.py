@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from mgdm_audio.cli.options import PRESET, PRIOR, imports
+from mgdm_audio.cli.options import PRESET, STEM_PRIOR, imports
 
 ADDRESS = "127.0.0.1"
 
@@ -20,7 +20,7 @@ ADDRESS = "127.0.0.1"
     show_default=True,
     help="Of the page's address; 0 takes a free one.",
 )
-@click.option("--prior", type=PRIOR, help="Bundled prior, folder, or OWNER/NAME[@REVISION] of the hub.")
+@STEM_PRIOR
 @click.option("--sampler", type=PRESET, help="Sampler preset, bundled or a TOML file.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
 @click.option(
