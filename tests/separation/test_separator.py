@@ -419,6 +419,7 @@ def test_a_file_comes_with_a_report(make: Make, tmp_path: Path) -> None:
         "channels": 2,
         "samples": 8820,
         "prior": "tiny",
+        "prior_revision": None,
         "sampler": "wiener",
         "noise_std": 1e-4,
         "own_code_sha256": None,
