@@ -74,6 +74,9 @@ SET = click.option(
     metavar="KEY=VALUE",
     help="Change an option of the sampler.",
 )
+STEM_PRIOR = click.option(
+    "--prior", type=PRIOR, help="Bundled prior, folder, or OWNER/NAME[@REVISION] of the hub."
+)
 SUBTYPE = click.option(
     "--subtype",
     type=click.Choice(["PCM_16", "PCM_24", "FLOAT"]),

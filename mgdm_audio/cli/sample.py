@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from mgdm_audio.cli.options import OUTPUT, PRESET, PRIOR, SET, SUBTYPE, imports, progress
+from mgdm_audio.cli.options import OUTPUT, PRESET, SET, STEM_PRIOR, SUBTYPE, imports, progress
 
 
 @click.command()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from mgdm_audio.cli.options import OUTPUT, PRESET, PRIOR, SET, SUBTYPE, imports, progress
+from mgdm_audio.cli.options import OUTPUT, PRESET, SET, STEM_PRIOR, SUBTYPE, imports, progress
 
 if TYPE_CHECKING:
     from mgdm_audio.audio.files import Track

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from mgdm_audio.cli.options import PRESET, PRIOR, imports
+from mgdm_audio.cli.options import PRESET, STEM_PRIOR, imports
 
 ADDRESS = "127.0.0.1"
 # What is under way at Ctrl-C is stopped, not waited for. Of a request that is none, of which there
