@@ -9,7 +9,7 @@ from mgdm_audio.cli.options import OUTPUT, PRESET, SET, STEM_PRIOR, SUBTYPE, imp
 
 @click.command()
 @OUTPUT
-@click.option("--prior", type=PRIOR, help="Bundled prior, folder, or OWNER/NAME[@REVISION].")
+@STEM_PRIOR
 @click.option(
     "--given",
     multiple=True,

@@ -58,7 +58,7 @@ Row = tuple[str, str, str, str]
     "inputs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="INPUT..."
 )
 @OUTPUT
-@click.option("--prior", type=PRIOR, help="Bundled prior, folder, or OWNER/NAME[@REVISION].")
+@STEM_PRIOR
 @click.option("--sampler", type=PRESET, help="Sampler preset, bundled or a TOML file.")
 @SET
 @click.option(

@@ -23,7 +23,7 @@ SETTINGS: dict[str, Any] = {"log_level": "error", "ws": "none", "timeout_gracefu
     show_default=True,
     help="Port of the page's address; 0 takes a free one.",
 )
-@click.option("--prior", type=PRIOR, help="Bundled prior, folder, or OWNER/NAME[@REVISION].")
+@STEM_PRIOR
 @click.option("--sampler", type=PRESET, help="Sampler preset, bundled or a TOML file.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
 @click.option(

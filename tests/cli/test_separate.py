@@ -99,7 +99,6 @@ def test_it_writes_the_stems_and_how_they_were_made(separate: Separate) -> None:
         "prior": "tiny",
         "prior_revision": None,
         "prior_sha256": hashlib.sha256(weights).hexdigest(),
-        "start": None,
         "prior_config_sha256": hash_json(json.loads((separate.prior / "config.json").read_text())),
         "sampler": "wiener",
         "noise_std": 1e-4,

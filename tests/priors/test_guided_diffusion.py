@@ -143,7 +143,7 @@ def altered(network: ADM, **changes: Tensor | None) -> dict[str, Tensor]:
         ({"out__3__bias": torch.zeros(3)}, "'out.3.bias' is unknown"),
         ({"out__2__bias": torch.zeros(7)}, "has misshapen 'conv_out.bias'"),
         ({"out__2__bias": torch.full((6,), math.nan)}, "'conv_out.bias' is not finite"),
-        ({"input_blocks__1__0__out_layers__3__weight": None}, "is not a supported checkpoint of guided-diff"),
+        ({"input_blocks__1__0__out_layers__3__weight": None}, "is not a supported checkpoint of"),
     ],
 )
 def test_what_does_not_fit_is_named(
