@@ -35,4 +35,6 @@ ruff check
 mypy mgdm_audio
 # What a user writes, and mistakes that the types must find.
 mypy --strict --config-file= --follow-imports=silent --cache-dir .mypy_cache/strict tests/typed/user.py
-python -m pytest "$@"
+# A process a core, of one thread each; the tests of a file share what its fixtures make.
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+python -m pytest -n "$(nproc)" --dist loadfile "$@"
