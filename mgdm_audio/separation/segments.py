@@ -211,7 +211,7 @@ class Segmentation(Checked):
         segment = min(self.segment, -(-time_ // self.multiple) * self.multiple)
         overlap = min(self.overlap, (segment - 1) // 2)
         count = len(starts(time_, segment, overlap))
-        needed = -(-(time_ - overlap) // count) + overlap
+        needed = max(2 * overlap, -(-(time_ - overlap) // count) + overlap)
         return -(-needed // self.multiple) * self.multiple, overlap
 
     def level_gain(self, level: Tensor, unit: float = 1.0) -> Tensor:
