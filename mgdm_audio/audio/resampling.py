@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 # A Kaiser window over 128 zero crossings a side: 140 dB down from the lower Nyquist frequency on.
@@ -14,6 +15,7 @@ PASSBAND = 0.93  # of the lower Nyquist frequency: up to here flat within 1e-4 d
 _LARGEST_KERNEL = 2**22  # coefficients; above it the phases are interpolated from a table
 _PHASES = 4096  # a zero crossing; linear interpolation then errs by less than -140 dB
 _BLOCK = 2**22  # gathered samples at a time
+_OUTPUTS = 32  # the fewest output channels of a convolution
 
 
 def resample(samples: Tensor, from_rate: int, to_rate: int) -> Tensor:
@@ -80,24 +82,32 @@ def half_width(old: int, new: int) -> int:
 
 
 @lru_cache(maxsize=8)  # there and back: of the file's rate, and of two speeds
-def _torchaudio(old: int, new: int, dtype: torch.dtype, device: torch.device) -> torch.nn.Module:
+def _filters(old: int, new: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, int]:
+    """Returns filters [outputs, taps] for consecutive outputs, and torchaudio's half width.
+
+    A convolution with one or two output channels, as of torchaudio's kernel for 44,100 to 22,050
+    Hz, takes ten times as long as one with 32: so each period's filters are repeated, shifted.
+    """
     from torchaudio.transforms import Resample
 
     # Cast afterwards: given float32 itself, torchaudio would compute the kernel in float32 too.
-    filters = Resample(old, new, "sinc_interp_kaiser", _WIDTH, _ROLLOFF, _BETA, dtype=torch.float64)
-    return filters.to(device, dtype)
+    module = Resample(old, new, "sinc_interp_kaiser", _WIDTH, _ROLLOFF, _BETA, dtype=torch.float64)
+    kernel, width = module.kernel[:, 0].to(device, dtype), int(module.width)
+    periods = -(-_OUTPUTS // new)
+    shifted = [F.pad(kernel, (i * old, (periods - 1 - i) * old)) for i in range(periods)]
+    return torch.cat(shifted), width
 
 
 def _polyphase(samples: Tensor, old: int, new: int, length: int) -> Tensor:
-    # torchaudio rounds its output length in float32, short by some samples beyond 2^24 of them:
-    # zeros after the end make up for it, and are cut off again. (It pads with them anyway.)
-    spare = 64 * math.ceil(old / new)
-    filters = _torchaudio(old, new, samples.dtype, samples.device)
+    filters, width = _filters(old, new, samples.dtype, samples.device)
+    outputs, taps = filters.shape
+    stride = outputs // new * old
+    spare = max(0, -(-length // outputs) * stride + taps - stride - width - samples.shape[-1])
     # Row by row: its copies then stay small, and no row's rounding depends on the others.
-    rows = [
-        filters(torch.nn.functional.pad(row, (0, spare)))[:length]
-        for row in samples.reshape(-1, samples.shape[-1])
-    ]
+    rows = []
+    for row in samples.reshape(-1, 1, samples.shape[-1]):
+        found = F.conv1d(F.pad(row, (width, spare)), filters[:, None], stride=stride)
+        rows.append(found.T.reshape(-1)[:length])
     return torch.stack(rows).reshape(*samples.shape[:-1], length)
 
 
@@ -124,7 +134,7 @@ def _interpolated(samples: Tensor, old: int, new: int, length: int) -> Tensor:
     count, taps = table.shape[0] - 1, table.shape[1]
     width = half_width(old, new)
     flat = samples.reshape(-1, samples.shape[-1])
-    windows = torch.nn.functional.pad(flat, (width, width + 2)).unfold(-1, taps, 1)
+    windows = F.pad(flat, (width, width + 2)).unfold(-1, taps, 1)
     out = samples.new_empty(flat.shape[0], length)
     block = max(1, _BLOCK // (taps * max(1, flat.shape[0])))
     for start in range(0, length, block):

@@ -63,8 +63,8 @@ def devices() -> Iterator[Check]:
     """CPU threads, the memory allocator, and the device that would be used."""
     import torch
 
-    from mgdm_audio.engine.allocator import keep_freed_memory
     from mgdm_audio.engine.device import choose_device
+    from mgdm_audio.engine.memory import keep_freed_memory
 
     yield Check("ok", "threads", f"{torch.get_num_threads()} (OMP_NUM_THREADS changes it)")
     yield Check("ok", "allocator", keep_freed_memory())

@@ -269,8 +269,10 @@ class _Run:
         return self.separator.stems if stem is None else check_stem(stem, self.separator.stems)[1]
 
     def _separated(self, track: "Track", layout: "Layout", folder: Path) -> Row:
+        from mgdm_audio.engine.memory import PeakMemory
         from mgdm_audio.report import write_page
 
+        peak = PeakMemory(self.separator.device)
         asked = {key: self.settings[key] for key in ("seed", "draws", "keep_draws", "two_stems")}
         with progress(track.path.name) as move:
             found = self.separator.separate(
@@ -278,6 +280,7 @@ class _Run:
             )
             with found:
                 names = ", ".join(found.names)
+                found.report["peak_memory_bytes"] = peak.read()
                 record = found.save(layout, self.settings["subtype"])
         page = write_page(folder) if self.report else None
         if record["gain"] < 1:

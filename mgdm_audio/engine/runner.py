@@ -14,8 +14,8 @@ from torch import Tensor
 
 from mgdm_audio.diffusion import Prior
 from mgdm_audio.digest import hash_own_code
-from mgdm_audio.engine.allocator import keep_freed_memory
 from mgdm_audio.engine.device import at_precision, choose_device
+from mgdm_audio.engine.memory import keep_freed_memory
 from mgdm_audio.errors import UserError
 from mgdm_audio.measurement import Likelihood
 from mgdm_audio.rng import Generators

@@ -203,10 +203,16 @@ class Segmentation(Checked):
         return cls(samples, held, multiple, loaded.mixture_rms, join, level, speeds)
 
     def cuts(self, time_: int) -> tuple[int, int]:
-        """Returns segment and overlap for a mixture of ``time_`` samples."""
+        """Returns segment and overlap for a mixture of ``time_`` samples.
+
+        There are as few segments as ``self.segment`` allows, and they are as short as their number
+        allows, so that the last one is hardly padded.
+        """
         segment = min(self.segment, -(-time_ // self.multiple) * self.multiple)
         overlap = min(self.overlap, (segment - 1) // 2)
-        return segment, overlap
+        count = len(starts(time_, segment, overlap))
+        needed = max(2 * overlap, -(-(time_ - overlap) // count) + overlap)
+        return -(-needed // self.multiple) * self.multiple, overlap
 
     def level_gain(self, level: Tensor, unit: float = 1.0) -> Tensor:
         """Returns the gain from this active level to the prior's; 1 for silence.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mgdm_audio.config import apply_overrides, load_toml
-from mgdm_audio.engine.allocator import keep_freed_memory
+from mgdm_audio.engine.memory import keep_freed_memory
 
 Progress = Callable[[int, int, dict[str, float]], None]
 """Called with (steps done, steps in all, figures such as the loss)."""

@@ -24,9 +24,9 @@ from torch import Tensor
 
 from mgdm_audio.audio.io import read
 from mgdm_audio.digest import hash_json
+from mgdm_audio.engine.memory import PeakMemory
 from mgdm_audio.errors import UserError
 from mgdm_audio.evaluation.benchmark.baselines import baselines
-from mgdm_audio.evaluation.benchmark.peak_memory import PeakMemory
 from mgdm_audio.evaluation.benchmark.suite import Suite, System, TrackSet
 from mgdm_audio.evaluation.folders import track_number
 from mgdm_audio.evaluation.metrics import si_sdr_improvement, why_none

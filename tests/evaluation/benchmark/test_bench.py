@@ -12,11 +12,11 @@ from torch import Tensor
 
 from mgdm_audio.audio.io import read, write
 from mgdm_audio.digest import hash_file, hash_json
+from mgdm_audio.engine.memory import CLEAR_REFS, PeakMemory
 from mgdm_audio.engine.sharding import Shard
 from mgdm_audio.errors import UserError
 from mgdm_audio.evaluation.benchmark.bench import Bench
 from mgdm_audio.evaluation.benchmark.measuring import load_stems
-from mgdm_audio.evaluation.benchmark.peak_memory import CLEAR_REFS, PeakMemory
 from mgdm_audio.evaluation.benchmark.suite import (
     Suite,
     System,

@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
-from mgdm_audio.engine import allocator
+from mgdm_audio.engine import memory
 
 PAGES = """
 import resource, sys, torch
-from mgdm_audio.engine.allocator import keep_freed_memory
+from mgdm_audio.engine.memory import keep_freed_memory
 said = keep_freed_memory()
 for _ in range(3):
     torch.ones(2**24)
@@ -28,7 +28,7 @@ def faults(**environment: str) -> tuple[str, int]:
     return said, int(count)
 
 
-@pytest.mark.skipif(allocator.platform.libc_ver()[0] != "glibc", reason="glibc's mallopt")
+@pytest.mark.skipif(memory.platform.libc_ver()[0] != "glibc", reason="glibc's mallopt")
 def test_a_block_that_is_taken_again_costs_no_page_faults() -> None:
     said, kept = faults()
     assert said == "glibc keeps freed memory"
