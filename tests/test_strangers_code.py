@@ -59,7 +59,7 @@ KNOWN = {
     ("mgdm_audio/atomic.py", "ctypes.CDLL"): "the C library itself",
     ("mgdm_audio/interop/deepinv.py", "importlib.import_module"): "a part of deepinv",
     ("mgdm_audio/images/io.py", "np.load"): "with allow_pickle=False, see below",
-    ("mgdm_audio/data/slakh.py", "yaml.load"): "with a subclass of SafeLoader",
+    ("mgdm_audio/data/listing.py", "yaml.load"): "with a subclass of SafeLoader",
     ("mgdm_audio/priors/lightning.py", "torch.load"): "with inert_pickle in the place of pickle",
     (
         "mgdm_audio/priors/inert_pickle.py",

@@ -2,9 +2,9 @@
 
     python local/render.py OUT --split train --first 0 --count 200 --seconds 30 --soundfonts FOLDER
 
-writes OUT/<split>/TrackXXXXX/{kick,snare,hats,toms,cymbals}.flac at 22,050 Hz, mono. The songs, fonts,
-varied and virtual kits and effects are those of ../data; every piece of a song is played on the same
-kit and passes through the same effects by itself. A finished track is kept.
+writes OUT/<split>/TrackXXXXX/{kick,snare,hats,toms,cymbals}.flac at 22,050 Hz, mono. Songs, fonts,
+varied and virtual kits and effects are those of ../data; every piece of a song is played on the
+same kit and passes through the same effects by itself. A finished track is kept.
 """
 
 from __future__ import annotations
