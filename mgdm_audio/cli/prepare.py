@@ -117,7 +117,7 @@ def stems(
 ) -> None:
     """Any folders of stems, by a mapping of their files.
 
-    Files that match no stem, or that the metadata of MoisesDB or MedleyDB do not list, are left out.
+    Files that match no stem, or that metadata of MoisesDB or MedleyDB do not list, are left out.
 
     \b
     A mapping's TOML file:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from mgdm_audio.errors import UserError, recorded
 from mgdm_audio.evaluation.bss_eval import museval_text
 from mgdm_audio.evaluation.metric_registry import Entry, Metric, find_metrics
 from mgdm_audio.evaluation.score_table import summarise
+from mgdm_audio.output.layout import DRAWS, RECORD
 from mgdm_audio.output.result_folder import require_writable
 from mgdm_audio.reading import read_json
 
@@ -62,6 +64,7 @@ def score(
     nj: int = 1,
     museval: Path | None = None,
     log: Path | None = None,
+    draws: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Scores every stem of every track under ``reference`` and returns JSON values.
@@ -74,14 +77,19 @@ def score(
     computed again. ``nj``: so many tracks at a time, each in a process; a script that asks for
     more than 1 must be importable, with its work under ``if __name__ == "__main__"``. ``museval``:
     a folder for ``test/<track>.json``, which ``museval.EvalStore().add_eval_dir`` reads.
-    ``log``: a folder for tracebacks. ``on_progress(done, total)`` is called after each track.
+    ``log``: a folder for tracebacks. ``draws``: score every posterior sample by itself, the files
+    ``<track>/samples/<number>/<stem>`` of ``estimate``, and average the scores of a track's; by
+    default the means of the draws are scored, which are a track's stems. ``on_progress(done,
+    total)`` is called after each track.
 
     The result has ``tracks``, {track: {column: {stem: score or None, "all": mean}, ...}};
     ``summaries``, {column: {"metric", "title", "over_tracks", "value": {stem: score}, "n",
     "interval_95"}} of the columns with a score; and, with the metric si-sdri, ``summary``:
-    {"si_sdri": {stem: dB}, "n", "interval_95"}. A track without a scorable window has "windows": 0
-    and "skipped": why in place of "si_sdri", ``unscored`` says why a stem has None. A track that
-    cannot be read, or whose files differ in shape or rate, has "failed": why, and no score.
+    {"si_sdri": {stem: dB}, "n", "interval_95"}. ``estimates`` says what was scored, as far as
+    it is known: "each of 8 draws by itself", or by ``separation.json`` "the mean of 3 draws". A
+    track without a scorable window has "windows": 0 and "skipped": why in place of "si_sdri",
+    ``unscored`` says why a stem has None. A track that cannot be read, or whose files differ in
+    shape or rate, has "failed": why, and no score.
 
     Raises UserError for a track or a stem that is missing, before any scoring, and where no track
     can be scored.
@@ -89,7 +97,9 @@ def score(
     chosen = find_metrics(list(metrics))
     if museval is not None and "bss" not in chosen:
         raise UserError(f"{museval}: museval's files contain the metric bss; add it to the metrics")
-    pairs = _pair(reference, estimate)
+    if museval is not None and draws:
+        raise UserError(f"{museval}: museval's files are of one estimate a track; without draws")
+    pairs = _pair(reference, estimate, draws)
     for folder in filter(None, (cache, museval and museval / "test")):
         require_writable(folder)
     jobs = {
@@ -108,32 +118,63 @@ def score(
         name, first = next(iter(tracks.items()))
         raise UserError(f"{reference}: no track can be scored; {name}: {_why_nothing(first)}")
     if museval is not None:
-        _write_museval(museval, stores)
+        for track, store in stores.items():
+            if store is not None:
+                write_text(museval / "test" / f"{track}.json", museval_text(store))
     result: dict[str, Any] = {"tracks": tracks}
+    if what := _estimates(estimate, pairs, draws):
+        result["estimates"] = what
     if "si_sdri" in summaries:
         result["summary"] = summarise([t["si_sdri"] for t in tracks.values() if "si_sdri" in t])
     return result | {"summaries": summaries}
 
 
-def _write_museval(folder: Path, stores: dict[str, Any]) -> None:
-    """The frames of the tracks that have some."""
-    for track, store in stores.items():
-        if store is not None:
-            write_text(folder / "test" / f"{track}.json", museval_text(store))
+Stems = dict[str, Path]  # stem -> file
 
 
-def _pair(reference: Path, estimate: Path) -> dict[str, tuple[Stems, Stems]]:
-    """Returns track -> its true stems, and the estimates of the same stems."""
+def _pair(
+    reference: Path, estimate: Path, draws: bool = False
+) -> dict[str, tuple[Stems, list[Stems]]]:
+    """Returns track -> its true stems, and the estimates of the same stems, several with draws."""
     truth, found = find_tracks(reference), find_tracks(estimate)
+    pairs = {}
     for track, files in truth.items():
         if track not in found:
             raise UserError(f"{estimate / track}: missing, {reference} has it; separate it first")
-        for stem in files:
-            if stem not in found[track]:
-                raise UserError(f"{estimate / track / stem}.wav: missing, as is its .flac")
+        there = _draws(estimate / track) if draws else {estimate / track: found[track]}
+        for folder, stems in there.items():
+            for stem in files:
+                if stem not in stems:
+                    raise UserError(f"{folder / stem}.wav: missing, as is its .flac")
         if len(files) < 2:
             raise UserError(f"{reference / track}: has one stem; separation needs two or more")
-    return {t: (files, {s: found[t][s] for s in files}) for t, files in truth.items()}
+        pairs[track] = (files, [{s: stems[s] for s in files} for stems in there.values()])
+    return pairs
+
+
+def _draws(track: Path) -> dict[Path, Stems]:
+    """The folders of a track's draws, by number. Raises UserError where there are none."""
+    folders = [p for p in (track / DRAWS).glob("*") if p.name.isdecimal() and p.is_dir()]
+    if not folders:
+        raise UserError(f"{track / DRAWS}: has no draws; separate with --keep-samples")
+    return {p: find_stems(p) for p in sorted(folders, key=lambda p: int(p.name))}
+
+
+def _estimates(estimate: Path, pairs: dict[str, tuple[Stems, list[Stems]]], draws: bool) -> str:
+    """What is scored, for the tables; empty where it is not recorded."""
+    counts = set()
+    for track, (_, founds) in pairs.items():
+        try:
+            record = read_json(estimate / track / f"{RECORD}.json")
+            counts.add(len(founds) if draws else int(record["draws"]))
+        except (OSError, ValueError, TypeError, KeyError):
+            counts.add(len(founds) if draws else 0)
+    count = " to ".join(map(str, sorted({min(counts), max(counts)})))
+    if min(counts) < 1:
+        return ""
+    if draws:
+        return f"each of {count} draws by itself"
+    return "one draw" if counts == {1} else f"the mean of {count} draws"
 
 
 def _merge(entries: dict[str, Any]) -> Entry:
@@ -169,17 +210,32 @@ def _why_nothing(entry: Entry) -> str:
     return str(entry.get("skipped") or next(iter(reasons), "no metric has a value"))
 
 
-Stems = dict[str, Path]  # stem -> file
-
-
 def _attempt(
-    track: str, truth: Stems, found: Stems, names: list[str], cache: Path | None, log: Path | None
+    track: str,
+    truth: Stems,
+    founds: list[Stems],
+    names: list[str],
+    cache: Path | None,
+    log: Path | None,
 ) -> dict[str, Any]:
-    """``score_track``, or {FAILED: why not}: one track of many stops no other."""
+    """``score_track``, the mean over several, or {FAILED: why not}: it stops no other track."""
     try:
-        return score_track(truth, found, names, cache)
+        several = [score_track(truth, found, names, cache) for found in founds]
+        return several[0] if len(several) == 1 else _average(several)
     except Exception as error:
         return {FAILED: recorded(error, log, track)}
+
+
+def _average(several: list[dict[str, Entry]]) -> dict[str, Entry]:
+    """The entries of a track's draws as one: means of the scores that a stem has."""
+    merged = {name: dict(entry) for name, entry in several[0].items()}
+    for name, metric in find_metrics(list(merged)).items():
+        for column in merged[name].keys() & metric.columns.keys():
+            rows = [entries[name].get(column, {}) for entries in several]
+            for stem in rows[0]:
+                values = [row[stem] for row in rows if row.get(stem) is not None]
+                merged[name][column] |= {stem: fmean(values) if values else None}
+    return merged
 
 
 def score_track(
