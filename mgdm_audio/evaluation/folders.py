@@ -113,17 +113,23 @@ def score(
         tracks[track] = _merge(entries)
         if on_progress:
             on_progress(len(tracks), len(jobs))
-    summaries = _summaries(chosen, tracks)
-    if not summaries:
-        name, first = next(iter(tracks.items()))
-        raise UserError(f"{reference}: no track can be scored; {name}: {_why_nothing(first)}")
     if museval is not None:
         for track, store in stores.items():
             if store is not None:
                 write_text(museval / "test" / f"{track}.json", museval_text(store))
-    result: dict[str, Any] = {"tracks": tracks}
+    result = _summarised(reference, chosen, tracks)
     if what := _estimates(estimate, pairs, draws):
         result["estimates"] = what
+    return result
+
+
+def _summarised(reference: Path, metrics: dict[str, Metric], tracks: dict[str, Entry]) -> Entry:
+    """The result of ``score``. Raises UserError where no track has a score."""
+    summaries = _summaries(metrics, tracks)
+    if not summaries:
+        name, first = next(iter(tracks.items()))
+        raise UserError(f"{reference}: no track can be scored; {name}: {_why_nothing(first)}")
+    result: dict[str, Any] = {"tracks": tracks}
     if "si_sdri" in summaries:
         result["summary"] = summarise([t["si_sdri"] for t in tracks.values() if "si_sdri" in t])
     return result | {"summaries": summaries}
@@ -162,16 +168,14 @@ def _draws(track: Path) -> dict[Path, Stems]:
 
 def _estimates(estimate: Path, pairs: dict[str, tuple[Stems, list[Stems]]], draws: bool) -> str:
     """What is scored, for the tables; empty where it is not recorded."""
-    counts = set()
-    for track, (_, founds) in pairs.items():
-        try:
-            record = read_json(estimate / track / f"{RECORD}.json")
-            counts.add(len(founds) if draws else int(record["draws"]))
-        except (OSError, ValueError, TypeError, KeyError):
-            counts.add(len(founds) if draws else 0)
-    count = " to ".join(map(str, sorted({min(counts), max(counts)})))
-    if min(counts) < 1:
+    try:
+        counts = {
+            len(founds) if draws else int(read_json(estimate / track / f"{RECORD}.json")["draws"])
+            for track, (_, founds) in pairs.items()
+        }
+    except (OSError, ValueError, TypeError, KeyError):
         return ""
+    count = " to ".join(map(str, sorted({min(counts), max(counts)})))
     if draws:
         return f"each of {count} draws by itself"
     return "one draw" if counts == {1} else f"the mean of {count} draws"

@@ -1,6 +1,6 @@
 """Render the drums of composed songs as one stem for each piece of the kit.
 
-    python local/render.py OUT --split train --first 0 --count 200 --seconds 30 --soundfonts FOLDER
+    python local/pieces.py OUT --split train --first 0 --count 200 --seconds 30 --soundfonts FOLDER
 
 writes OUT/<split>/TrackXXXXX/{kick,snare,hats,toms,cymbals}.flac at 22,050 Hz, mono. Songs, fonts,
 varied and virtual kits and effects are those of ../data; every piece of a song is played on the
