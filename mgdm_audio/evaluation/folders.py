@@ -29,7 +29,8 @@ from mgdm_audio.output.result_folder import require_writable
 from mgdm_audio.reading import read_json
 
 FAILED = "failed"  # key of a track that cannot be scored -> why
-Tracks = dict[str, dict[str, Path]]  # track -> stem -> file
+Stems = dict[str, Path]  # stem -> file
+Tracks = dict[str, Stems]  # track -> its stems
 
 
 def find_tracks(folder: Path) -> Tracks:
@@ -135,9 +136,6 @@ def _summarised(reference: Path, metrics: dict[str, Metric], tracks: dict[str, E
     return result | {"summaries": summaries}
 
 
-Stems = dict[str, Path]  # stem -> file
-
-
 def _pair(
     reference: Path, estimate: Path, draws: bool = False
 ) -> dict[str, tuple[Stems, list[Stems]]]:
@@ -159,11 +157,10 @@ def _pair(
 
 
 def _draws(track: Path) -> dict[Path, Stems]:
-    """The folders of a track's draws, by number. Raises UserError where there are none."""
-    folders = [p for p in (track / DRAWS).glob("*") if p.name.isdecimal() and p.is_dir()]
-    if not folders:
+    """The folders of a track's draws. Raises UserError where there are none."""
+    if not (folders := [p for p in sorted((track / DRAWS).glob("*")) if p.is_dir()]):
         raise UserError(f"{track / DRAWS}: has no draws; separate with --keep-samples")
-    return {p: find_stems(p) for p in sorted(folders, key=lambda p: int(p.name))}
+    return {p: find_stems(p) for p in folders}
 
 
 def _estimates(estimate: Path, pairs: dict[str, tuple[Stems, list[Stems]]], draws: bool) -> str:
@@ -176,9 +173,8 @@ def _estimates(estimate: Path, pairs: dict[str, tuple[Stems, list[Stems]]], draw
     except (OSError, ValueError, TypeError, KeyError):
         return ""
     count = " to ".join(map(str, sorted({min(counts), max(counts)})))
-    if draws:
-        return f"each of {count} draws by itself"
-    return "one draw" if counts == {1} else f"the mean of {count} draws"
+    mean = "one draw" if counts == {1} else f"the mean of {count} draws"
+    return f"each of {count} draws by itself" if draws else mean
 
 
 def _merge(entries: dict[str, Any]) -> Entry:

@@ -23,7 +23,7 @@ PIECES = ("kick", "snare", "hats", "toms", "cymbals")
 @pytest.fixture
 def local(load_script: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setattr(sys, "path", [*sys.path])
-    return load_script(RECIPE / "local" / "pieces.py")
+    return load_script(RECIPE / "data" / "local" / "pieces.py")
 
 
 def recipe_of(font: Path) -> Any:

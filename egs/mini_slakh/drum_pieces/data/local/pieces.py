@@ -3,7 +3,7 @@
     python local/pieces.py OUT --split train --first 0 --count 200 --seconds 30 --soundfonts FOLDER
 
 writes OUT/<split>/TrackXXXXX/{kick,snare,hats,toms,cymbals}.flac at 22,050 Hz, mono. Songs, fonts,
-varied and virtual kits and effects are those of ../data; every piece of a song is played on the
+varied and virtual kits and effects are those of ../../data; every piece of a song is played on the
 same kit and passes through the same effects by itself. A finished track is kept.
 """
 
@@ -20,7 +20,7 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "data" / "local"))
+sys.path.insert(0, str(Path(__file__).parents[3] / "data" / "local"))
 
 import drums
 import levels
