@@ -271,6 +271,11 @@ def test_tags_of_yaml(room: Room, tag: str) -> None:
     )
     assert result.exit_code == 1
     assert "metadata.yaml: is damaged, no plain YAML" in result.stderr
+    room.write("medley/Audio/A_B/A_B_METADATA.yaml", f"stems: {value}\n")
+    words = ("stems", str(room.folder / "medley"), "--map", "medleydb", "-o", str(room.out))
+    result = CliRunner().invoke(main, ["prepare", *words, "--nj", "1"])
+    assert result.exit_code == 1
+    assert "A_B_METADATA.yaml: is damaged, no plain YAML" in result.stderr
     assert not room.mark.exists()
 
 
