@@ -22,15 +22,13 @@ from mgdm_audio.digest import hash_file, hash_json
 from mgdm_audio.engine.processes import run_jobs
 from mgdm_audio.errors import UserError, recorded
 from mgdm_audio.evaluation.bss_eval import museval_text
+from mgdm_audio.evaluation.estimates import Stems, Tracks, describe, pair
 from mgdm_audio.evaluation.metric_registry import Entry, Metric, find_metrics
 from mgdm_audio.evaluation.score_table import summarise
-from mgdm_audio.output.layout import DRAWS, RECORD
 from mgdm_audio.output.result_folder import require_writable
 from mgdm_audio.reading import read_json
 
 FAILED = "failed"  # key of a track that cannot be scored -> why
-Stems = dict[str, Path]  # stem -> file
-Tracks = dict[str, Stems]  # track -> its stems
 
 
 def find_tracks(folder: Path) -> Tracks:
@@ -78,19 +76,17 @@ def score(
     computed again. ``nj``: so many tracks at a time, each in a process; a script that asks for
     more than 1 must be importable, with its work under ``if __name__ == "__main__"``. ``museval``:
     a folder for ``test/<track>.json``, which ``museval.EvalStore().add_eval_dir`` reads.
-    ``log``: a folder for tracebacks. ``draws``: score every posterior sample by itself, the files
-    ``<track>/samples/<number>/<stem>`` of ``estimate``, and average the scores of a track's; by
-    default the means of the draws are scored, which are a track's stems. ``on_progress(done,
-    total)`` is called after each track.
+    ``log``: a folder for tracebacks. ``draws``: score each posterior sample, the files
+    ``<track>/samples/<number>/<stem>`` of ``estimate``, and average the scores of a track, not its
+    stems, the means of draws. ``on_progress(done, total)`` is called after each track.
 
     The result has ``tracks``, {track: {column: {stem: score or None, "all": mean}, ...}};
     ``summaries``, {column: {"metric", "title", "over_tracks", "value": {stem: score}, "n",
-    "interval_95"}} of the columns with a score; and, with the metric si-sdri, ``summary``:
-    {"si_sdri": {stem: dB}, "n", "interval_95"}. ``estimates`` says what was scored, as far as
-    it is known: "each of 8 draws by itself", or by ``separation.json`` "the mean of 3 draws". A
-    track without a scorable window has "windows": 0 and "skipped": why in place of "si_sdri",
+    "interval_95"}} of the columns with a score; with the metric si-sdri, ``summary``:
+    {"si_sdri": {stem: dB}, "n", "interval_95"}; ``estimates``, what was scored if it is recorded.
+    A track without a scorable window has "windows": 0 and "skipped": why in place of "si_sdri",
     ``unscored`` says why a stem has None. A track that cannot be read, or whose files differ in
-    shape or rate, has "failed": why, and no score.
+    shape or rate, has "failed": why.
 
     Raises UserError for a track or a stem that is missing, before any scoring, and where no track
     can be scored.
@@ -100,7 +96,7 @@ def score(
         raise UserError(f"{museval}: museval's files contain the metric bss; add it to the metrics")
     if museval is not None and draws:
         raise UserError(f"{museval}: museval's files are of one estimate a track; without draws")
-    pairs = _pair(reference, estimate, draws)
+    pairs = pair(reference, estimate, find_tracks(reference), find_tracks(estimate), draws)
     for folder in filter(None, (cache, museval and museval / "test")):
         require_writable(folder)
     jobs = {
@@ -115,13 +111,16 @@ def score(
         if on_progress:
             on_progress(len(tracks), len(jobs))
     if museval is not None:
-        for track, store in stores.items():
-            if store is not None:
-                write_text(museval / "test" / f"{track}.json", museval_text(store))
-    result = _summarised(reference, chosen, tracks)
-    if what := _estimates(estimate, pairs, draws):
-        result["estimates"] = what
-    return result
+        _write_museval(museval, stores)
+    what = describe(estimate, pairs, draws)
+    return _summarised(reference, chosen, tracks) | ({"estimates": what} if what else {})
+
+
+def _write_museval(folder: Path, stores: dict[str, Any]) -> None:
+    """The frames of the tracks that have some."""
+    for track, store in stores.items():
+        if store is not None:
+            write_text(folder / "test" / f"{track}.json", museval_text(store))
 
 
 def _summarised(reference: Path, metrics: dict[str, Metric], tracks: dict[str, Entry]) -> Entry:
@@ -134,47 +133,6 @@ def _summarised(reference: Path, metrics: dict[str, Metric], tracks: dict[str, E
     if "si_sdri" in summaries:
         result["summary"] = summarise([t["si_sdri"] for t in tracks.values() if "si_sdri" in t])
     return result | {"summaries": summaries}
-
-
-def _pair(
-    reference: Path, estimate: Path, draws: bool = False
-) -> dict[str, tuple[Stems, list[Stems]]]:
-    """Returns track -> its true stems, and the estimates of the same stems, several with draws."""
-    truth, found = find_tracks(reference), find_tracks(estimate)
-    pairs = {}
-    for track, files in truth.items():
-        if track not in found:
-            raise UserError(f"{estimate / track}: missing, {reference} has it; separate it first")
-        there = _draws(estimate / track) if draws else {estimate / track: found[track]}
-        for folder, stems in there.items():
-            for stem in files:
-                if stem not in stems:
-                    raise UserError(f"{folder / stem}.wav: missing, as is its .flac")
-        if len(files) < 2:
-            raise UserError(f"{reference / track}: has one stem; separation needs two or more")
-        pairs[track] = (files, [{s: stems[s] for s in files} for stems in there.values()])
-    return pairs
-
-
-def _draws(track: Path) -> dict[Path, Stems]:
-    """The folders of a track's draws. Raises UserError where there are none."""
-    if not (folders := [p for p in sorted((track / DRAWS).glob("*")) if p.is_dir()]):
-        raise UserError(f"{track / DRAWS}: has no draws; separate with --keep-samples")
-    return {p: find_stems(p) for p in folders}
-
-
-def _estimates(estimate: Path, pairs: dict[str, tuple[Stems, list[Stems]]], draws: bool) -> str:
-    """What is scored, for the tables; empty where it is not recorded."""
-    try:
-        counts = {
-            len(founds) if draws else int(read_json(estimate / track / f"{RECORD}.json")["draws"])
-            for track, (_, founds) in pairs.items()
-        }
-    except (OSError, ValueError, TypeError, KeyError):
-        return ""
-    count = " to ".join(map(str, sorted({min(counts), max(counts)})))
-    mean = "one draw" if counts == {1} else f"the mean of {count} draws"
-    return f"each of {count} draws by itself" if draws else mean
 
 
 def _merge(entries: dict[str, Any]) -> Entry:

@@ -25,7 +25,8 @@ from mgdm_audio.evaluation.benchmark.measuring import Measuring, Progress, Recor
 from mgdm_audio.evaluation.benchmark.plot import cost_plot, require_matplotlib
 from mgdm_audio.evaluation.benchmark.suite import Suite, System, TrackSet
 from mgdm_audio.evaluation.benchmark.table import Line, lines_of, panels_of, to_csv, to_markdown
-from mgdm_audio.evaluation.folders import Tracks, find_tracks, track_number
+from mgdm_audio.evaluation.estimates import Tracks
+from mgdm_audio.evaluation.folders import find_tracks, track_number
 from mgdm_audio.evaluation.metric_registry import find_metrics
 from mgdm_audio.output.result_folder import require_writable
 from mgdm_audio.priors.folder import LoadedPrior, load_prior
