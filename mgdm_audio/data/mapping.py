@@ -116,9 +116,10 @@ def plan(mapping: Mapping, track: Path) -> Plan:
     """
     stems = ", ".join(mapping.stems)
     if track.is_file():
-        streams = {n: (Source(n, stream=k), (n,)) for k, n in enumerate(mapping.streams)}
+        streams: Labelled = {n: (Source(n, stream=k), (n,)) for k, n in enumerate(mapping.streams)}
         return assign(mapping, track, streams, [], f"{track}: holds no stream of {stems}")
     refusal = f"{track}: holds no wav or flac file of {stems}"
+    there: Labelled
     if not mapping.listing:
         found, decisions = find_audio(track)
         there = {name: (Source(path), (name,)) for name, path in found.items()}

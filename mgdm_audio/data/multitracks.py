@@ -34,7 +34,7 @@ def tracks(
     found = []
     for identifier in sorted(dataset.mtrack_ids):
         multitrack = dataset.multitrack(identifier)
-        split = getattr(multitrack, "split", None)
+        split: str | None = getattr(multitrack, "split", None)
         try:
             planned: Plan | UserError = _plan(mapping, home, multitrack)
         except OSError as error:
@@ -42,7 +42,7 @@ def tracks(
         except UserError as error:
             planned = error
         found.append((split, identifier, planned))
-    there = {split for split, *_ in found} - {None}
+    there = {split for split, *_ in found if split}
     if there:
         for split in splits:
             if split not in there:

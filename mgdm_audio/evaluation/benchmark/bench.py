@@ -64,7 +64,7 @@ class Bench:
         metrics = find_metrics(list(suite.metrics)) if suite.metrics else {}
         self.measuring = Measuring(suite, self.loaded, self.presets, self.device)
         separator = self.measuring.separator(load_preset(DEFAULT_SAMPLER))  # its settings are all's
-        self._settings_of_all = {
+        self._settings_of_all: Record = {
             "version": __version__,
             "prior_sha256": self.loaded.sha256,
             "prior_config_sha256": hash_json(self.loaded.config),
