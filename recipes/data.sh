@@ -1,5 +1,5 @@
 # Sourced by the recipes that begin with a data recipe, $data: a folder whose run.sh makes
-# out/<split>/<track> in the form of Slakh2100.
+# out/<split>/<track> in the form of Slakh2100, or in $form, see separate.sh.
 
 make_data() { # unless the same call has succeeded before
     local done_before
@@ -11,5 +11,6 @@ make_data() { # unless the same call has succeeded before
 }
 
 make_stems() { # SPLIT, into out/stems/<split>; as WAV: training reads from anywhere in a file
-    mgdm-audio prepare slakh "$data/out" -o "$data/out/stems" --splits "$1" --format wav --nj "$nj"
+    # shellcheck disable=SC2086 # $form are words
+    mgdm-audio prepare ${form:-slakh} "$data/out" -o "$data/out/stems" --splits "$1" --format wav --nj "$nj"
 }

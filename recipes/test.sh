@@ -24,6 +24,14 @@ if ! python -c 'import sys, importlib.util as u; sys.exit(not (u.find_spec("deep
         echo "deepinv and scikit-image cannot be had: the comparisons with them are skipped"
 fi
 
+# The loaders of mirdata need little of what it requires, which includes the clients of three clouds;
+# without it, the tests of its data sets are skipped.
+if ! python -c 'import sys, importlib.util as u; sys.exit(not u.find_spec("mirdata"))'; then
+    python -m pip install --quiet --retries 1 --no-deps \
+        mirdata==1.0.0 deprecated wrapt smart_open librosa lazy_loader chardet ||
+        echo "mirdata cannot be had: the tests of its data sets are skipped"
+fi
+
 # The documentation is built from these; without them, the test of that is skipped.
 if ! python -c 'import sys, importlib.util as u; sys.exit(not (u.find_spec("material") and u.find_spec("mkdocstrings")))'; then
     python -m pip install --quiet --retries 1 'mkdocs<2' mkdocs-material 'mkdocstrings[python]' ||

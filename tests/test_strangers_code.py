@@ -58,7 +58,7 @@ KNOWN = {
     ("mgdm_audio/atomic.py", "ctypes.CDLL"): "the C library itself",
     ("mgdm_audio/interop/deepinv.py", "importlib.import_module"): "a part of deepinv",
     ("mgdm_audio/images/io.py", "np.load"): "with allow_pickle=False, see below",
-    ("mgdm_audio/data/slakh.py", "yaml.load"): "with a subclass of SafeLoader",
+    ("mgdm_audio/data/listing.py", "yaml.load"): "with a subclass of SafeLoader",
     ("mgdm_audio/priors/lightning.py", "torch.load"): "with inert_pickle in the place of pickle",
     (
         "mgdm_audio/priors/inert_pickle.py",
@@ -270,6 +270,11 @@ def test_tags_of_yaml(room: Room, tag: str) -> None:
     )
     assert result.exit_code == 1
     assert "metadata.yaml: is damaged, no plain YAML" in result.stderr
+    room.write("medley/Audio/A_B/A_B_METADATA.yaml", f"stems: {value}\n")
+    words = ("stems", str(room.folder / "medley"), "--map", "medleydb", "-o", str(room.out))
+    result = CliRunner().invoke(main, ["prepare", *words, "--nj", "1"])
+    assert result.exit_code == 1
+    assert "A_B_METADATA.yaml: is damaged, no plain YAML" in result.stderr
     assert not room.mark.exists()
 
 

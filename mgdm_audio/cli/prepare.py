@@ -86,11 +86,12 @@ def slakh(source: Path, splits: str, out: Path, form: "Form", sample_rate: int, 
     mgdm-audio prepare slakh slakh2100_flac_redux -o data --splits test --sample-rate 44100
     """
     from mgdm_audio.data import slakh
+    from mgdm_audio.data.listing import require_yaml
     from mgdm_audio.data.plan import find_tracks
 
     tracks = find_tracks(source, _names(splits), slakh.SPLITS, (slakh.OMITTED,))
     if any((track.folder / slakh.METADATA).is_file() for track in tracks):
-        slakh.require_yaml()
+        require_yaml(f"Slakh's {slakh.METADATA}")
     _run(tracks, slakh.plan, out, form, sample_rate, nj)
 
 
@@ -102,7 +103,8 @@ def slakh(source: Path, splits: str, out: Path, form: "Form", sample_rate: int, 
     required=True,
     type=MAPPING,
     help="Which files sum to which stem: musdb18 (MUSDB18-HQ, or MUSDB18's .stem.mp4 files, which "
-    "need PyAV: pip install 'mgdm_audio[formats]'), moisesdb, or a .toml file.",
+    "need PyAV: pip install 'mgdm_audio[formats]'), moisesdb, moisesdb-drums (the pieces of its "
+    "drum kits), medleydb (which needs PyYAML: pip install 'mgdm_audio[data]'), or a .toml file.",
 )
 def stems(
     source: Path,
@@ -115,12 +117,14 @@ def stems(
 ) -> None:
     """Any folders of stems, by a mapping of their files.
 
-    Files that match no stem, or that MoisesDB's data.json does not list, are left out.
+    Files that match no stem, or that metadata of MoisesDB or MedleyDB do not list, are left out.
 
     \b
     A mapping's TOML file:
       splits = ["train", "test"]        # folders of SRC; without this line tracks are in SRC
       streams = ["bass", "other_keys"]  # for tracks <track>.stem.mp4: their streams, in order
+      listing = "moisesdb"              # or medleydb, medleydb-raw: patterns match what a track's
+                                        # metadata say, "drums/kick_drum" or "electric bass"
       [stems]
       bass = ["bass"]                   # <track>/bass.wav or .flac
       other = ["other_*", "strings/*"]  # the sum of all matching files
@@ -133,6 +137,51 @@ def stems(
 
     mapping = load_mapping(name)
     _run(tracks(mapping, source, _names(splits)), planner(mapping), out, form, sample_rate, nj)
+
+
+@prepare.command()
+@options
+@click.option("--dataset", required=True, metavar="NAME", help="mirdata's name of the data set.")
+@click.option("--version", default="default", show_default=True, help="Its version in mirdata.")
+@click.option(
+    "--map",
+    "name",
+    required=True,
+    type=MAPPING,
+    help="Which instruments sum to which stem: a .toml file.",
+)
+def mirdata(
+    source: Path,
+    splits: str,
+    dataset: str,
+    version: str,
+    name: str,
+    out: Path,
+    form: "Form",
+    sample_rate: int,
+    nj: int,
+) -> None:
+    """Data sets that mirdata loads as multitracks.
+
+    SRC is mirdata's data_home. These are slakh, phenicx_anechoic, dagstuhl_choirset, filosax and
+    jtd. Nothing is downloaded: fetch the data set by mirdata first. Needs mirdata: pip install
+    'mgdm_audio[mirdata]'.
+
+    \b
+    Patterns of the mapping match the instrument of a part, or the end of its id:
+      [stems]
+      strings = ["violin", "viola", "cello", "doublebass"]
+      winds = ["flute", "oboe", "clarinet", "bassoon"]
+
+    \b
+    mgdm-audio prepare mirdata HOME --dataset phenicx_anechoic --map orchestra.toml -o data
+    """
+    from mgdm_audio.data import multitracks
+    from mgdm_audio.data.mapping import load_mapping, planner
+
+    mapping = load_mapping(name)
+    tracks = multitracks.tracks(mapping, source, dataset, version, _names(splits))
+    _run(tracks, planner(mapping), out, form, sample_rate, nj)
 
 
 def _names(splits: str) -> list[str]:

@@ -40,6 +40,12 @@ FOLDER = click.Path(path_type=Path)
     help="Folder of scores to reuse.  [default: .scores in the folder of the first -o]",
 )
 @click.option("--museval", type=FOLDER, help="Write the frames of bss to FOLDER/test/<track>.json.")
+@click.option(
+    "--draws",
+    is_flag=True,
+    help="Score each posterior sample (<track>/samples/<number>) by itself and average the scores; "
+    "by default the mean of the samples is scored, which has a higher SI-SDR.",
+)
 @imports
 def score(
     reference: Path,
@@ -49,6 +55,7 @@ def score(
     nj: int,
     cache: Path | None,
     museval: Path | None,
+    draws: bool,
 ) -> None:
     """Score separated tracks against their true stems.
 
@@ -86,7 +93,9 @@ def score(
     names = [name.strip() for name in metrics.split(",") if name.strip()]
     places = {"cache": cache, "museval": museval, "log": outs[0].parent if outs else None}
     with progress("scoring") as update:
-        result = folders.score(reference, estimate, names, nj=nj, on_progress=update, **places)
+        result = folders.score(
+            reference, estimate, names, nj=nj, draws=draws, on_progress=update, **places
+        )
     click.echo(to_text(result), nl=False)
     writers = {".csv": to_csv, ".md": to_markdown}
     for out in outs:

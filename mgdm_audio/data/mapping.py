@@ -1,6 +1,5 @@
 """Stems under other names: which of a track's files or streams sum to which stem, from TOML."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -12,6 +11,7 @@ from typing import Annotated, Any
 from mgdm_audio.audio.decoding.ffmpeg import require_av
 from mgdm_audio.audio.files import MIXTURES
 from mgdm_audio.config import from_mapping, load_toml, nearest
+from mgdm_audio.data.listing import LISTINGS, require_yaml
 from mgdm_audio.data.plan import (
     Decision,
     Plan,
@@ -21,7 +21,6 @@ from mgdm_audio.data.plan import (
     find_audio,
     find_tracks,
     lost,
-    read_description,
 )
 from mgdm_audio.errors import UserError
 from mgdm_audio.ranges import Checked, Rule, filled
@@ -31,6 +30,12 @@ _DISTINCT = Rule(
     lambda names: len(set(names)) == len(names),
     "{name}: a name is there twice; name each stream differently",
 )
+_LISTING = Rule(
+    lambda name: name in ("", *LISTINGS),
+    f"{{name}} = {{value!r}}: use one of {', '.join(LISTINGS)}",
+)
+# Name of a source -> the source, and the labels that patterns match.
+Labelled = dict[str, tuple[Source, tuple[str, ...]]]
 
 
 @dataclass(frozen=True)
@@ -42,15 +47,16 @@ class Mapping(Checked):
     the source; without it the source holds the tracks. ``inside``: a folder of the source that
     holds all of that, where it is there. ``streams``: names of the streams of sound in a file
     ``<track>.stem.mp4``, in order, for the patterns; without it such files are no tracks.
-    ``listing``: a JSON file in every track that names its files, in MoisesDB's form; files that it
-    does not name are ignored, as MoisesDB's own reader ignores them.
+    ``listing``: the form of the metadata in every track, "moisesdb", "medleydb" or "medleydb-raw".
+    Patterns then match what the metadata say that a file contains (``listing.LISTINGS``), and files
+    that they do not list are ignored, as the data sets' own readers ignore them.
     """
 
     stems: Annotated[dict[str, Any], filled("{name}: name at least one")]
     splits: tuple[str, ...] = ()
     inside: str = ""
     streams: Annotated[tuple[str, ...], _DISTINCT] = ()
-    listing: str = ""
+    listing: Annotated[str, _LISTING] = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -97,6 +103,8 @@ def tracks(mapping: Mapping, source: Path, splits: Sequence[str] = ()) -> list[T
     found = find_tracks(root if root.is_dir() else source, splits, mapping.splits, (), suffix)
     if any(track.folder.is_file() for track in found):
         require_av(f"reading {STREAMS} files")
+    if mapping.listing.startswith("medleydb"):
+        require_yaml("MedleyDB's metadata")
     return found
 
 
@@ -108,58 +116,63 @@ def plan(mapping: Mapping, track: Path) -> Plan:
     """
     stems = ", ".join(mapping.stems)
     if track.is_file():
-        there = {name: Source(name, stream=k) for k, name in enumerate(mapping.streams)}
-        return _assign(mapping, track, there, [], f"{track}: holds no stream of {stems}")
-    found, decisions = find_audio(track)
+        streams: Labelled = {n: (Source(n, stream=k), (n,)) for k, n in enumerate(mapping.streams)}
+        return assign(mapping, track, streams, [], f"{track}: holds no stream of {stems}")
     refusal = f"{track}: holds no wav or flac file of {stems}"
-    if mapping.listing:
-        listed = _listed(track / mapping.listing)
-        if listed and not listed & found.keys():
-            refusal += lost("the folder", len(listed), mapping.listing)
-        for name in sorted(listed - found.keys()):
-            decisions.append(Decision(name, "missing", f"{mapping.listing} lists it"))
-        for name in sorted(found.keys() - listed):
-            why = f"{mapping.listing} does not list it"
-            decisions.append(Decision(found.pop(name), "ignored", why))
-    there = {name: Source(path) for name, path in found.items()}
-    return _assign(mapping, track, there, decisions, refusal)
+    there: Labelled
+    if not mapping.listing:
+        found, decisions = find_audio(track)
+        there = {name: (Source(path), (name,)) for name, path in found.items()}
+        return assign(mapping, track, there, decisions, refusal)
+    listing = LISTINGS[mapping.listing](track)
+    found, decisions = find_audio(track, listing.inside)
+    labels, file = listing.labels, listing.file.name
+    if labels and not labels.keys() & found.keys():
+        refusal += lost("the folder", len(labels), file)
+    for name in sorted(labels.keys() - found.keys()):
+        decisions.append(Decision(name, "missing", f"{file} lists it"))
+    for name in sorted(found.keys() - labels.keys()):
+        decisions.append(Decision(found.pop(name), "ignored", f"{file} does not list it"))
+    for name in sorted(listing.bleeding & found.keys()):
+        decisions.append(Decision(found[name], "bleeds", f"{file} says so"))
+    there = {name: (Source(path), labels[name]) for name, path in found.items()}
+    return assign(mapping, track, there, decisions, refusal)
 
 
-def _assign(
+def assign(
     mapping: Mapping,
     track: Path,
-    there: dict[str, Source],
+    there: Labelled,
     decisions: list[Decision],
     refusal: str,
 ) -> Plan:
-    """The plan of sources by name. Raises UserError(refusal) if they are of no stem."""
+    """The plan of labelled sources. A source whose labels are of several stems is left out.
+
+    Raises UserError for a label that several stems claim, and UserError(refusal) where no source is
+    of any stem.
+    """
     stems: dict[str, list[Source]] = {stem: [] for stem in mapping.stems}
-    for name, source in there.items():
-        claims = [
-            stem
-            for stem, patterns in mapping.stems.items()
-            if any(fnmatchcase(name, pattern) for pattern in patterns)
-        ]
+    for name, (source, labels) in there.items():
+        claims: dict[str, None] = {}
+        for label in labels:
+            own = [
+                stem
+                for stem, patterns in mapping.stems.items()
+                if any(fnmatchcase(label, pattern) for pattern in patterns)
+            ]
+            if len(own) > 1:
+                where = source.file(track)
+                what = "" if label == name else f" ({label})"
+                raise UserError(f"{where}{what}: matches {' and '.join(own)}; mend the mapping")
+            claims |= dict.fromkeys(own)
+        what = "" if labels == (name,) else f"{', '.join(labels)}: "
         if len(claims) > 1:
-            where = source.file(track)
-            raise UserError(f"{where}: matches {' and '.join(claims)}; mend the mapping")
-        if claims:
-            stems[claims[0]].append(source)
+            why = f"{what}of {' and '.join(claims)}"
+            decisions.append(Decision(source.path, "ignored", why))
+        elif claims:
+            stems[next(iter(claims))].append(source)
         elif name not in MIXTURES:
-            decisions.append(Decision(source.path, "ignored", "matches no stem"))
+            decisions.append(Decision(source.path, "ignored", f"{what}matches no stem"))
     if not any(stems.values()):
         raise UserError(refusal)
     return Plan({k: tuple(sorted(v)) for k, v in stems.items()}, tuple(sorted(decisions)))
-
-
-def _listed(path: Path) -> set[str]:
-    """Names of the files in MoisesDB's ``data.json``: ``<stemName>/<id of a track>``."""
-    data = read_description(path)
-    try:
-        return {
-            f"{stem['stemName']}/{part['id']}"
-            for stem in json.loads(data)["stems"]
-            for part in stem["tracks"]
-        }
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise UserError(f"{path}: is no listing in MoisesDB's form; fetch it again") from None

@@ -17,8 +17,8 @@ LARGEST = 1 << 20  # bytes of a track's description; those of published data set
 class Decision:
     """Something that a reader of the stems should know: ``what`` was done about ``of``, and why.
 
-    ignored, unrendered, missing, duplicate (of source files), padded, averaged, converted (of their
-    samples),
+    ignored, unrendered, missing, duplicate, bleeds (of source files), padded, averaged, converted
+    (of their samples),
     silent, float (of stems).
     """
 
@@ -109,9 +109,10 @@ class Track:
 
     split: str
     name: str
-    folder: Path  # or the one file that holds all of its stems
-    source: str  # the folder or the file relative to the data set, with "/"
+    folder: Path  # or the one file that holds all of its stems, or the data set, if it is planned
+    source: str  # the folder or the file relative to the data set, with "/", or its id
     elsewhere: tuple[str, ...] = ()
+    planned: Plan | UserError | None = None  # its plan or why it has none; None: a planner's
 
 
 def find_tracks(

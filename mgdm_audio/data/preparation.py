@@ -63,7 +63,8 @@ def prepare(
     """
     splits = {track.split for track in tracks}
     for track in tracks:
-        target, folder = (out / track.split).resolve(), track.folder.parent.resolve()
+        home = track.folder if track.planned else track.folder.parent
+        target, folder = (out / track.split).resolve(), home.resolve()
         if target.is_relative_to(folder) or folder.is_relative_to(target):
             raise UserError(f"{out / track.split}: lies among the tracks; choose another output")
     try:
@@ -106,7 +107,9 @@ def prepare_track(track: Track, out: Path, planner: Planner, options: Options) -
         if track.elsewhere:
             others = " and ".join(track.elsewhere)
             raise UserError(f"{track.folder}: a track so named is in {others} too; remove one")
-        plan = planner(track.folder)
+        if isinstance(track.planned, UserError):
+            raise track.planned
+        plan = track.planned or planner(track.folder)
         fingerprint = _fingerprint(track, plan, options)
         record = manifest.load_record(target)
         if record and _is_current(record, fingerprint, track, plan, out):

@@ -16,14 +16,8 @@ from reprlib import repr
 from typing import Any
 
 from mgdm_audio.data import mapping
-from mgdm_audio.data.plan import (
-    Decision,
-    Plan,
-    Source,
-    find_audio,
-    lost,
-    read_description,
-)
+from mgdm_audio.data.listing import load_yaml
+from mgdm_audio.data.plan import Decision, Plan, Source, find_audio, lost
 from mgdm_audio.errors import UserError
 
 SPLITS = ("train", "validation", "test")
@@ -79,16 +73,6 @@ def plan(track: Path) -> Plan:
     return Plan({k: tuple(sorted(v)) for k, v in stems.items()}, tuple(sorted(decisions)))
 
 
-def require_yaml() -> None:
-    """Raise UserError, naming the extra, where PyYAML is not installed."""
-    try:
-        import yaml  # noqa: F401
-    except ImportError:
-        raise UserError(
-            f"reading Slakh's {METADATA} needs PyYAML: pip install 'mgdm_audio[data]'"
-        ) from None
-
-
 def _stem(entry: dict[str, Any], where: str) -> tuple[str | None, int]:
     """(stem, program); a drum kit is one whatever its program."""
     program = entry.get("program_num")
@@ -110,22 +94,8 @@ def _flag(entry: dict[str, Any], key: str, default: bool, where: str) -> bool:
 
 def _load(path: Path) -> dict[str, Any]:
     """The metadata, of which "stems" is a table of tables whose keys are file names."""
-    require_yaml()
-    import yaml
-
-    class Plain(yaml.SafeLoader):  # type: ignore[misc]
-        def compose_node(self, parent: Any, index: Any) -> Any:
-            if self.check_event(yaml.AliasEvent):
-                # They make gigabytes of a few lines, and no track of Slakh has any.
-                raise yaml.YAMLError("an alias")
-            return super().compose_node(parent, index)
-
-    data = read_description(path)
-    try:
-        metadata = yaml.load(data, Plain)
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError):
-        raise UserError(f"{path}: is damaged, no plain YAML; fetch it again") from None
-    stems = metadata.get("stems") if isinstance(metadata, dict) else None
+    metadata = load_yaml(path, f"Slakh's {METADATA}")
+    stems = metadata.get("stems")
     if not isinstance(stems, dict) or not stems:
         raise UserError(f"{path}: has no table of stems; fetch it again")
     for name, entry in stems.items():

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -21,13 +22,13 @@ from mgdm_audio.digest import hash_file, hash_json
 from mgdm_audio.engine.processes import run_jobs
 from mgdm_audio.errors import UserError, recorded
 from mgdm_audio.evaluation.bss_eval import museval_text
+from mgdm_audio.evaluation.estimates import Stems, Tracks, describe, pair
 from mgdm_audio.evaluation.metric_registry import Entry, Metric, find_metrics
 from mgdm_audio.evaluation.score_table import summarise
 from mgdm_audio.output.result_folder import require_writable
 from mgdm_audio.reading import read_json
 
 FAILED = "failed"  # key of a track that cannot be scored -> why
-Tracks = dict[str, dict[str, Path]]  # track -> stem -> file
 
 
 def find_tracks(folder: Path) -> Tracks:
@@ -62,6 +63,7 @@ def score(
     nj: int = 1,
     museval: Path | None = None,
     log: Path | None = None,
+    draws: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Scores every stem of every track under ``reference`` and returns JSON values.
@@ -74,14 +76,17 @@ def score(
     computed again. ``nj``: so many tracks at a time, each in a process; a script that asks for
     more than 1 must be importable, with its work under ``if __name__ == "__main__"``. ``museval``:
     a folder for ``test/<track>.json``, which ``museval.EvalStore().add_eval_dir`` reads.
-    ``log``: a folder for tracebacks. ``on_progress(done, total)`` is called after each track.
+    ``log``: a folder for tracebacks. ``draws``: score each posterior sample, the files
+    ``<track>/samples/<number>/<stem>`` of ``estimate``, and average the scores of a track, not its
+    stems, the means of draws. ``on_progress(done, total)`` is called after each track.
 
     The result has ``tracks``, {track: {column: {stem: score or None, "all": mean}, ...}};
     ``summaries``, {column: {"metric", "title", "over_tracks", "value": {stem: score}, "n",
-    "interval_95"}} of the columns with a score; and, with the metric si-sdri, ``summary``:
-    {"si_sdri": {stem: dB}, "n", "interval_95"}. A track without a scorable window has "windows": 0
-    and "skipped": why in place of "si_sdri", ``unscored`` says why a stem has None. A track that
-    cannot be read, or whose files differ in shape or rate, has "failed": why, and no score.
+    "interval_95"}} of the columns with a score; with the metric si-sdri, ``summary``:
+    {"si_sdri": {stem: dB}, "n", "interval_95"}; ``estimates``, what was scored if it is recorded.
+    A track without a scorable window has "windows": 0 and "skipped": why in place of "si_sdri",
+    ``unscored`` says why a stem has None. A track that cannot be read, or whose files differ in
+    shape or rate, has "failed": why.
 
     Raises UserError for a track or a stem that is missing, before any scoring, and where no track
     can be scored.
@@ -89,7 +94,9 @@ def score(
     chosen = find_metrics(list(metrics))
     if museval is not None and "bss" not in chosen:
         raise UserError(f"{museval}: museval's files contain the metric bss; add it to the metrics")
-    pairs = _pair(reference, estimate)
+    if museval is not None and draws:
+        raise UserError(f"{museval}: museval's files are of one estimate a track; without draws")
+    pairs = pair(reference, estimate, find_tracks(reference), find_tracks(estimate), draws)
     for folder in filter(None, (cache, museval and museval / "test")):
         require_writable(folder)
     jobs = {
@@ -103,16 +110,10 @@ def score(
         tracks[track] = _merge(entries)
         if on_progress:
             on_progress(len(tracks), len(jobs))
-    summaries = _summaries(chosen, tracks)
-    if not summaries:
-        name, first = next(iter(tracks.items()))
-        raise UserError(f"{reference}: no track can be scored; {name}: {_why_nothing(first)}")
     if museval is not None:
         _write_museval(museval, stores)
-    result: dict[str, Any] = {"tracks": tracks}
-    if "si_sdri" in summaries:
-        result["summary"] = summarise([t["si_sdri"] for t in tracks.values() if "si_sdri" in t])
-    return result | {"summaries": summaries}
+    what = describe(estimate, pairs, draws)
+    return _summarised(reference, chosen, tracks) | ({"estimates": what} if what else {})
 
 
 def _write_museval(folder: Path, stores: dict[str, Any]) -> None:
@@ -122,18 +123,16 @@ def _write_museval(folder: Path, stores: dict[str, Any]) -> None:
             write_text(folder / "test" / f"{track}.json", museval_text(store))
 
 
-def _pair(reference: Path, estimate: Path) -> dict[str, tuple[Stems, Stems]]:
-    """Returns track -> its true stems, and the estimates of the same stems."""
-    truth, found = find_tracks(reference), find_tracks(estimate)
-    for track, files in truth.items():
-        if track not in found:
-            raise UserError(f"{estimate / track}: missing, {reference} has it; separate it first")
-        for stem in files:
-            if stem not in found[track]:
-                raise UserError(f"{estimate / track / stem}.wav: missing, as is its .flac")
-        if len(files) < 2:
-            raise UserError(f"{reference / track}: has one stem; separation needs two or more")
-    return {t: (files, {s: found[t][s] for s in files}) for t, files in truth.items()}
+def _summarised(reference: Path, metrics: dict[str, Metric], tracks: dict[str, Entry]) -> Entry:
+    """The result of ``score``. Raises UserError where no track has a score."""
+    summaries = _summaries(metrics, tracks)
+    if not summaries:
+        name, first = next(iter(tracks.items()))
+        raise UserError(f"{reference}: no track can be scored; {name}: {_why_nothing(first)}")
+    result: dict[str, Any] = {"tracks": tracks}
+    if "si_sdri" in summaries:
+        result["summary"] = summarise([t["si_sdri"] for t in tracks.values() if "si_sdri" in t])
+    return result | {"summaries": summaries}
 
 
 def _merge(entries: dict[str, Any]) -> Entry:
@@ -169,17 +168,32 @@ def _why_nothing(entry: Entry) -> str:
     return str(entry.get("skipped") or next(iter(reasons), "no metric has a value"))
 
 
-Stems = dict[str, Path]  # stem -> file
-
-
 def _attempt(
-    track: str, truth: Stems, found: Stems, names: list[str], cache: Path | None, log: Path | None
+    track: str,
+    truth: Stems,
+    founds: list[Stems],
+    names: list[str],
+    cache: Path | None,
+    log: Path | None,
 ) -> dict[str, Any]:
-    """``score_track``, or {FAILED: why not}: one track of many stops no other."""
+    """``score_track``, the mean over several, or {FAILED: why not}: it stops no other track."""
     try:
-        return score_track(truth, found, names, cache)
+        several = [score_track(truth, found, names, cache) for found in founds]
+        return several[0] if len(several) == 1 else _average(several)
     except Exception as error:
         return {FAILED: recorded(error, log, track)}
+
+
+def _average(several: list[dict[str, Entry]]) -> dict[str, Entry]:
+    """The entries of a track's draws as one: means of the scores that a stem has."""
+    merged = {name: dict(entry) for name, entry in several[0].items()}
+    for name, metric in find_metrics(list(merged)).items():
+        for column in merged[name].keys() & metric.columns.keys():
+            rows = [entries[name].get(column, {}) for entries in several]
+            for stem in rows[0]:
+                values = [row[stem] for row in rows if row.get(stem) is not None]
+                merged[name][column] |= {stem: fmean(values) if values else None}
+    return merged
 
 
 def score_track(

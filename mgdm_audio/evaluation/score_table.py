@@ -114,7 +114,9 @@ def _absence(record: dict[str, Any]) -> tuple[str, str]:
 
 
 def _notes(result: dict[str, Any], skipped: bool) -> Iterator[str]:
-    """Yields a line for each reason of missing scores, with at most three places."""
+    """Yields what was scored, and each reason of missing scores with at most three places."""
+    if "estimates" in result:
+        yield f"scored: {result['estimates']}\n"
     places: dict[tuple[str, str], list[str]] = {}
     for track, record in result["tracks"].items():
         if skipped and "failed" in record:

@@ -15,6 +15,7 @@ from script import run
 
 from mgdm_audio import tables
 from mgdm_audio.errors import UserError
+from mgdm_audio.evaluation.benchmark.table import estimate_of
 from mgdm_audio.samplers.presets import NO_ROW, STANDS_FOR
 from mgdm_audio.separation.segments import starts
 
@@ -33,7 +34,7 @@ def segments(record: dict[str, Any]) -> int:
 
 
 def costs(records: list[dict[str, Any]]) -> list[str]:
-    """Seconds per second of audio, draws, and denoiser calls a segment; dashes for baselines."""
+    """Seconds per second of audio, what is scored, calls a segment; dashes for baselines."""
     audio = sum(r["samples"] / r["sample_rate"] for r in records)
     speed = f"{sum(r['seconds'] for r in records) / audio:.3g}"
     calls = [r["denoiser_calls"] for r in records if "denoiser_calls" in r]
@@ -41,7 +42,7 @@ def costs(records: list[dict[str, Any]]) -> list[str]:
         return [speed, "-", "-"]
     count = sum(segments(r) for r in records)
     with_gradient, without = (sum(c[k] for c in calls) / count for k in ("gradient", "forward"))
-    return [speed, str(records[0]["draws"]), f"{with_gradient:.0f} / {without:.0f}"]
+    return [speed, estimate_of(records[0]["draws"]), f"{with_gradient:.0f} / {without:.0f}"]
 
 
 def stands_for(records: list[dict[str, Any]]) -> str:
@@ -68,7 +69,7 @@ def table(exp: Path) -> str:
     order = [name for name in BASELINES if name in found]
     order += [name for name in found if name not in BASELINES]
     stems = list(next(iter(found.values()))["si_sdri"])
-    heads = ["SI-SDRi, dB", *stems, "s / s", "draws", "calls", "stands for"]
+    heads = ["SI-SDRi, dB", *stems, "s / s", "estimate", "calls", "stands for"]
     rows = []
     made_with: dict[str, None] = {}  # a set that keeps its order
     for name in order:
@@ -81,8 +82,8 @@ def table(exp: Path) -> str:
     interval = " ± half of its 95 % interval" if count > 1 else ""
     notes = [
         f"Mean over {count} track{'s' * (count > 1)}{interval}; s / s: seconds of computing a "
-        "second of audio; calls: of the denoiser, for a segment and all draws at once, "
-        f"with / without gradient; {STANDS_FOR}",
+        "second of audio; estimate: one draw, or the mean of several; calls: of the denoiser, "
+        f"for a segment and all draws at once, with / without gradient; {STANDS_FOR}",
         *made_with,
     ]
     text = tables.table(heads, rows, "l" + "r" * (len(heads) - 2) + "l")

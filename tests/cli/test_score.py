@@ -312,3 +312,38 @@ def test_options_that_do_not_fit(folders: tuple[Path, Path], options: list[str],
 
 def test_both_folders_must_be_named() -> None:
     assert CliRunner().invoke(main, ["score", "--estimate", "x"]).exit_code == 2
+
+
+def test_draws_are_scored_one_by_one_and_told_from_their_mean(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """The score of a track's draws is the mean of their scores, not that of their mean."""
+    reference, estimate = folders
+    assert "scored" not in run(folders).output  # nothing records how these were made
+    alone = []
+    for number in range(2):
+        copy = tmp_path / f"draw {number}"
+        for file in sorted(estimate.glob("track*/*.wav")):
+            samples, _ = soundfile.read(file, dtype="float32")
+            one = samples + 0.1 * noise(50 + number, 2, TIME).T.numpy()
+            for folder in (copy / file.parent.name, file.parent / "samples" / str(number)):
+                folder.mkdir(parents=True, exist_ok=True)
+                soundfile.write(folder / file.name, one, RATE, subtype="FLOAT")
+        alone.append(scores((reference, copy)))
+    for track in ("track0", "track1", "track2"):
+        (estimate / track / "separation.json").write_text('{"draws": 2}')
+    found = run(folders, "--draws", "--metrics", "si-sdri,si-sdr", "--out", f"{tmp_path}/d.json")
+    assert found.exit_code == 0, found.output
+    assert "scored: each of 2 draws by itself\n" in found.output
+    drawn = json.loads((tmp_path / "d.json").read_text())
+    for track, entry in drawn["tracks"].items():
+        for stem, value in entry["si_sdri"].items():
+            want = sum(each["tracks"][track]["si_sdri"][stem] for each in alone) / 2
+            # The same floats in the same order.
+            assert value == want
+    assert "scored: the mean of 2 draws\n" in run(folders).output
+    line = run(folders, "--draws", "--museval", str(tmp_path / "m"), "--metrics", "bss").output
+    assert "museval's files are of one estimate a track" in line
+    shutil.rmtree(estimate / "track0" / "samples")
+    line = run(folders, "--draws").output
+    assert "track0/samples: has no draws; separate with --keep-samples" in line

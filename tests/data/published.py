@@ -9,10 +9,12 @@ Folders, file names, fields, flags and values of the metadata follow
 - MSDM's stems: gladia-research-group/multi-source-diffusion-models, data/README.md, main/data.py;
 - MUSDB18-HQ: sigsep/sigsep-mus-db, musdb/configs/mus.yaml and musdb/__init__.py;
 - MUSDB18: faroit/stempeg, the song in stempeg/data, which that package installs;
-- MoisesDB: moises-ai/moises-db, README.md, moisesdb/track.py and moisesdb/defaults.py.
+- MoisesDB: moises-ai/moises-db, README.md, moisesdb/track.py and moisesdb/defaults.py;
+- MedleyDB: two metadata files of marl/medleydb, which are in the folder medleydb beside this file.
 """
 
 import json
+import shutil
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -193,3 +195,37 @@ def moisesdb(root: Path) -> dict[str, Any]:
     listing = {"id": song.name, "song": "A", "artist": "B", "genre": "rock", "stems": stems}
     (song / "data.json").write_text(json.dumps(listing, indent=2))
     return {song.name: truth}
+
+
+MEDLEYDB = Path(__file__).parent / "medleydb"
+BEATLES, TESLA = "TheBeatles_Wait", "Tesla_ModernDayCowboy"
+MEDLEYDB_STEMS = {  # of their metadata: which STEM_<number>.wav are of which stem
+    BEATLES: {"bass": 2, "drums": 1, "guitar": 3, "vocals": 4},
+    TESLA: {"drums": 1, "guitar": 2},
+}
+
+
+def medleydb(root: Path) -> dict[str, Any]:
+    """``Audio/<track>``, one with its metadata and one whose metadata are in ``Metadata``."""
+    import yaml
+
+    truth: dict[str, Any] = {}
+    for name, places in MEDLEYDB_STEMS.items():
+        track, file = root / "Audio" / name, f"{name}_METADATA.yaml"
+        metadata = yaml.safe_load((MEDLEYDB / file).read_text())
+        put(track / metadata["mix_filename"], noise(0, 800).reshape(400, 2), 44100)
+        silence = np.zeros((400, 2), np.int64)
+        truth[name] = dict.fromkeys(
+            ("bass", "drums", "guitar", "piano", "vocals", "other"), silence
+        )
+        for number, entry in enumerate(metadata["stems"].values(), 1):
+            sound = noise(number, 800, 2000).reshape(400, 2)
+            steps = put(track / metadata["stem_dir"] / entry["filename"], sound, 44100)
+            for k, part in enumerate(entry["raw"].values()):
+                put(track / metadata["raw_dir"] / part["filename"], noise(k, 400, 2000), 44100)
+            for stem in (stem for stem, place in places.items() if place == number):
+                truth[name][stem] = steps
+        home = track if name == BEATLES else root / "Metadata"
+        home.mkdir(exist_ok=True)
+        shutil.copy(MEDLEYDB / file, home)
+    return truth

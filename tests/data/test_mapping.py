@@ -106,6 +106,10 @@ def test_moisesdb_is_what_its_listing_says(tmp_path: Path) -> None:
         ("[stems]\n'' = ['b']", "'' cannot be the name of a stem"),
         ("[stems]\n'..' = ['b']", "'..' cannot be the name of a stem"),
         ("[stems]\nmixture = ['b']", "'mixture' cannot be the name of a stem"),
+        (
+            "listing = 'data.json'\n[stems]\nbass = ['b']",
+            "listing = 'data.json': use one of moises",
+        ),
         ("[stems", "not TOML"),
     ],
 )
@@ -117,7 +121,7 @@ def test_a_wrong_mapping_is_one_line(text: str, why: str, tmp_path: Path) -> Non
 
 
 def test_names_are_those_of_the_package_or_files(tmp_path: Path) -> None:
-    assert bundled() == ("moisesdb", "musdb18")
+    assert bundled() == ("medleydb", "moisesdb", "moisesdb-drums", "musdb18")
     for name in bundled():
         load_mapping(name)
     with pytest.raises(

@@ -1,8 +1,11 @@
 """Every data set that ``prepare`` names, in its published form: its stems, and what is noted."""
 
+import json
 import shutil
+from fnmatch import fnmatchcase
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mgdm_audio.data import slakh
@@ -180,7 +183,113 @@ def test_moisesdb_prepares_from_either_of_its_folders(folder: str, tmp_path: Pat
     records = prepared(1, *words, "--sample-rate", "44100")
     for name, stems in truth.items():
         check(out, records[f"all/{name}"], stems)
-        assert said(records[f"all/{name}"], but="averaged") == [
-            ("piano", "silent", "the track has no source of it")
-        ]
+        notes = said(records[f"all/{name}"], but="averaged")
+        assert ("piano", "silent", "the track has no source of it") in notes
+        bleeding = [what for _, what, why in notes if why == "data.json says so"]
+        # Of the parts 1 to 8, has_bleed is true of 2, 5 and 8.
+        assert bleeding == ["bleeds"] * 3
+        assert len(notes) == 4
     assert "1 tracks made" in prepare(*words, "--splits", "test").stdout
+
+
+def test_moisesdb_prepares_by_the_types_of_its_tracks(tmp_path: Path) -> None:
+    """Its second level: kick and snare, and not the whole kit nor the percussion."""
+    song = tmp_path / "moisesdb_v0.1" / "0a1cd98b-ba65-4bd5-9ca0-3f2e1f5ce5c1"
+    kinds = ("kick_drum", "kick_drum", "snare_drum", "overheads", "full_acoustic_drumkit")
+    sounds = [
+        put(song / "drums" / f"{k}.wav", noise(k, 400, 2000), 44100) for k in range(len(kinds))
+    ]
+    parts = [
+        {"id": str(k), "trackType": kind, "extension": "wav", "has_bleed": False}
+        for k, kind in enumerate(kinds)
+    ]
+    listing = {"stems": [{"stemName": "drums", "tracks": parts}]}
+    (song / "data.json").write_text(json.dumps(listing))
+    out = tmp_path / "out"
+    words = ("stems", tmp_path, "--map", "moisesdb-drums", "-o", out, "--sample-rate", "44100")
+    record = prepared(1, *words)[f"all/{song.name}"]
+    silence = np.zeros(400, np.int64)
+    truth = {"kick": sounds[0] + sounds[1], "snare": sounds[2]}
+    check(out, record, truth | dict.fromkeys(("hats", "toms", "cymbals"), silence))
+    ignored = [(of, why) for of, what, why in said(record) if what == "ignored"]
+    assert ignored == [
+        ("drums/3.wav", "drums/3, drums/overheads: matches no stem"),
+        ("drums/4.wav", "drums/4, drums/full_acoustic_drumkit: matches no stem"),
+    ]
+
+
+@pytest.mark.parametrize("folder", [".", "Audio"])
+def test_medleydb_prepares_by_its_metadata(folder: str, tmp_path: Path) -> None:
+    """Its stems by their instruments; one of two instruments of different stems is left out."""
+    pytest.importorskip("yaml")
+    truth = published.medleydb(tmp_path / "MedleyDB")
+    out = tmp_path / "out"
+    words = ("stems", tmp_path / "MedleyDB" / folder, "--map", "medleydb", "-o", out)
+    records = prepared(2, *words, "--sample-rate", "44100")
+    assert set(records) == {f"all/{name}" for name in truth}
+    for name, stems in truth.items():
+        check(out, records[f"all/{name}"], stems)
+    tesla = [d[0::2] for d in said(records[f"all/{published.TESLA}"]) if d[1] == "ignored"]
+    path = f"{published.TESLA}_STEMS/{published.TESLA}_STEM"
+    assert tesla == [
+        (f"{path}_03.wav", "Unlabeled: matches no stem"),
+        (f"{path}_04.wav", "male singer, distorted electric guitar: of vocals and guitar"),
+    ]
+    bleeds = {name: [d[1] for d in said(r)].count("bleeds") for name, r in records.items()}
+    # has_bleed is 'yes' of the first, which has five stems, and 'no' of the second.
+    assert bleeds == {f"all/{published.BEATLES}": 5, f"all/{published.TESLA}": 0}
+
+
+def test_medleydb_prepares_from_its_raw_files(tmp_path: Path) -> None:
+    pytest.importorskip("yaml")
+    published.medleydb(tmp_path)
+    (mine := tmp_path / "mine.toml").write_text(
+        'inside = "Audio"\nlisting = "medleydb-raw"\n[stems]\nkick = ["kick drum"]\n'
+    )
+    found = plan(load_mapping(str(mine)), tmp_path / "Audio" / published.TESLA)
+    folder = f"{published.TESLA}_RAW/{published.TESLA}_RAW_01"
+    assert [source.path for source in found.stems["kick"]] == [
+        f"{folder}_01.wav",
+        f"{folder}_02.wav",
+    ]
+
+
+def test_every_instrument_of_medleydb_is_of_one_stem() -> None:
+    yaml = pytest.importorskip("yaml")
+    stems = load_mapping("medleydb").stems
+
+    def names(branch: object) -> set[str]:
+        if isinstance(branch, str):
+            return {branch}
+        inner = branch.values() if isinstance(branch, dict) else branch
+        return set().union(*map(names, inner))
+
+    instruments = names(yaml.safe_load((published.MEDLEYDB / "taxonomy.yaml").read_text()))
+    assert len(instruments) == 122
+    for instrument in instruments - {"Main System", "Unlabeled", "crowd"}:
+        claims = [s for s, own in stems.items() if any(fnmatchcase(instrument, p) for p in own)]
+        assert len(claims) == 1, (instrument, claims)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("stem_dir: Tesla_ModernDayCowboy_STEMS", "stem_dir: ../elsewhere"),
+        ("filename: Tesla_ModernDayCowboy_STEM_01.wav", "filename: ../../x.wav"),
+        ("filename: Tesla_ModernDayCowboy_STEM_01.wav", "filename: 3"),
+        ("    instrument: drum set\n    raw", "    instrument: {a: b}\n    raw"),
+        ("has_bleed: 'no'\n", ""),
+    ],
+)
+def test_metadata_of_another_form_are_one_line(old: str, new: str, tmp_path: Path) -> None:
+    pytest.importorskip("yaml")
+    published.medleydb(tmp_path)
+    path = tmp_path / "Metadata" / f"{published.TESLA}_METADATA.yaml"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    with pytest.raises(UserError, match="is no metadata in MedleyDB's form; fetch it again"):
+        plan(load_mapping("medleydb"), tmp_path / "Audio" / published.TESLA)
+    path.unlink()
+    with pytest.raises(UserError, match=r"METADATA\.yaml: cannot be read"):
+        plan(load_mapping("medleydb"), tmp_path / "Audio" / published.TESLA)

@@ -25,7 +25,9 @@ from mgdm_audio.evaluation.benchmark.measuring import Measuring, Progress, Recor
 from mgdm_audio.evaluation.benchmark.plot import cost_plot, require_matplotlib
 from mgdm_audio.evaluation.benchmark.suite import Suite, System, TrackSet
 from mgdm_audio.evaluation.benchmark.table import Line, lines_of, panels_of, to_csv, to_markdown
-from mgdm_audio.evaluation.folders import Tracks, find_tracks, track_number
+from mgdm_audio.evaluation.estimates import Tracks
+from mgdm_audio.evaluation.folders import find_tracks, track_number
+from mgdm_audio.evaluation.metric_registry import find_metrics
 from mgdm_audio.output.result_folder import require_writable
 from mgdm_audio.priors.folder import LoadedPrior, load_prior
 from mgdm_audio.reading import read_json
@@ -59,9 +61,10 @@ class Bench:
         self.mine = [row for row in self.rows if row.name in mine]
         self.device, self.device_reason = choose_device(suite.device)
         self.loaded: LoadedPrior = load_prior(suite.prior, self.device)
+        metrics = find_metrics(list(suite.metrics)) if suite.metrics else {}
         self.measuring = Measuring(suite, self.loaded, self.presets, self.device)
         separator = self.measuring.separator(load_preset(DEFAULT_SAMPLER))  # its settings are all's
-        self._settings_of_all = {
+        self._settings_of_all: Record = {
             "version": __version__,
             "prior_sha256": self.loaded.sha256,
             "prior_config_sha256": hash_json(self.loaded.config),
@@ -74,6 +77,9 @@ class Bench:
             "overlap_seconds": separator.segmentation.overlap / self.loaded.sample_rate,
             "level": separator.segmentation.level,
         }
+        if metrics:
+            versions = {name: metric.version for name, metric in metrics.items()}
+            self._settings_of_all["metrics"] = versions
         self.why_no_plot = ""  # the remedy if the plot cannot be drawn
         try:
             require_matplotlib()

@@ -29,6 +29,7 @@ from mgdm_audio.errors import UserError
 from mgdm_audio.evaluation.benchmark.baselines import baselines
 from mgdm_audio.evaluation.benchmark.suite import Suite, System, TrackSet
 from mgdm_audio.evaluation.folders import track_number
+from mgdm_audio.evaluation.metric_registry import Metric, find_metrics
 from mgdm_audio.evaluation.metrics import si_sdr_improvement, why_none
 from mgdm_audio.priors.folder import LoadedPrior
 from mgdm_audio.samplers.presets import Preset
@@ -92,7 +93,13 @@ class Measuring:
         if not len(gains):
             return record | {"status": "skipped", "reason": why_none(truth.shape[-1], rate)}
         means = dict(zip(row.files, gains.mean(0).tolist(), strict=True))
-        return record | {"status": "scored", "si_sdri": means | {"all": fmean(means.values())}}
+        record |= {"status": "scored", "si_sdri": means | {"all": fmean(means.values())}}
+        if self.suite.metrics:
+            record["scores"] = {
+                name: _columns(metric, metric.compute(estimates, truth, rate, list(row.files)))
+                for name, metric in find_metrics(list(self.suite.metrics)).items()
+            }
+        return record
 
     def _refer(self, row: Row, mixture: Tensor, truth: Tensor, rate: int) -> tuple[Tensor, Record]:
         """Estimates [stem, channel, time] by a reference system, which calls no denoiser."""
@@ -168,6 +175,11 @@ class Measuring:
         with torch.no_grad():
             uncounted.prior.denoiser(x, torch.ones((), device=self.device))
         self._warm.add((batch, time_))
+
+
+def _columns(metric: Metric, entry: Record) -> Record:
+    """The scores in a metric's entry: column -> {stem: score or None}, {} of a column without."""
+    return {column: entry.get(column, {}) for column in metric.columns}
 
 
 def load_stems(

@@ -92,6 +92,7 @@ class Suite(Checked):
     level: Level = "rms"  # "rms" scales mixtures to the prior's level, "none" does not
     precision: str = "auto"
     batch_size: Count | None = None  # draws in one network call on a GPU; by default 8
+    metrics: tuple[str, ...] = ()  # beside SI-SDRi, by their names in ``METRICS``: "mr-stft"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -9,16 +9,18 @@ from typing import Any
 
 from mgdm_audio import tables
 from mgdm_audio.evaluation.benchmark.plot import Panel, Point
+from mgdm_audio.evaluation.metric_registry import METRICS
 from mgdm_audio.evaluation.score_table import summarise
 from mgdm_audio.samplers.presets import NO_ROW, STANDS_FOR
 
 Line = dict[str, Any]
 
 NOTE = (
-    "SI-SDR improvement in dB ± half of its 95 % interval over tracks; calls: denoiser calls per "
-    "segment, with / without gradient, a batch of draws counting once; s / s: seconds of computing "
-    "per second of audio; outside: share of that time outside the denoiser; memory: the peak; "
-    + STANDS_FOR
+    "SI-SDR improvement in dB ± half of its 95 % interval over tracks; other scores are over all "
+    "stems; estimate: one draw, or the mean of several, which SI-SDR favours; calls: denoiser "
+    "calls per segment, with / without gradient, a batch of draws counting once; s / s: seconds of "
+    "computing per second of audio; outside: share of that time outside the denoiser; memory: the "
+    "peak; " + STANDS_FOR
 )
 
 
@@ -64,6 +66,7 @@ def _line(name: str, system: str, records: list[dict[str, Any]]) -> Line:
         "failed": len(records) - len(done),
         "si_sdri": summary["si_sdri"],
         "interval_95": summary["interval_95"],
+        "scores": _other_scores([r["scores"] for r in records if r.get("scores")]),
         "draws": sampled[0]["settings"]["draws"] if sampled else None,
         "calls_per_segment": calls,
         "seconds_per_second": _ratio(done, "seconds", "audio_seconds"),
@@ -73,6 +76,27 @@ def _line(name: str, system: str, records: list[dict[str, Any]]) -> Line:
         "peak_memory_bytes": max(peaks, default=None),
         "failures": failures,
     }
+
+
+def _other_scores(records: list[dict[str, Any]]) -> dict[str, Any]:
+    """Column -> title, value and interval over the tracks, of the metrics beside SI-SDRi."""
+    found: dict[str, Any] = {}
+    for name in dict.fromkeys(name for scores in records for name in scores):
+        metric = METRICS.find(name)
+        for column, title in metric.columns.items():
+            rows = [
+                {stem: value for stem, value in scores[name][column].items() if value is not None}
+                for scores in records
+                if name in scores
+            ]
+            if kept := [row for row in rows if row]:
+                found[column] = {"title": title} | metric.summarise(kept)
+    return found
+
+
+def estimate_of(draws: int | None) -> str:
+    """What is scored: one posterior sample, or the mean of several, which scores higher."""
+    return "-" if draws is None else "one draw" if draws == 1 else f"mean of {draws}"
 
 
 def _ratio(records: list[dict[str, Any]], over: str, under: str) -> float | None:
@@ -88,6 +112,8 @@ def to_csv(lines: Sequence[Line]) -> str:
     head = list(plain)
     for stem in stems:
         head += [f"{stem}_db", f"{stem}_low", f"{stem}_high"]
+    others = list(dict.fromkeys(column for line in lines for column in line["scores"]))
+    head += [f"{column}_all" for column in others]
     head += [f"{way}_per_segment" for way in ways] + costs + ["published", "reason"]
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -97,6 +123,7 @@ def to_csv(lines: Sequence[Line]) -> str:
         for stem in stems:
             low, high = line["interval_95"].get(stem) or (None, None)
             cells += [line["si_sdri"].get(stem), low, high]
+        cells += [line["scores"].get(column, {}).get("value", {}).get("all") for column in others]
         cells += [line["calls_per_segment"][way] for way in ways]
         cells += [line[key] for key in [*costs, "published"]]
         writer.writerow([*cells, "; ".join(line["failures"])])
@@ -109,10 +136,17 @@ def to_markdown(lines: Sequence[Line]) -> str:
     for name in dict.fromkeys(line["set"] for line in lines):
         own = [line for line in lines if line["set"] == name]
         stems = _stems(own)
-        heads = [f"{name}: SI-SDRi, dB", *stems, "tracks", "draws"]
+        others = {c: s["title"] for line in own for c, s in line["scores"].items()}
+        heads = [f"{name}: SI-SDRi, dB", *stems, *others.values(), "tracks", "estimate"]
         heads += ["calls", "s / s", "outside", "memory", "stands for"]
         rows = [
-            [line["system"], *(_score(line, s) for s in stems), *_costs(line), line["published"]]
+            [
+                line["system"],
+                *(_score(line, s) for s in stems),
+                *(_other(line, column) for column in others),
+                *_costs(line),
+                line["published"],
+            ]
             for line in own
         ]
         parts = [tables.table(heads, rows, "l" + "r" * (len(heads) - 2) + "l")]
@@ -156,6 +190,10 @@ def _score(line: Line, stem: str) -> str:
     return f"{line['si_sdri'][stem]:.2f}{spread}"
 
 
+def _other(line: Line, column: str) -> str:
+    return f"{line['scores'][column]['value']['all']:.2f}" if column in line["scores"] else "-"
+
+
 def _costs(line: Line) -> list[str]:
     count = str(line["scored"])
     if line["failed"]:
@@ -164,7 +202,7 @@ def _costs(line: Line) -> list[str]:
     speed, peak = line["seconds_per_second"], line["peak_memory_bytes"]
     return [
         count,
-        "-" if line["draws"] is None else str(line["draws"]),
+        estimate_of(line["draws"]),
         "-" if calls["forward"] is None else f"{calls['gradient']:.0f} / {calls['forward']:.0f}",
         "-" if speed is None else f"{speed:.3g}",
         "-" if share is None else f"{100 * share:.0f} %",

@@ -15,6 +15,7 @@ from mgdm_audio.digest import hash_file, hash_json
 from mgdm_audio.engine.memory import CLEAR_REFS, PeakMemory
 from mgdm_audio.engine.sharding import Shard
 from mgdm_audio.errors import UserError
+from mgdm_audio.evaluation.benchmark.baselines import baselines
 from mgdm_audio.evaluation.benchmark.bench import Bench
 from mgdm_audio.evaluation.benchmark.measuring import load_stems
 from mgdm_audio.evaluation.benchmark.suite import (
@@ -26,6 +27,7 @@ from mgdm_audio.evaluation.benchmark.suite import (
 )
 from mgdm_audio.evaluation.benchmark.table import lines_of, to_csv, to_markdown
 from mgdm_audio.evaluation.folders import score
+from mgdm_audio.evaluation.spectral import multi_resolution_stft
 from mgdm_audio.samplers import MGDM, WienerGuidance
 from mgdm_audio.samplers.presets import load_preset
 from mgdm_audio.separation.separator import Separator
@@ -95,6 +97,30 @@ def test_the_table_has_the_numbers_of_the_scorer(make: Make, stems: Path, tmp_pa
     assert json.loads((tmp_path / "out/table.json").read_text())["lines"] == lines
     assert (tmp_path / "out/table.csv").read_text() == to_csv(lines)
     assert (tmp_path / "out/table.md").read_text().startswith(to_markdown(lines))
+
+
+def test_the_table_has_other_metrics_where_they_are_asked_for(make: Make, stems: Path) -> None:
+    bench = make(System("oracle-mask"), metrics=("mr-stft",))
+    (line,) = bench.run()
+    columns = line["scores"]["mr_stft"]["value"]
+    truth, _ = load_stems({stem: stems / "Track00007" / f"{stem}.wav" for stem in STEMS})
+    other, _ = load_stems({stem: stems / "Track00012" / f"{stem}.wav" for stem in STEMS})
+    oracle = baselines(bench.loaded)["oracle-mask"]
+    want = torch.zeros(len(STEMS), dtype=torch.float64)
+    for sound in (truth, other):
+        estimates = oracle(sound.double().sum(0).float(), sound, list(STEMS))
+        want += multi_resolution_stft(estimates, sound) / 2
+    # The same arithmetic: means of two.
+    assert [columns[stem] for stem in STEMS] == pytest.approx(want.tolist(), rel=1e-12)
+    head, _, cells, *_ = to_markdown([line]).splitlines()
+    assert head.split("|")[7].strip() == "multi-resolution STFT"
+    assert cells.split("|")[7].strip() == f"{columns['all']:.2f}"
+    titles, values = (text.split(",") for text in to_csv([line]).splitlines()[:2])
+    assert float(values[titles.index("mr_stft_all")]) == columns["all"]
+    assert computed(make(System("oracle-mask"), metrics=("mr-stft",))) == []
+    assert len(computed(make(System("oracle-mask")))) == 2
+    with pytest.raises(UserError, match="metric 'mr-sftf' is unknown; did you mean mr-stft"):
+        make(metrics=("mr-sftf",))
 
 
 def test_shares_of_the_rows_make_the_table_of_one_process(make: Make, tmp_path: Path) -> None:
@@ -353,8 +379,9 @@ def test_lines_add_up_costs_over_tracks() -> None:
     assert line["si_sdri"] == {"bass": 2.0, "all": 2.0}
     low, high = line["interval_95"]["all"]
     assert (high - low) / 2 == pytest.approx(1.96)  # deviation sqrt 2 over sqrt 2 tracks
-    row = "| x | 2.00 ± 1.96 | 2.00 ± 1.96 | 2 | 3 | 2 / 5 | 1 | 25 % | 0 MB | A row, Table 1 |"
-    assert row in to_markdown([line])
+    costs = "2 | mean of 3 | 2 / 5 | 1 | 25 % | 0 MB | A row, Table 1 |"
+    assert f"| x | 2.00 ± 1.96 | 2.00 ± 1.96 | {costs}" in to_markdown([line])
+    assert "| one draw |" in to_markdown([line | {"draws": 1}])
     assert to_csv([line]).splitlines()[1].endswith(',5,"A row, Table 1",')
     assert lines_of([a, b], {})[0]["published"] == "none"
 

@@ -31,6 +31,17 @@ def set_levels(
         scale = target / max(active_rms(np.sum([waves[k] for k in places], axis=0)), 1e-9)
         for k in places:
             waves[k] = waves[k] * scale
+    return _without_clipping(waves)
+
+
+def set_together(waves: list[np.ndarray], rng: random.Random) -> tuple[list[np.ndarray], float]:
+    """Bring the sum of `waves` [time] near LEVEL, by one gain; otherwise as `set_levels`."""
+    target = LEVEL * 10 ** (rng.uniform(-LEVEL_RANGE_DB, LEVEL_RANGE_DB) / 20)
+    scale = target / max(active_rms(np.sum(waves, axis=0)), 1e-9)
+    return _without_clipping([wave * scale for wave in waves])
+
+
+def _without_clipping(waves: list[np.ndarray]) -> tuple[list[np.ndarray], float]:
     peak = max(float(np.abs(wave).max()) for wave in [*waves, np.sum(waves, axis=0)])
     gain = min(1.0, PEAK / max(peak, 1e-9))
     return [np.rint(wave * gain * 32767).astype(np.int16) for wave in waves], gain
