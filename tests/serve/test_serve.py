@@ -13,7 +13,6 @@ import soundfile
 
 from mgdm_audio.errors import UserError
 from mgdm_audio.separation.separator import Separator
-from tests.report.chromium import chromium, find_chromium
 from tests.toys import STEMS
 
 pytest.importorskip("starlette")
@@ -272,40 +271,6 @@ def test_a_sound_file_becomes_stems_and_a_listening_page(tiny: Separator, tmp_pa
         assert failed["state"] == "failed"
         assert failed["message"].startswith("bad.wav: ")
         assert str(tmp_path) not in failed["message"]
-
-
-@pytest.mark.skipif(find_chromium() is None, reason="needs Chromium")
-def test_a_browser_drops_a_file_and_gets_its_page(tiny: Separator, tmp_path: Path) -> None:
-    name = "<img src=x onerror=alert(1)>.wav"
-    (tmp_path / name).write_bytes(wav())
-    (tmp_path / "bad.wav").write_bytes(b"no sound")
-    with (
-        served(separation(tiny), tmp_path / "room") as (url, _),
-        chromium(str(find_chromium()), tmp_path / "profile") as page,
-    ):
-        page.open(url)
-        page.drop("#drop", tmp_path / name, tmp_path / "bad.wav")
-        over = "[...document.querySelectorAll('.track')].map(t => t.dataset.state).join()"
-        page.wait_for(f"{over} === 'failed,done'")
-        titles = page.get("[...document.querySelectorAll('h2')].map(t => t.textContent)")
-        assert titles == ["bad.wav", name]
-        assert "bad.wav: " in page.get("document.querySelector('.state').textContent")
-        links = page.get("[...document.querySelectorAll('.results a')].map(a => a.textContent)")
-        assert links == ["Listening page", *(f"{stem}.wav" for stem in STEMS)]
-        page.open(url)  # a reload finds them again
-        page.wait_for(f"{over} === 'failed,done'")
-        address = page.get("document.querySelectorAll('iframe')[1].src")
-        assert page.errors == []
-        page.open(address)  # as a page of its own
-        page.wait_for("document.body.dataset.state === 'ready'")
-        assert page.get("rows.length") == 1 + len(STEMS)
-        page.open(url)
-        page.wait_for(f"{over} === 'failed,done'")
-        for left in ("done", ""):
-            page.click(".remove")
-            page.wait_for(f"{over} === '{left}'")
-        assert page.get(f"fetch({json.dumps(address)}).then(a => a.status)") == 404
-    assert not (tmp_path / "room").exists()
 
 
 def test_jobs_that_were_not_asked_for_are_not_known(tmp_path: Path) -> None:
