@@ -81,12 +81,13 @@ def in_a_word(ratio_db: float | None) -> str:
     return "sure" if ratio_db >= SURE_DB else "unsure" if ratio_db > 0 else "guess"
 
 
-CAVEAT = f"""Confidence is the expected SI-SDR of a stem under the posterior: its energy over that of
-its posterior standard deviation. It is called sure from {SURE_DB} dB, where the deviation has a tenth
-of the energy, and a guess from 0 dB down, where it has as much as the stem. The variance is that over
-draws and, where each draw is a conditional mean, as with the preset default, also the residual
-variance that the network reports. It is accurate only if the network's variance is calibrated. With
-other samplers and a weak prior, draws agree far better with each other than with the true stems."""
+CAVEAT = f"""Confidence is the expected SI-SDR of a stem under the posterior: its energy over
+that of its posterior standard deviation. A stem is called sure from {SURE_DB} dB, where the
+deviation has a tenth of its energy, and a guess at 0 dB and less, where it has as much as the stem.
+The variance is that over draws and, where each draw is a conditional mean, as with the preset
+default, also the residual variance that the network reports. It is accurate only if the network's
+variance is calibrated. With other samplers and a weak prior, draws agree far better with each other
+than with the true stems."""
 
 
 def measures_sections(run: Run, scores: Scores | None) -> str:
@@ -103,8 +104,8 @@ def measures_sections(run: Run, scores: Scores | None) -> str:
         mean = {"mean": found["all"]} if found else {}
         gains = {name: found.get(name) for name in run.stems} | mean if found else {}
         rows = [_row(name, (decibels(gain), "number")) for name, gain in gains.items()]
-        note = f"""SI-SDRi is the improvement of the SI-SDR over that of the mixture of the true stems,
-the mean over windows of 4 s every 2 s in which two or more of them sound, here
+        note = f"""SI-SDRi is the improvement of the SI-SDR over that of the mixture of the true
+stems, the mean over windows of 4 s every 2 s in which two or more of them sound, here
 {scores.get("windows")}."""
         if not found:
             note = f"No SI-SDRi: {text_of(scores.get('skipped'))}."
@@ -123,11 +124,9 @@ def _row(name: str, *cells: Cell) -> str:
 def _measure(title: str, head: Sequence[Cell], rows: Sequence[str], note: str) -> str:
     titles = (("stem", ""), *head)
     cells = "".join(f'<th scope="col" class="{kind}">{text}</th>' for text, kind in titles)
-    table = f"<table>\n<thead><tr>{cells}</tr></thead>\n<tbody>\n{''.join(rows)}</tbody>\n</table>\n"
-    return (
-        f"<section>\n<h2>{title}</h2>\n{table if rows else ''}"
-        f'<p class="soft">{note}</p>\n</section>\n'
-    )
+    body = f"<thead><tr>{cells}</tr></thead>\n<tbody>\n{''.join(rows)}</tbody>"
+    table = f"<table>\n{body}\n</table>\n" if rows else ""
+    return f'<section>\n<h2>{title}</h2>\n{table}<p class="soft">{note}</p>\n</section>\n'
 
 
 def record_rows(record: dict[str, Any]) -> str:
@@ -175,7 +174,7 @@ def player_row(
     waves = _svg(min(COLUMNS, samples.shape[-1]), _path("sound", waveform(samples / scale)))
     if std is not None:
         waves += _svg(windows, _path("std", band(std / scale)))
-    images = _image("mel", to_png(shown), shown.shape)
+    images = _image("spectrogram", to_png(shown), shown.shape)
     if overlay is not None:
         opacity = [(*OVERLAY_COLOUR, 4 * i // 5) for i in range(256)]
         images += _image("overlay", to_png(overlay, opacity), overlay.shape)

@@ -84,9 +84,9 @@ def _explained(run: Run) -> str:
     text = " Uncertainty shows the posterior standard deviation as a band around the zero of a "
     text += f"waveform, in windows of {hop}."
     if run.std_db:
-        text += " It tints a spectrogram pink: not at all where the deviation is "
-        text += f"{SURE_DB} dB or more below the stem (sure), most where it is as strong as the stem "
-        text += "(guess), and the less the darker the spectrogram is, since quiet parts do not matter."
+        text += f""" It tints a spectrogram pink: not at all where the deviation is {SURE_DB} dB or
+more below the stem (sure), fully where it is as strong as the stem (guess). The tint is fainter
+where the spectrogram is darker: in quiet parts, the deviation nearly always exceeds the stem."""
     return text
 
 

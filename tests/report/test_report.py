@@ -252,7 +252,7 @@ def test_only_its_own_script_and_style_run(tmp_path: Path) -> None:
 def test_pictures_are_png_files_of_one_column_a_frame(tmp_path: Path) -> None:
     page = read(write_page(save(tmp_path / "song")))
     hop = round(2048 / 22050 * RATE) // 4
-    images = page.find("image", class_="mel")
+    images = page.find("image", class_="spectrogram")
     assert len(images) == 1 + len(STEMS)
     for attrs, _ in images:
         levels, palette = decode_png(base64.b64decode(str(attrs["href"]).partition("base64,")[2]))

@@ -2,8 +2,8 @@
 
 import asyncio
 import io
-import json
 import threading
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ import soundfile
 
 from mgdm_audio.errors import UserError
 from mgdm_audio.separation.separator import Separator
+from tests.audio.test_io import encode
+from tests.guides import ROOT
 from tests.toys import STEMS
 
 pytest.importorskip("starlette")
@@ -22,7 +24,7 @@ pytest.importorskip("httpx2")
 from mgdm_audio.serve import Jobs, make_app, separation
 from mgdm_audio.serve.app import file_name
 from mgdm_audio.serve.jobs import Job
-from tests.serve.serving import HERE, OURS, PORT, Worker, client_of, put, served, wait, wav
+from tests.serve.serving import HERE, OURS, PORT, Worker, client_of, put, wait, wav
 
 
 def test_a_file_waits_is_worked_on_and_its_results_are_there(tmp_path: Path) -> None:
@@ -271,6 +273,18 @@ def test_a_sound_file_becomes_stems_and_a_listening_page(tiny: Separator, tmp_pa
         assert failed["state"] == "failed"
         assert failed["message"].startswith("bad.wav: ")
         assert str(tmp_path) not in failed["message"]
+
+
+def test_m4a_needs_no_other_extra(tiny: Separator, tmp_path: Path) -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = extras["optional-dependencies"]
+    assert set(extras["formats"]) <= set(extras["serve"])
+    pytest.importorskip("av")
+    encode(tmp_path / "song.m4a", "mp4", "aac")
+    with client_of(separation(tiny), tmp_path / "room") as client:
+        data = (tmp_path / "song.m4a").read_bytes()
+        done = wait(client, put(client, "song.m4a", data).json()["id"])
+        assert done["state"] == "done", done
 
 
 def test_jobs_that_were_not_asked_for_are_not_known(tmp_path: Path) -> None:
