@@ -76,10 +76,9 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """A new tab, without a file or an address in it."""
-    tab = browser.tab()
-    yield tab
-    tab.close()
+    """A new tab; it and all others are closed afterwards."""
+    yield browser.tab()
+    browser.close_tabs()
 
 
 @pytest.fixture(scope="session")

@@ -43,7 +43,11 @@ function section(track) {
     await ask(`/tracks/${track.id}`, { method: "DELETE" });
     forget(track.id);
   });
-  byId("tracks").prepend(made);
+  // The newest first, in whatever order the answers come.
+  made.dataset.sent = localStorage.getItem(KEY + track.id);
+  const others = [...byId("tracks").children], sent = Number(made.dataset.sent);
+  const older = others.find((other) => Number(other.dataset.sent) <= sent);
+  byId("tracks").insertBefore(made, older ?? null);
   tracks.set(track.id, made);
   return made;
 }
@@ -89,6 +93,11 @@ function show(track) {
   results.append(button);
 }
 
+// It may have been removed, here or in another tab, while the server answered.
+function showKept(track) {
+  if (localStorage.getItem(KEY + track.id) !== null) show(track);
+}
+
 async function zipped(track, button) {
   const files = [], folder = track.name.replace(/\.[^.]*$/, "");
   button.disabled = true;
@@ -122,7 +131,7 @@ async function look() {
   for (const [id, place] of [...tracks]) {
     if (place.dataset.state === "done" || place.dataset.state === "failed") continue;
     const track = await ask(`/tracks/${id}`);
-    if (track.status === 200) show(track);
+    if (track.status === 200) showKept(track);
     else if (track.status === 404) forget(id);
     else message.textContent = track.message;
   }
@@ -131,7 +140,7 @@ async function look() {
 
 async function recall(id) {
   const track = await ask(`/tracks/${id}`);
-  if (track.status === 200) show(track);
+  if (track.status === 200) showKept(track);
   else if (track.status === 404) forget(id);
 }
 
@@ -142,7 +151,7 @@ async function recallAll() {
   look();
 }
 
-// Told to the other tabs alone.
+// The browser tells only the other tabs.
 addEventListener("storage", (event) => {
   if (!event.key?.startsWith(KEY)) return;
   const id = event.key.slice(KEY.length);

@@ -60,6 +60,11 @@ class Browser:
             page.call(f"{domain}.enable")
         return page
 
+    def close_tabs(self) -> None:
+        for page in self._tabs.values():
+            self.call("Target.closeTarget", targetId=page.target)
+        self._tabs.clear()
+
     def call(self, method: str, session: str | None = None, **parameters: Any) -> dict[str, Any]:
         """Send a command and wait for its answer; ``session``: that of a tab."""
         self._count += 1
@@ -112,15 +117,12 @@ class Page:
     """One tab. ``errors``: what its console was told, and what the browser refused it."""
 
     def __init__(self, browser: Browser, target: str, session: str) -> None:
-        self.browser, self._target, self._session = browser, target, session
+        self.browser, self.target, self._session = browser, target, session
         self.errors: list[str] = []
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Send a command and wait for its answer."""
         return self.browser.call(method, self._session, **parameters)
-
-    def close(self) -> None:
-        self.browser.call("Target.closeTarget", targetId=self._target)
 
     def open(self, place: Path | str) -> Self:
         """A file, or an address."""

@@ -69,7 +69,7 @@ def test_a_dropped_file_is_separated_and_its_stems_are_saved(
 
 
 def test_every_tab_shows_the_same_files(browser: Browser, page: Page, tmp_path: Path) -> None:
-    (worker := Worker()).steps = 2
+    worker = Worker()
     for name in ("one.wav", "two.wav"):
         (tmp_path / name).write_bytes(b"x")
     with served(worker, tmp_path / "room") as (url, _):
@@ -89,9 +89,8 @@ def test_every_tab_shows_the_same_files(browser: Browser, page: Page, tmp_path: 
         worker.go.set()
         for tab in tabs:
             tab.wait_for(f"{STATES} === 'done'")
-            assert tab.errors == []
-        third.close()
-        other.close()
+            # A tab may ask for the removed file before the other one has told it.
+            assert [error for error in tab.errors if "404" not in error] == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
