@@ -3,8 +3,8 @@
 # separates with the bundled prior. Stems that are there are not made again. Needs Chromium.
 set -euo pipefail
 
-output=build/picture                      # folder for the song and its stems
-picture=recipes/docs/listening_page.webp  # the file to write
+output=build/picture                      # folder for the song and its stems, relative to the repository
+picture=recipes/docs/listening_page.webp  # the file to write, likewise
 venv=${VENV:-.venv}                       # virtual environment, or none
 . "$(dirname "$0")/parse_options.sh"
 . "$(dirname "$0")/environment.sh"
