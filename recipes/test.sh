@@ -38,6 +38,14 @@ if ! python -c 'import sys, importlib.util as u; sys.exit(not (u.find_spec("mate
         echo "mkdocs cannot be had: the documentation is not built"
 fi
 
+# The pages are examined by axe-core in Chromium (apt install chromium); without either, those tests
+# are skipped.
+axe=$(python -c 'import sys; print(sys.prefix)')
+if [[ ! -f $axe/node_modules/axe-core/axe.min.js ]]; then
+    npm install --prefix "$axe" --no-save --no-package-lock --silent axe-core@4 2>/dev/null ||
+        echo "axe-core cannot be had: the accessibility of the pages is not examined"
+fi
+
 cd "$root"
 ruff check
 mypy mgdm_audio

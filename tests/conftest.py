@@ -11,6 +11,7 @@ from mgdm_audio.cli.main import main
 from mgdm_audio.diffusion import NoiseSchedule
 from mgdm_audio.priors.folder import read_config, save_prior
 from tests.guides import RATE, forget
+from tests.report.chromium import Browser, Page, chromium, find_axe, find_chromium
 from tests.toys import ATTENDING, STEMS, TINY, song, tiny_network
 
 DETAILS = ("schedule", "stems", "sample_rate", "mixture_rms", "segment")  # of config.json
@@ -61,3 +62,29 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(importing, "_imported", [])
     yield tmp_path
     forget()
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """One for all tests, which takes seconds to start."""
+    path = find_chromium()
+    if path is None:
+        pytest.skip("needs Chromium: apt install chromium")
+    with chromium(path, tmp_path_factory.mktemp("chromium")) as running:
+        yield running
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A new tab; it and all others are closed afterwards."""
+    yield browser.tab()
+    browser.close_tabs()
+
+
+@pytest.fixture(scope="session")
+def axe() -> Path:
+    """The script of axe-core, which examines the accessibility of a page."""
+    path = find_axe()
+    if path is None:
+        pytest.skip("needs axe-core: npm install --prefix PREFIX_OF_THIS_PYTHON axe-core")
+    return path

@@ -23,8 +23,9 @@ def report(folder: Path, reference: Path | None) -> None:
     DIR is OUT or OUT/<track> of `mgdm-audio separate -o OUT`.  Writes report.html to the folder of
     every track, and DIR/index.html if DIR contains several tracks.
 
-    A page plays the mixture and all stems in synchrony, with mute, solo and volume, and shows their
-    waveforms, mel spectrograms, confidence, scores and settings.  It is one file that needs no
+    A page plays the mixture and all stems in synchrony, with mute, solo, volume, loop and zoom, and
+    shows their waveforms, mel spectrograms, confidence, settings and, with --reference, scores.  It
+    saves the mix as it is heard.  It is one file that needs no
     network and can be sent to others.  Its sound is MP3 and limited to half an hour over all
     players, the first 6 minutes of a song with four stems: about 50 MB in stereo.
 

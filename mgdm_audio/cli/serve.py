@@ -62,9 +62,9 @@ def serve(
     """Serve a local web page that separates the sound files dropped on it and plays the stems.
 
     Only this computer can open it.  Files are separated one after the other; their stems can be
-    taken from the page.  All of it lies in the folder for temporary files (TMPDIR changes it) until
-    it is removed on the page or the server stops, by Ctrl-C; other users cannot look into it.  The
-    limits are said at the start.
+    saved from the page, also as a zip.  All of it lies in the folder for temporary files (TMPDIR
+    changes it) until it is removed on the page or the server stops, by Ctrl-C; other users cannot
+    look into it.  The limits are said at the start.
 
     \b
     mgdm-audio serve

@@ -9,18 +9,34 @@ import math
 from collections.abc import Iterator, Sequence
 from html import escape
 from importlib.resources import files
+from string import Template
 from typing import Any
 
 from torch import Tensor
 
 from mgdm_audio.output.stem_files import FILES
-from mgdm_audio.report.pictures import COLUMNS, HALF, band, shade, to_png, waveform
+from mgdm_audio.report.pictures import COLUMNS, HALF, SURE_DB, band, to_png, waveform
 from mgdm_audio.report.run import Run
 
 
 def resource(name: str, package: str | None = None) -> str:
     """Returns the text of a resource file of this package or of another."""
     return (files(package or __package__) / name).read_text(encoding="utf-8")
+
+
+def framed(name: str, body: str, style: str, script: str = "", policy: str = "") -> str:
+    """Returns the HTML of a page called ``name`` (plain text) around the HTML ``body``.
+
+    ``policy``: empty if it is sent as a header.
+    """
+    rule = f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+    return Template(resource("frame.html", __package__)).substitute(
+        name=text_of(name),
+        body=body.strip(),
+        style=style,
+        script=f"<script>{script}</script>\n" if script else "",
+        policy=rule if policy else "",
+    )
 
 
 def content_security_policy(style: str, script: str = "", *more: str) -> str:
@@ -53,52 +69,64 @@ def decibels(value: float | None) -> str:
 
 
 Scores = dict[str, Any]  # an entry of the metric si-sdri
-CAVEAT = """Confidence is the expected SI-SDR of a stem under the posterior: its energy over that of
-its posterior standard deviation. The variance is that over draws and, where each draw is a
-conditional mean, as with the preset default, also the residual variance that the network reports.
-It is accurate only if the network's variance is calibrated. With other samplers and a weak prior,
-draws agree far better with each other than with the true stems."""
 
 
-def score_table(run: Run, scores: Scores | None) -> str:
-    """Returns the table of both measures with explanations."""
-    found = (scores or {}).get("si_sdri", {})
-    rows = [(name, found.get(name), run.confidence_db.get(name)) for name in run.stems]
-    if found:
-        rows.append(("mean", found["all"], None))
-    parts = []
-    if found or run.confidence_db:
-        head = '<tr><th scope="col">stem</th>'
-        head += '<th scope="col" class="number">SI-SDRi, dB</th>' if found else ""
-        head += '<th scope="col" class="number">confidence, dB</th>' if run.confidence_db else ""
-        body = ""
-        for name, gain, confidence in rows:
-            body += f'<tr><th scope="row">{text_of(name)}</th>'
-            body += f'<td class="number">{decibels(gain)}</td>' if found else ""
-            body += f'<td class="number">{decibels(confidence)}</td>' if run.confidence_db else ""
-            body += "</tr>\n"
-        parts.append(
-            f'<div class="scroll"><table>\n<thead>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n'
-            "</table></div>"
-        )
-    if found and scores:
-        parts.append(
-            '<p class="soft">SI-SDRi is the improvement of the SI-SDR over that of the mixture of '
-            f"the true stems, the mean over windows of 4 s every 2 s in which two or more of them "
-            f"sound, here {scores['windows']}.</p>"
-        )
-    elif scores:
-        parts.append(f'<p class="soft">No SI-SDRi: {text_of(scores.get("skipped"))}.</p>')
-    else:
-        parts.append(
-            '<p class="soft">No SI-SDRi: the true stems were not given '
-            "(mgdm-audio report --reference).</p>"
-        )
-    if run.confidence_db:
-        parts.append(f'<p class="soft">{CAVEAT}</p>')
-    else:
-        parts.append('<p class="soft">No confidence: it needs two or more draws.</p>')
-    return "\n".join(parts)
+def in_a_word(ratio_db: float | None) -> str:
+    """Returns a word for the energy of a stem over that of its standard deviation, in dB.
+
+    "sure" from ``SURE_DB``, "guess" to 0 dB, "unsure" between; nothing for a silent stem.
+    """
+    if ratio_db is None:
+        return ""
+    return "sure" if ratio_db >= SURE_DB else "unsure" if ratio_db > 0 else "guess"
+
+
+CAVEAT = f"""Confidence is the expected SI-SDR of a stem under the posterior: its energy over
+that of its posterior standard deviation. A stem is called sure from {SURE_DB} dB, where the
+deviation has a tenth of its energy, and a guess at 0 dB and less, where it has as much as the stem.
+The variance is that over draws and, where each draw is a conditional mean, as with the preset
+default, also the residual variance that the network reports. It is accurate only if the network's
+variance is calibrated. With other samplers and a weak prior, draws agree far better with each other
+than with the true stems."""
+
+
+def measures_sections(run: Run, scores: Scores | None) -> str:
+    """Returns the sections of the confidence and, with references (``scores``), of the scores."""
+    rows = [
+        _row(name, (decibels(value), "number"), (in_a_word(value), ""))
+        for name, value in run.confidence_db.items()
+    ]
+    head = (("confidence, dB", "number"), ("in a word", ""))
+    note = CAVEAT if rows else "None is known: it needs two or more draws."
+    parts = [_measure("Confidence", head, rows, note)]
+    if scores is not None:
+        found = scores.get("si_sdri", {})
+        mean = {"mean": found["all"]} if found else {}
+        gains = {name: found.get(name) for name in run.stems} | mean if found else {}
+        rows = [_row(name, (decibels(gain), "number")) for name, gain in gains.items()]
+        note = f"""SI-SDRi is the improvement of the SI-SDR over that of the mixture of the true
+stems, the mean over windows of 4 s every 2 s in which two or more of them sound, here
+{scores.get("windows")}."""
+        if not found:
+            note = f"No SI-SDRi: {text_of(scores.get('skipped'))}."
+        parts.append(_measure("Scores", (("SI-SDRi, dB", "number"),), rows, note))
+    return "".join(parts)
+
+
+Cell = tuple[str, str]  # text and class
+
+
+def _row(name: str, *cells: Cell) -> str:
+    rest = "".join(f'<td class="{kind}">{text}</td>' for text, kind in cells)
+    return f'<tr><th scope="row">{text_of(name)}</th>{rest}</tr>\n'
+
+
+def _measure(title: str, head: Sequence[Cell], rows: Sequence[str], note: str) -> str:
+    titles = (("stem", ""), *head)
+    cells = "".join(f'<th scope="col" class="{kind}">{text}</th>' for text, kind in titles)
+    body = f"<thead><tr>{cells}</tr></thead>\n<tbody>\n{''.join(rows)}</tbody>"
+    table = f"<table>\n{body}\n</table>\n" if rows else ""
+    return f'<section>\n<h2>{title}</h2>\n{table}<p class="soft">{note}</p>\n</section>\n'
 
 
 def record_rows(record: dict[str, Any]) -> str:
@@ -128,8 +156,7 @@ def player_row(
     index: int,
     name: str,
     samples: Tensor,
-    level: Tensor,
-    top_db: float,
+    shown: Tensor,
     std: Tensor | None,
     windows: float,
     overlay: Tensor | None,
@@ -137,17 +164,20 @@ def player_row(
 ) -> str:
     """Returns row ``index`` of the page; that of the mixture, 0, starts muted.
 
-    samples: [channel, time]; level: the mel spectrogram in dB, [band, column], shown up to
-    ``top_db``; std: [window] in the samples' unit; windows: the number of windows, with a fraction
-    for the last; overlay: an image over the spectrogram, whose last column ends the last window.
+    samples: [channel, time]; shown: the mel spectrogram as ``shade`` gives it, [row, column]; std:
+    [window] in the samples' unit; windows: the number of windows, with a fraction for the last;
+    overlay: an image over the spectrogram, of its shape.
     """
     peak = float(samples.abs().max())
     facts = [f"peak {decibels(20 * math.log10(peak))} dB" if peak else "silent", *measures]
     scale = peak or 1.0
-    paths = _svg(min(COLUMNS, samples.shape[-1]), "sound", waveform(samples / scale))
+    waves = _svg(min(COLUMNS, samples.shape[-1]), _path("sound", waveform(samples / scale)))
     if std is not None:
-        paths += _svg(windows, "std", band(std / scale))
-    png = _base64(to_png(shade(level, top_db)))
+        waves += _svg(windows, _path("std", band(std / scale)))
+    images = _image("spectrogram", to_png(shown), shown.shape)
+    if overlay is not None:
+        opacity = [(*OVERLAY_COLOUR, 4 * i // 5) for i in range(256)]
+        images += _image("overlay", to_png(overlay, opacity), overlay.shape)
     label = text_of(name)
     key = f"<kbd>{index + 1}</kbd>" if index < 9 else ""
     return f"""<article class="row c{index % COLOURS}" data-name="{label}" aria-label="{label}">
@@ -163,32 +193,28 @@ aria-label="Mute {label}">Mute</button>
 <p class="facts soft">{"<br>".join(facts)}</p>
 </div>
 <div class="pictures" role="img" aria-label="Waveform and mel spectrogram of {label}">
-<div class="wave">{paths}</div>
-<div class="mel"><img alt="" src="data:image/png;base64,{png}">{_overlay(overlay, windows)}</div>
+<div class="wave">{waves}</div>
+<div class="mel">{_svg(shown.shape[1], images, shown.shape[0])}</div>
+<div class="axis"></div>
+<div class="region" hidden></div>
 <div class="playhead"></div>
 </div>
 </article>"""
 
 
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode()
-
-
-def _overlay(overlay: Tensor | None, windows: float) -> str:
-    if overlay is None:
-        return ""
-    height, width = overlay.shape
-    png = _base64(to_png(overlay, [(*OVERLAY_COLOUR, 4 * i // 5) for i in range(256)]))
-    whole = math.ceil(windows)  # the last one may be incomplete
+def _image(kind: str, png: bytes, shape: Sequence[int]) -> str:
     return (
-        f'<svg class="overlay" viewBox="0 0 {width * windows / whole:g} {height}" '
-        f'preserveAspectRatio="none" aria-hidden="true"><image width="{width}" height="{height}" '
-        f'preserveAspectRatio="none" href="data:image/png;base64,{png}"/></svg>'
+        f'<image class="{kind}" width="{shape[1]}" height="{shape[0]}" preserveAspectRatio="none" '
+        f'href="data:image/png;base64,{base64.b64encode(png).decode()}"/>'
     )
 
 
-def _svg(width: float, kind: str, path: str) -> str:
+def _path(kind: str, path: str) -> str:
+    return f'<path class="{kind}" d="{path}"/>'
+
+
+def _svg(width: float, content: str, height: int = 2 * HALF) -> str:
     return (
-        f'<svg viewBox="0 0 {width:g} {2 * HALF}" preserveAspectRatio="none" aria-hidden="true">'
-        f'<path class="{kind}" d="{path}"/></svg>'
+        f'<svg viewBox="0 0 {width:g} {height}" preserveAspectRatio="none" aria-hidden="true">'
+        f"{content}</svg>"
     )

@@ -1,161 +1,58 @@
-// Players in step: one AudioBufferSourceNode a row, all started at the same time of one clock.
-"use strict";
+// Decodes the sounds of the page, and makes files of them.
 
-const byId = (id) => document.getElementById(id);
-const play = byId("play"), seek = byId("seek"), time = byId("time"), message = byId("message");
-const rate = Number(document.body.dataset.rate);
-const duration = Number(document.body.dataset.samples) / rate;
-const rows = [...document.querySelectorAll(".row")].map((element) => ({
-  element,
-  name: element.dataset.name,
-  muteButton: element.querySelector(".mute"),
-  soloButton: element.querySelector(".solo"),
-  volume: element.querySelector(".volume input"),
-  muted: element.querySelector(".mute").getAttribute("aria-pressed") === "true",
-  solo: false,
-  playhead: element.querySelector(".playhead"),
-}));
+const BYTES = 3; // of a sample in an exported file, as in the stems' own
 
-let context = null; // made by the first click or key: browsers keep earlier ones silent
-let sources = []; // of the rows, while they sound
-let position = 0; // seconds, of the last start or stop
-let started = 0; // the context's time at which ``position`` sounds
-
-const playing = () => sources.length > 0;
-const now = () =>
-  playing() ? Math.min(duration, position + Math.max(0, context.currentTime - started)) : position;
-
-function clock(seconds) {
-  const tenths = Math.floor(seconds * 10 + 1e-6);
-  const rest = (tenths % 600) / 10;
-  return `${Math.floor(tenths / 600)}:${rest < 10 ? "0" : ""}${rest.toFixed(1)}`;
-}
-
-function show() {
-  const here = now(), share = duration ? here / duration : 0;
-  time.textContent = `${clock(here)} / ${clock(duration)}`;
-  seek.value = String(share);
-  seek.setAttribute("aria-valuetext", `${clock(here)} of ${clock(duration)}`);
-  for (const row of rows) row.playhead.style.left = `${100 * share}%`;
-}
-
-function mix() {
-  const anySolo = rows.some((row) => row.solo);
-  for (const row of rows) {
-    const audible = anySolo ? row.solo : !row.muted;
-    row.element.dataset.audible = String(audible);
-    row.muteButton.setAttribute("aria-pressed", String(row.muted));
-    row.soloButton.setAttribute("aria-pressed", String(row.solo));
-    const gain = audible ? Number(row.volume.value) : 0;
-    row.volume.setAttribute("aria-valuetext", `${Math.round(100 * Number(row.volume.value))} %`);
-    // In 10 ms rather than at once, which would click.
-    if (row.gain) row.gain.gain.setTargetAtTime(gain, context.currentTime, 0.01);
-  }
-}
-
-function stop() {
-  position = now();
-  for (const source of sources) {
-    source.onended = null;
-    source.stop();
-  }
-  sources = [];
-  document.body.dataset.state = "ready";
-  play.textContent = "Play";
-}
-
-function start() {
-  if (!context) {
-    context = new AudioContext({ sampleRate: rate });
-    for (const row of rows) {
-      row.gain = new GainNode(context, { gain: 0 });
-      row.gain.connect(context.destination);
+// A WAV file of [channel][sample], at most at full scale.
+function wav(channels, frameRate) {
+  const frame = BYTES * channels.length, size = frame * channels[0].length;
+  const data = new Uint8Array(size), top = 2 ** (8 * BYTES - 1) - 1;
+  for (const [c, samples] of channels.entries()) {
+    for (let i = 0, at = BYTES * c; i < samples.length; i++, at += frame) {
+      const value = Math.round(top * samples[i]);
+      data[at] = value;
+      data[at + 1] = value >> 8;
+      data[at + 2] = value >> 16;
     }
-    mix();
   }
-  context.resume();
-  if (position >= duration) position = 0;
-  started = context.currentTime + 0.05; // the same moment for all, not yet over for the last
-  sources = rows.map((row) => {
-    const source = new AudioBufferSourceNode(context, { buffer: row.buffer });
-    source.connect(row.gain);
-    source.start(started, position);
-    return source;
-  });
-  sources[0].onended = () => {
-    stop();
-    position = 0;
-    show();
-  };
-  document.body.dataset.state = "playing";
-  play.textContent = "Pause";
-  requestAnimationFrame(tick);
+  const pad = size % 2;
+  const format = [[4, 16], [2, 1], [2, channels.length], [4, frameRate], [4, frame * frameRate]];
+  const head = [[4, 0x46464952], [4, 36 + size + pad], [4, 0x45564157], [4, 0x20746d66], ...format];
+  head.push([2, frame], [2, 8 * BYTES], [4, 0x61746164], [4, size]);
+  return new Blob([packed(...head), data, new Uint8Array(pad)], { type: "audio/wav" });
 }
 
-function tick() {
-  if (!playing()) return;
-  show();
-  requestAnimationFrame(tick);
-}
-
-function toggle() {
-  if (play.disabled) return;
-  if (playing()) stop();
-  else start();
-  show();
-}
-
-function moveTo(seconds) {
-  if (play.disabled) return;
-  const wasPlaying = playing();
-  if (wasPlaying) stop();
-  position = Math.max(0, Math.min(duration, seconds));
-  if (wasPlaying) start();
-  show();
-}
-
-function solo(row, add) {
-  const on = !row.solo;
-  if (!add) for (const other of rows) other.solo = false;
-  row.solo = on;
-  mix();
-}
-
-for (const row of rows) {
-  row.muteButton.addEventListener("click", () => {
-    row.muted = !row.muted;
-    mix();
-  });
-  row.soloButton.addEventListener("click", (event) => solo(row, event.shiftKey));
-  row.volume.addEventListener("input", mix);
-  const pictures = row.element.querySelector(".pictures");
-  pictures.addEventListener("click", (event) => {
-    const box = pictures.getBoundingClientRect();
-    moveTo((duration * (event.clientX - box.left)) / box.width);
+// The sum of the rows with their gains between two times: [channel][sample].
+function mixed(from, to) {
+  const first = Math.round(from * rate), length = Math.round(to * rate) - first;
+  const parts = rows.map((row) => [row.buffer, gainOf(row)]).filter(([, gain]) => gain > 0);
+  return Array.from({ length: rows[0].buffer.numberOfChannels }, (_, c) => {
+    const sum = new Float32Array(length);
+    for (const [buffer, gain] of parts) {
+      const samples = buffer.getChannelData(c).subarray(first, first + length);
+      for (let i = 0; i < samples.length; i++) sum[i] += gain * samples[i];
+    }
+    return sum;
   });
 }
-play.addEventListener("click", toggle);
-seek.addEventListener("input", () => moveTo(duration * Number(seek.value)));
 
-// After the mouse, a key means the page again, not the button that was clicked last.
-document.addEventListener("pointerup", () => {
-  const active = document.activeElement;
-  if (active instanceof HTMLButtonElement || active instanceof HTMLInputElement) active.blur();
+const track = document.title;
+
+byId("export").addEventListener("click", () => {
+  const channels = looping ? mixed(region.from, region.to) : mixed(0, duration);
+  let peak = 1;
+  for (const samples of channels) {
+    for (let i = 0; i < samples.length; i++) peak = Math.max(peak, Math.abs(samples[i]));
+  }
+  for (const samples of peak > 1 ? channels : []) {
+    for (let i = 0; i < samples.length; i++) samples[i] /= peak;
+  }
+  const lowered = `Lowered by ${(20 * Math.log10(peak)).toFixed(1)} dB so as not to clip.`;
+  message.textContent = peak > 1 ? lowered : "";
+  save(wav(channels, rate), `${track} (${looping ? "loop" : "mix"}).wav`);
 });
 
-document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey) return;
-  const onButton = event.target.closest("button, a"), onRange = event.target.closest("input");
-  const digit = /^(?:Digit|Numpad)([0-9])$/.exec(event.code);
-  if (event.code === "Space" && !onButton) toggle();
-  else if (event.code === "ArrowLeft" && !onRange) moveTo(now() - 5);
-  else if (event.code === "ArrowRight" && !onRange) moveTo(now() + 5);
-  else if (digit && digit[1] === "0") {
-    for (const row of rows) row.solo = false;
-    mix();
-  } else if (digit && rows[Number(digit[1]) - 1]) solo(rows[Number(digit[1]) - 1], event.shiftKey);
-  else return;
-  event.preventDefault();
+byId("zip").addEventListener("click", async () => {
+  save(await zip(track, rows.map((row) => [`${row.name}.mp3`, row.file])), `${track}.zip`);
 });
 
 async function load() {
@@ -167,15 +64,17 @@ async function load() {
     holder.remove(); // its megabytes are not needed twice
     const bytes = new Uint8Array(text.length);
     for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
+    row.file = new Blob([bytes], { type: "audio/mpeg" }); // outside of the script's memory
     row.buffer = await decoder.decodeAudioData(bytes.buffer);
   }
   message.textContent = "";
-  play.disabled = seek.disabled = false;
+  play.disabled = seek.disabled = byId("export").disabled = byId("zip").disabled = false;
   document.body.dataset.state = "ready";
 }
 
+document.body.dataset.state = "loading";
 mix();
-show();
+look(0, duration);
 load().catch((error) => {
   document.body.dataset.state = "failed";
   message.textContent = `This browser cannot decode the sound (${error.message}).`;

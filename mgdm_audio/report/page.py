@@ -2,22 +2,28 @@
 
 import base64
 import math
+import os
 from string import Template
+from urllib.parse import quote
 
 from mgdm_audio.report.markup import (
     Scores,
     clock,
     content_security_policy,
     decibels,
+    framed,
+    in_a_word,
+    measures_sections,
     player_row,
     record_rows,
     resource,
-    score_table,
     text_of,
 )
-from mgdm_audio.report.pictures import FLOOR_DB, OVERLAY_DB, draw_overlay, mel_levels
+from mgdm_audio.report.pictures import FLOOR_DB, SURE_DB, draw_overlay, mel_levels, shade
 from mgdm_audio.report.run import Run
 from mgdm_audio.report.sound import playable, to_mp3
+
+SCRIPTS = ("common.js", "player.js", "view.js", "page.js")
 
 
 def to_html(run: Run, scores: Scores | None) -> str:
@@ -41,42 +47,51 @@ def to_html(run: Run, scores: Scores | None) -> str:
     top = max(float(level.max()) for level in levels.values())
     rows, data = [], []
     for index, (name, (x, _)) in enumerate(played.items()):
-        measures = _measures(run, scores, name)
-        std = stds.get(name)
-        overlay = None
+        shown, overlay = shade(levels[name], top), None
         if name in run.std_db:
             wave, spread = run.stems[name], run.std_db[name][: math.ceil(windows)]
-            overlay = draw_overlay(wave, run.sample_rate, spread, run.hop_seconds, run.bands_hz)
-        rows.append(player_row(index, name, x, levels[name], top, std, windows, overlay, measures))
+            hop, edges = run.hop_seconds, run.bands_hz
+            overlay = draw_overlay(wave, run.sample_rate, spread, hop, edges, shown, rate)
+        measures = _measures(run, scores, name)
+        rows.append(player_row(index, name, x, shown, stds.get(name), windows, overlay, measures))
         text = base64.b64encode(to_mp3(x, rate)).decode()
         data.append(f'<script type="text/plain" id="sound-{index}">{text}</script>')
-    style, script = resource("page.css"), resource("page.js")
+    style, script = resource("page.css"), "".join(map(resource, SCRIPTS))
     about = [f"{len(run.stems)} stems", clock(run.seconds), f"{run.sample_rate} Hz"]
     about += [f"{key} {text_of(run.record.get(key))}" for key in ("prior", "sampler")]
-    hop = f"{1000 * run.hop_seconds:.0f} ms"
-    band = f" The band around zero is the posterior standard deviation in windows of {hop}."
-    if run.std_db:
-        band += f" A spectrogram is tinted pink where that is less than {OVERLAY_DB} dB below the "
-        band += f"stem, and covered where it is {OVERLAY_DB} dB above."
-    return Template(resource("page.html")).substitute(
-        policy=content_security_policy(style, script),
+    body = Template(resource("page.html")).substitute(
         name=text_of(run.name),
         about=", ".join(about),
         notice=_notice(run.seconds, kept),
         rate=rate,
         samples=samples,
         duration=clock(samples / rate),
+        uncertainty=resource("uncertainty.html") if stds else "",
         rows="\n".join(rows),
+        links="".join(_link(path.name) for path in run.files.values()),
         nyquist=f"{rate / 2000:g} kHz",
         range=f"{max(top - FLOOR_DB, 0):.0f}",
-        band=band if stds else "",
-        overlay=resource("overlay.html") if run.std_db else "",
-        scores=score_table(run, scores),
+        band=_explained(run) if stds else "",
+        measures=measures_sections(run, scores),
         record=record_rows(run.record),
         sounds="\n".join(data),
-        style=style,
-        script=script,
     )
+    return framed(run.name, body, style, script, content_security_policy(style, script))
+
+
+def _explained(run: Run) -> str:
+    hop = f"{1000 * run.hop_seconds:.0f} ms"
+    text = " Uncertainty shows the posterior standard deviation as a band around the zero of a "
+    text += f"waveform, in windows of {hop}."
+    if run.std_db:
+        text += f""" It tints a spectrogram pink: not at all where the deviation is {SURE_DB} dB or
+more below the stem (sure), fully where it is as strong as the stem (guess). The tint is fainter
+where the spectrogram is darker: in quiet parts, the deviation nearly always exceeds the stem."""
+    return text
+
+
+def _link(name: str) -> str:
+    return f'<li><a href="{quote(os.fsencode(name))}" download>{text_of(name)}</a></li>\n'
 
 
 def _notice(seconds: float, kept: float) -> str:
@@ -93,5 +108,7 @@ def _measures(run: Run, scores: Scores | None, name: str) -> list[str]:
     if scores and name in scores.get("si_sdri", {}):
         parts.append(f"SI-SDRi {decibels(scores['si_sdri'][name])} dB")
     if name in run.confidence_db:
-        parts.append(f"confidence {decibels(run.confidence_db[name])} dB")
+        value = run.confidence_db[name]
+        word = f" ({in_a_word(value)})" if value is not None else ""
+        parts.append(f"confidence {decibels(value)} dB{word}")
     return parts

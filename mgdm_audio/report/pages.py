@@ -10,7 +10,7 @@ from mgdm_audio.atomic import write_text
 from mgdm_audio.audio.files import find_stems
 from mgdm_audio.errors import UserError
 from mgdm_audio.evaluation.folders import score_track
-from mgdm_audio.report.markup import clock, content_security_policy, resource, text_of
+from mgdm_audio.report.markup import clock, content_security_policy, framed, resource, text_of
 from mgdm_audio.report.page import to_html
 from mgdm_audio.report.run import Run, read_json, read_run, track_shape
 from mgdm_audio.separation.result import RECORD
@@ -95,13 +95,10 @@ def write_index(folder: str | Path) -> Path:
                 f'<tr><td><a href="{address}">{text_of(name)}</a></td>'
                 f'<td class="number">{length}</td><td>{text_of(sampler)}</td></tr>\n'
             )
-    page = Template(resource("index.html")).substitute(
-        policy=content_security_policy(style),
-        style=style,
-        name=text_of(folder.resolve().name),
-        rows="".join(rows),
-    )
-    write_text(folder / INDEX, page)
+    name = folder.resolve().name
+    body = Template(resource("index.html")).substitute(name=text_of(name), rows="".join(rows))
+    policy = content_security_policy(style)
+    write_text(folder / INDEX, framed(name, body, style, policy=policy))
     return folder / INDEX
 
 

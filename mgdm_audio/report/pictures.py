@@ -18,7 +18,7 @@ from mgdm_audio.separation.uncertainty import band_power
 COLUMNS = 1600  # the largest width of an image
 FLOOR_DB = 10 * math.log10(MEL_FLOOR)
 HALF = 100  # half the height of a waveform, which is full scale
-OVERLAY_DB = 6
+SURE_DB = 10  # from here on a stem is called sure: it has ten times the energy of its deviation
 
 
 def waveform(samples: Tensor) -> str:
@@ -55,22 +55,38 @@ def mel_levels(samples: Tensor, sample_rate: int) -> Tensor:
 
 
 def draw_overlay(
-    samples: Tensor, sample_rate: int, std_db: Tensor, hop: float, edges: Sequence[float]
+    samples: Tensor,
+    sample_rate: int,
+    std_db: Tensor,
+    hop: float,
+    edges: Sequence[float],
+    shown: Tensor,
+    shown_rate: int,
 ) -> Tensor:
-    """Draws the uncertainty of [channel, time] over time and the bands of ``mel_levels``.
+    """Draws the uncertainty of [channel, time] over its spectrogram.
 
-    std_db: [window, band] for windows of ``hop`` seconds and bands with ``edges`` in Hz. Returns
-    uint8 [band, column], high bands first: 0 where std_db is ``OVERLAY_DB`` or more below the stem,
-    at the floor, or above the last edge, and 255 where it is ``OVERLAY_DB`` or more above the stem.
+    std_db: [window, band] for windows of ``hop`` seconds and bands with ``edges`` in Hz; shown: the
+    spectrogram of the same time as ``shade`` gives it, [row, column], at ``shown_rate``. Returns
+    uint8 of its shape: its brightness times the uncertainty, which rises with the deviation's dB
+    over the stem, from 0 at -``SURE_DB`` to 1 at 0 dB. What is quiet thus stays as it is, although
+    most of the noise floor is uncertain.
     """
     length = round(hop * sample_rate)
-    power = band_power(samples, length, edges, sample_rate).mean(0)[: len(std_db)] / length
+    energy = band_power(samples, length, edges, sample_rate).mean(0)[: len(std_db)]
+    rest = samples.shape[-1] - length * torch.arange(len(energy))
+    power = energy / rest.clamp(max=length)[:, None]  # the last window may be a part
     ratio = std_db[: len(power)] - 10 * power.clamp(min=1e-12).log10()
-    share = ((1 + ratio / OVERLAY_DB) / 2).clamp(0, 1) * (std_db[: len(power)] > FLOOR_DB)
-    centres = mel_centres(sample_rate)
+    doubt = (1 + ratio / SURE_DB).clamp(0, 1) * (std_db[: len(power)] > FLOOR_DB)
+    centres = mel_centres(shown_rate)
     band = torch.bucketize(centres, torch.tensor(edges[1:-1], dtype=torch.float64), right=True)
-    rows = share.T[band] * (centres < edges[-1])[:, None]
-    return (255 * _columns(rows)).round().to(torch.uint8).flip(0)
+    rows = (doubt.T[band] * (centres < edges[-1])[:, None]).flip(0)
+    # A column has the most uncertain of its windows.
+    columns = shown.shape[1]
+    points = columns * -(-len(power) // columns)
+    place = (torch.arange(points) + 0.5) / points * (samples.shape[-1] / length)
+    windows = place.long().clamp(max=len(power) - 1)
+    found = rows[:, windows].unflatten(1, (columns, -1)).amax(2)
+    return (found * shown).round().to(torch.uint8)
 
 
 def shade(level: Tensor, top_db: float) -> Tensor:

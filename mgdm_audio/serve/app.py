@@ -32,7 +32,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mgdm_audio.errors import UserError, recorded
-from mgdm_audio.report.markup import content_security_policy, resource, text_of
+from mgdm_audio.report.markup import content_security_policy, framed, resource, text_of
 from mgdm_audio.serve.jobs import PAGE, Job, Jobs
 
 NAMES = ("127.0.0.1", "localhost")
@@ -111,11 +111,11 @@ class _Page:
     def __init__(self, jobs: Jobs, about: str) -> None:
         self.jobs, self.limit = jobs, int(1e6 * jobs.limits.megabytes)  # limit: bytes
         style = resource("page.css", "mgdm_audio.report") + resource("page.css", __package__)
-        script = resource("page.js", __package__)
-        text = resource("page.html", __package__)
-        self.html = Template(text).substitute(
-            about=text_of(about), limit=f"{self.limit / 1e6:g}", style=style, script=script
+        script = resource("common.js", "mgdm_audio.report") + resource("page.js", __package__)
+        body = Template(resource("page.html", __package__)).substitute(
+            about=text_of(about), limit=f"{self.limit / 1e6:g}"
         )
+        self.html = framed("Separate music", body, style, script)
         own = ["connect-src 'self'", "frame-src 'self'", "frame-ancestors 'none'"]
         self.policy = content_security_policy(style, script, *own)
 
@@ -174,7 +174,7 @@ class _Page:
         if job is None or name not in job.results:
             return _unknown()
         if name == PAGE:  # beside its own policy: it is no part of our page, which alone frames it
-            policy = "sandbox allow-scripts; frame-ancestors 'self'"
+            policy = "sandbox allow-scripts allow-downloads; frame-ancestors 'self'"
             own = {"content-security-policy": policy}
             return FileResponse(job.results[name], headers=own)
         track = Path(job.name).stem

@@ -2,8 +2,8 @@
 
 import asyncio
 import io
-import json
 import threading
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ import soundfile
 
 from mgdm_audio.errors import UserError
 from mgdm_audio.separation.separator import Separator
-from tests.report.chromium import chromium, find_chromium
+from tests.audio.test_io import encode
+from tests.guides import ROOT
 from tests.toys import STEMS
 
 pytest.importorskip("starlette")
@@ -23,7 +24,7 @@ pytest.importorskip("httpx2")
 from mgdm_audio.serve import Jobs, make_app, separation
 from mgdm_audio.serve.app import file_name
 from mgdm_audio.serve.jobs import Job
-from tests.serve.serving import HERE, OURS, PORT, Worker, client_of, put, served, wait, wav
+from tests.serve.serving import HERE, OURS, PORT, Worker, client_of, put, wait, wav
 
 
 def test_a_file_waits_is_worked_on_and_its_results_are_there(tmp_path: Path) -> None:
@@ -274,38 +275,16 @@ def test_a_sound_file_becomes_stems_and_a_listening_page(tiny: Separator, tmp_pa
         assert str(tmp_path) not in failed["message"]
 
 
-@pytest.mark.skipif(find_chromium() is None, reason="needs Chromium")
-def test_a_browser_drops_a_file_and_gets_its_page(tiny: Separator, tmp_path: Path) -> None:
-    name = "<img src=x onerror=alert(1)>.wav"
-    (tmp_path / name).write_bytes(wav())
-    (tmp_path / "bad.wav").write_bytes(b"no sound")
-    with (
-        served(separation(tiny), tmp_path / "room") as (url, _),
-        chromium(str(find_chromium()), tmp_path / "profile") as page,
-    ):
-        page.open(url)
-        page.drop("#drop", tmp_path / name, tmp_path / "bad.wav")
-        over = "[...document.querySelectorAll('.track')].map(t => t.dataset.state).join()"
-        page.wait_for(f"{over} === 'failed,done'")
-        titles = page.get("[...document.querySelectorAll('h2')].map(t => t.textContent)")
-        assert titles == ["bad.wav", name]
-        assert "bad.wav: " in page.get("document.querySelector('.state').textContent")
-        links = page.get("[...document.querySelectorAll('.results a')].map(a => a.textContent)")
-        assert links == ["Listening page", *(f"{stem}.wav" for stem in STEMS)]
-        page.open(url)  # a reload finds them again
-        page.wait_for(f"{over} === 'failed,done'")
-        address = page.get("document.querySelectorAll('iframe')[1].src")
-        assert page.errors == []
-        page.open(address)  # as a page of its own
-        page.wait_for("document.body.dataset.state === 'ready'")
-        assert page.get("rows.length") == 1 + len(STEMS)
-        page.open(url)
-        page.wait_for(f"{over} === 'failed,done'")
-        for left in ("done", ""):
-            page.click(".remove")
-            page.wait_for(f"{over} === '{left}'")
-        assert page.get(f"fetch({json.dumps(address)}).then(a => a.status)") == 404
-    assert not (tmp_path / "room").exists()
+def test_m4a_needs_no_other_extra(tiny: Separator, tmp_path: Path) -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = extras["optional-dependencies"]
+    assert set(extras["formats"]) <= set(extras["serve"])
+    pytest.importorskip("av")
+    encode(tmp_path / "song.m4a", "mp4", "aac")
+    with client_of(separation(tiny), tmp_path / "room") as client:
+        data = (tmp_path / "song.m4a").read_bytes()
+        done = wait(client, put(client, "song.m4a", data).json()["id"])
+        assert done["state"] == "done", done
 
 
 def test_jobs_that_were_not_asked_for_are_not_known(tmp_path: Path) -> None:
