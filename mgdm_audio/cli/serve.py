@@ -3,11 +3,14 @@
 import socket
 import webbrowser
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from mgdm_audio.cli.options import PRESET, STEM_PRIOR, imports
+from mgdm_audio.cli.options import FORMAT, PRESET, STEM_PRIOR, imports, usage
+
+if TYPE_CHECKING:
+    from mgdm_audio.audio.encoding.formats import FormatName
 
 ADDRESS = "127.0.0.1"
 # What is under way at Ctrl-C is stopped, not waited for. Of a request that is none, of which there
@@ -25,6 +28,7 @@ SETTINGS: dict[str, Any] = {"log_level": "error", "ws": "none", "timeout_gracefu
 )
 @STEM_PRIOR
 @click.option("--sampler", type=PRESET, help="Sampler preset, bundled or a TOML file.")
+@FORMAT
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
 @click.option(
     "--max-megabytes",
@@ -53,6 +57,7 @@ def serve(
     port: int,
     prior: str | None,
     sampler: str | None,
+    format: "FormatName",
     device: str,
     max_megabytes: float,
     max_sound_minutes: float,
@@ -82,21 +87,27 @@ def serve(
         if error.name not in ("uvicorn", "starlette"):
             raise
         raise UserError(f"serve needs {error.name}: pip install 'mgdm_audio[serve]'") from None
+    from mgdm_audio.audio.encoding.formats import find_format
+    from mgdm_audio.output.choice import require_fit
     from mgdm_audio.priors.folder import DEFAULT_PRIOR
     from mgdm_audio.separation.separator import DEFAULT_SAMPLER, Separator
 
+    with usage():
+        find_format(format).require(None)
     limits = Limits(max_megabytes, max_sound_minutes, max_minutes)
     with _listen(port) as listener:
         separator = Separator.from_pretrained(
             prior or DEFAULT_PRIOR, sampler or DEFAULT_SAMPLER, device=device
         )
+        with usage():
+            require_fit(find_format(format), separator.stems, complete=True)
         click.echo(f"device: {separator.device} ({separator.device_reason})", err=True)
         about = f"{', '.join(separator.stems)}; prior {separator.loaded.name}, "
         about += f"sampler {separator.preset.name}, {separator.device}"
         click.echo(str(limits), err=True)
         log = Path(click.get_app_dir("mgdm-audio"))  # of bugs: the room goes
         with private_room() as room:
-            jobs = Jobs(separation(separator, limits), room, limits, log)
+            jobs = Jobs(separation(separator, limits, format), room, limits, log)
             port = listener.getsockname()[1]
             app = make_app(jobs, port, about=about)
             server = uvicorn.Server(uvicorn.Config(app, http=bounded(limits), **SETTINGS))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mgdm_audio import atomic
 from mgdm_audio.atomic import write_text
-from mgdm_audio.audio.files import find_stems
+from mgdm_audio.audio.files import LOSSY_SUFFIXES, find_stems
 from mgdm_audio.audio.io import Audio, read
 from mgdm_audio.digest import hash_file, hash_json
 from mgdm_audio.engine.processes import run_jobs
@@ -30,10 +30,11 @@ FAILED = "failed"  # key of a track that cannot be scored -> why
 Tracks = dict[str, dict[str, Path]]  # track -> stem -> file
 
 
-def find_tracks(folder: Path) -> Tracks:
+def find_tracks(folder: Path, *, lossy: bool = False) -> Tracks:
     """Finds ``folder/<track>/<stem>.wav|flac``, sorted, without hidden files and mixtures.
 
-    Raises UserError if there is no such track, and for a stem that exists as both wav and flac.
+    ``lossy``: mp3, m4a and ogg too, in a track that has neither wav nor flac. Raises UserError if
+    there is no such track, and for a stem that exists in two formats.
     """
     if not folder.is_dir():
         raise UserError(
@@ -41,7 +42,7 @@ def find_tracks(folder: Path) -> Tracks:
         )
     found: Tracks = {}
     for track in sorted(p for p in folder.iterdir() if p.is_dir() and p.name[0] != "."):
-        if stems := find_stems(track):
+        if stems := find_stems(track) or (find_stems(track, LOSSY_SUFFIXES) if lossy else {}):
             found[track.name] = stems
     if not found:
         raise UserError(f"{folder}: contains no <track>/<stem>.wav or .flac; check its layout")
@@ -66,7 +67,8 @@ def score(
 ) -> dict[str, Any]:
     """Scores every stem of every track under ``reference`` and returns JSON values.
 
-    Both folders contain ``<track>/<stem>.wav|flac``; files that only ``estimate`` has are ignored.
+    Both folders contain ``<track>/<stem>.wav|flac``, or ``estimate`` mp3, m4a or ogg; files that
+    only ``estimate`` has are ignored.
     The mixture is the sum of the reference stems. Stereo stems are scored as one vector of both
     channels, except by ``bss`` and ``mel``.
 
@@ -124,7 +126,7 @@ def _write_museval(folder: Path, stores: dict[str, Any]) -> None:
 
 def _pair(reference: Path, estimate: Path) -> dict[str, tuple[Stems, Stems]]:
     """Returns track -> its true stems, and the estimates of the same stems."""
-    truth, found = find_tracks(reference), find_tracks(estimate)
+    truth, found = find_tracks(reference), find_tracks(estimate, lossy=True)
     for track, files in truth.items():
         if track not in found:
             raise UserError(f"{estimate / track}: missing, {reference} has it; separate it first")

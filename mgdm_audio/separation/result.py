@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mgdm_audio.audio.encoding.files import Shape
-from mgdm_audio.audio.encoding.formats import DEFAULT_SUBTYPE, FormatName, find_format
+from mgdm_audio.audio.encoding.formats import DEFAULT_SUBTYPE, Format, FormatName, find_format
 from mgdm_audio.audio.encoding.tags import Tags
 from mgdm_audio.audio.pcm import Extremes
 from mgdm_audio.audio.store import Held, Resampled, Store, Sums
@@ -176,7 +176,7 @@ class Separation(Mapping[str, Tensor]):
         encoding = Encoding(form.require(subtype), self.tags)
         require_fit(form, names, self.complete)
         form.require_channels(self.path or "the mixture", self.source.shape[0], self.mask)
-        found = self._at(form.rate_for(self.sample_rate))
+        found = self._fitted(form)
         extremes, power = found._measured()
         gain = min(each.gain(encoding.subtype or DEFAULT_SUBTYPE) for each in extremes)
         return write_result(
@@ -199,16 +199,20 @@ class Separation(Mapping[str, Tensor]):
     def _track(self) -> str:
         return "" if self.path is None else self.path.stem
 
-    def _at(self, sample_rate: int) -> Separation:
-        """At another rate in Hz, for formats that do not have this one."""
-        if sample_rate == self.sample_rate:
-            return self
-        source, parts = (
-            Resampled(store, self.sample_rate, sample_rate) for store in (self.source, self.parts)
-        )
-        changed = {"sample_rate": sample_rate, "samples": source.time}
-        report = self.report | changed | {"input_sample_rate": self.sample_rate}
-        return replace(self, source=source, parts=parts, sample_rate=sample_rate, report=report)
+    def _fitted(self, form: Format) -> Separation:
+        """At a rate that the format has, with a report of its channels."""
+        report, rate = self.report, form.rate_for(self.sample_rate)
+        if form.in_one_file and self.source.shape[0] == 1:
+            report = report | {"channels": 2}  # equal ones: the format has stereo alone
+        if rate == self.sample_rate:
+            return replace(self, report=report)
+        source, parts = (Resampled(x, self.sample_rate, rate) for x in (self.source, self.parts))
+        report = report | {
+            "sample_rate": rate,
+            "samples": source.time,
+            "input_sample_rate": self.sample_rate,
+        }
+        return replace(self, source=source, parts=parts, sample_rate=rate, report=report)
 
     def _measured(self) -> tuple[list[Extremes], dict[str, float]]:
         """Computes the extremes of every part and the mean square of each stem in one pass."""
