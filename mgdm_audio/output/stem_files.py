@@ -236,7 +236,7 @@ def is_done(layout: Layout, path: Path, wanted: dict[str, Any]) -> bool:
     that it lists must be as it was written. One of a damaged file counts where "damaged" is "keep".
     """
     place = layout.root / layout.record
-    record = read_record(place)
+    record = {"format": "wav"} | read_record(place)  # older ones do not say
     if record.get("missing") and wanted.get("damaged") != "keep":
         return False
     asked = json.loads(json.dumps({key: wanted[key] for key in SETTINGS}))  # tuples become lists

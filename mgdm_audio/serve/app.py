@@ -177,10 +177,10 @@ class _Page:
             policy = "sandbox allow-scripts; frame-ancestors 'self'"
             own = {"content-security-policy": policy}
             return FileResponse(job.results[name], headers=own)
-        own = name  # the track's, where all stems are in one file
+        saved = name  # the track's, where all stems are in one file
         if not name.endswith(".stem.mp4"):
-            own = f"{Path(job.name).stem} ({Path(name).stem}){Path(name).suffix}"
-        return FileResponse(job.results[name], filename=own)
+            saved = f"{Path(job.name).stem} ({Path(name).stem}){Path(name).suffix}"
+        return FileResponse(job.results[name], filename=saved)
 
     def _find(self, request: Request) -> Job | None:
         return self.jobs.find(request.path_params["id"])

@@ -33,7 +33,7 @@ def is_done(estimate: Path, mixture: Path, settings: dict[str, Any]) -> bool:
     record = estimate / "separation.json"
     if not record.is_file() or record.stat().st_mtime < mixture.stat().st_mtime:
         return False
-    found = read_record(record)
+    found = {"format": "wav"} | read_record(record)  # older ones do not say
     alike = all(found.get(key) == value for key, value in settings.items())
     return alike and all(file.is_file() for file in listed(record))
 

@@ -220,7 +220,8 @@ def test_two_stems_that_would_clip_are_lowered_together(separate: Separate) -> N
 
 def test_an_unknown_stem_is_one_line(separate: Separate) -> None:
     path = separate.put("a.wav", song(1, 1, 2000, 22050))
-    assert "no stem 'drum'; did you mean drums" in complaint(separate(path, "--two-stems", "drum"), 2)
+    result = separate(path, "--two-stems", "drum")
+    assert "no stem 'drum'; did you mean drums" in complaint(result, 2)
     assert nothing_written(separate)
 
 
