@@ -106,11 +106,11 @@ class Outputs:
     """Which files are asked for, see ``outputs``."""
 
     format: str
-    subtype: str | None
-    two_stems: str | None
-    stems: tuple[str, ...]
-    mixes: tuple[str, ...]
-    rest: bool
+    subtype: str | None = None
+    two_stems: str | None = None
+    stems: tuple[str, ...] = ()
+    mixes: tuple[str, ...] = ()
+    rest: bool = False
 
     def checked(self) -> tuple[Format, str | None]:
         """The format and the sample format. Raises click.UsageError for what does not fit."""
@@ -122,7 +122,7 @@ class Outputs:
             form = find_format(self.format)
             return form, form.require(self.subtype)
 
-    def choice(self, available: Sequence[str], report: bool) -> Choice:
+    def choice(self, available: Sequence[str], report: bool = False) -> Choice:
         """Of the prior's stems. ``report``: for a page. Raises click.UsageError."""
         from mgdm_audio.audio.encoding.formats import find_format
         from mgdm_audio.output.choice import Choice, choose, require_fit

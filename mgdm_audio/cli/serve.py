@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mgdm_audio.cli.options import FORMAT, PRESET, STEM_PRIOR, imports, usage
+from mgdm_audio.cli.options import FORMAT, PRESET, STEM_PRIOR, Outputs, imports
 
 if TYPE_CHECKING:
     from mgdm_audio.audio.encoding.formats import FormatName
@@ -87,20 +87,17 @@ def serve(
         if error.name not in ("uvicorn", "starlette"):
             raise
         raise UserError(f"serve needs {error.name}: pip install 'mgdm_audio[serve]'") from None
-    from mgdm_audio.audio.encoding.formats import find_format
-    from mgdm_audio.output.choice import require_fit
     from mgdm_audio.priors.folder import DEFAULT_PRIOR
     from mgdm_audio.separation.separator import DEFAULT_SAMPLER, Separator
 
-    with usage():
-        find_format(format).require(None)
+    asked = Outputs(format)
+    asked.checked()
     limits = Limits(max_megabytes, max_sound_minutes, max_minutes)
     with _listen(port) as listener:
         separator = Separator.from_pretrained(
             prior or DEFAULT_PRIOR, sampler or DEFAULT_SAMPLER, device=device
         )
-        with usage():
-            require_fit(find_format(format), separator.stems, complete=True)
+        asked.choice(separator.stems)
         click.echo(f"device: {separator.device} ({separator.device_reason})", err=True)
         about = f"{', '.join(separator.stems)}; prior {separator.loaded.name}, "
         about += f"sampler {separator.preset.name}, {separator.device}"

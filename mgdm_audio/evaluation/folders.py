@@ -67,8 +67,7 @@ def score(
 ) -> dict[str, Any]:
     """Scores every stem of every track under ``reference`` and returns JSON values.
 
-    Both folders contain ``<track>/<stem>.wav|flac``, or ``estimate`` mp3, m4a or ogg; files that
-    only ``estimate`` has are ignored.
+    Both contain ``<track>/<stem>.wav|flac``, ``estimate`` also mp3, m4a or ogg, and other files.
     The mixture is the sum of the reference stems. Stereo stems are scored as one vector of both
     channels, except by ``bss`` and ``mel``.
 
