@@ -124,17 +124,17 @@ class Outputs:
 
     def choice(self, available: Sequence[str], report: bool = False) -> Choice:
         """Of the prior's stems. ``report``: for a page. Raises click.UsageError."""
-        from mgdm_audio.audio.encoding.formats import find_format
         from mgdm_audio.output.choice import Choice, choose, require_fit
         from mgdm_audio.separation.result import check_stem
 
+        form, _ = self.checked()
         with usage():
             if self.two_stems is None:
                 found = choose(available, self.stems, self.mixes, self.rest)
             else:
                 index, names = check_stem(self.two_stems, available)
                 found = Choice(names, ((index,),), rest=True)
-            require_fit(find_format(self.format), found.names, found.complete)
+            require_fit(form, found.names, found.complete)
         if report and not found.complete:
             raise click.UsageError("--report plays files that sum to the input; add --rest")
         return found

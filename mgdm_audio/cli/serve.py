@@ -11,6 +11,7 @@ from mgdm_audio.cli.options import FORMAT, PRESET, STEM_PRIOR, Outputs, imports
 
 if TYPE_CHECKING:
     from mgdm_audio.audio.encoding.formats import FormatName
+    from mgdm_audio.separation.separator import Separator
 
 ADDRESS = "127.0.0.1"
 # What is under way at Ctrl-C is stopped, not waited for. Of a request that is none, of which there
@@ -90,23 +91,19 @@ def serve(
     from mgdm_audio.priors.folder import DEFAULT_PRIOR
     from mgdm_audio.separation.separator import DEFAULT_SAMPLER, Separator
 
-    asked = Outputs(format)
-    asked.checked()
     limits = Limits(max_megabytes, max_sound_minutes, max_minutes)
     with _listen(port) as listener:
         separator = Separator.from_pretrained(
             prior or DEFAULT_PRIOR, sampler or DEFAULT_SAMPLER, device=device
         )
-        asked.choice(separator.stems)
+        Outputs(format).choice(separator.stems)
         click.echo(f"device: {separator.device} ({separator.device_reason})", err=True)
-        about = f"{', '.join(separator.stems)}; prior {separator.loaded.name}, "
-        about += f"sampler {separator.preset.name}, {separator.device}"
         click.echo(str(limits), err=True)
         log = Path(click.get_app_dir("mgdm-audio"))  # of bugs: the room goes
         with private_room() as room:
             jobs = Jobs(separation(separator, limits, format), room, limits, log)
             port = listener.getsockname()[1]
-            app = make_app(jobs, port, about=about)
+            app = make_app(jobs, port, about=_about(separator))
             server = uvicorn.Server(uvicorn.Config(app, http=bounded(limits), **SETTINGS))
             url = f"http://{ADDRESS}:{port}"
             click.echo(f"{url}  (Ctrl-C stops it)")
@@ -116,6 +113,12 @@ def serve(
                 server.run([listener])
             finally:
                 jobs.close()
+
+
+def _about(separator: "Separator") -> str:
+    """A line on how tracks are separated."""
+    stems, prior = ", ".join(separator.stems), separator.loaded.name
+    return f"{stems}; prior {prior}, sampler {separator.preset.name}, {separator.device}"
 
 
 def _listen(port: int) -> socket.socket:
