@@ -293,7 +293,7 @@ class _Run:
             rates = f"{record['sample_rate']} Hz, not {record['input_sample_rate']}"
             click.echo(f"{track.path}: {layout.form.name} is written at {rates}", err=True)
         if record["lossy"]:
-            exact = f"{layout.form.name} is lossy, the files sum to what they are of only nearly"
+            exact = f"{layout.form.name} is lossy: the files do not sum to the input exactly"
             click.echo(f"{track.path}: {exact} (residual {residual} dB)", err=True)
         click.echo(f"{folder}: {', '.join(self.names)} ({seconds} s, residual {residual} dB)")
         if page is not None:
