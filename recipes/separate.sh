@@ -26,6 +26,7 @@ checkpoint=          # MSDM's weights to convert to a prior instead: FILE, or "S
 conf=                # TOML file of a training run instead, on the splits train and validation
 samplers=default     # presets or TOML files, separated by spaces
 level=rms            # rms: mixtures are brought to the level of the prior's training; none: as is
+format=wav           # of the estimates: wav (32-bit float), flac, mp3, m4a or ogg
 presets=             # folder of further presets, NAME.toml
 device=auto          # auto, cpu, cuda, mps
 shard=               # I/N: separate the I-th of N shares; empty: torchrun's, a Slurm array's, or all
@@ -42,6 +43,8 @@ stop_stage=5         # last stage
 [[ -n $prior || -n $checkpoint || -n $conf ]] ||
     fail "give --prior, a folder with a prior of these stems, or --checkpoint, weights to convert"
 [[ -z $conf || -f $conf ]] || fail "$conf: no such file; give a training run's TOML file"
+[[ " wav flac mp3 m4a ogg " == *" $format "* ]] ||
+    fail "--format $format: the estimates are wav, flac, mp3, m4a or ogg"
 if [[ -n $reference ]]; then
     [[ -d $reference ]] || fail "$reference: no such folder"
     data= source= reference=$(cd "$reference" && pwd)
@@ -67,6 +70,7 @@ elif [[ -n $conf ]]; then
 fi
 extras=(${conf:+train})
 [[ -z $data$source ]] || extras+=(data)
+[[ $format != m4a ]] || extras+=(formats)
 environment ${extras[@]+"${extras[@]}"}
 experiments=$exp exp=$exp/${name:=$(basename "$reference")}
 scripts=$root/recipes/local
@@ -86,7 +90,7 @@ each_sampler() { # COMMAND...: with what all scripts want to know, sampler by sa
         [[ -z $presets || ! -f $presets/$sampler.toml ]] || sampler=$presets/$sampler.toml
         system=$(basename "$sampler" .toml)
         "$@" "$exp/mixtures" "$exp/estimates/$system" --prior "$prior" --sampler "$sampler" \
-            --level "$level" || return 1
+            --level "$level" --format "$format" || return 1
     done
 }
 

@@ -17,6 +17,7 @@ import soundfile
 import torch
 from PIL import Image
 
+from mgdm_audio.audio.encoding.formats import FORMATS
 from mgdm_audio.audio.io import write
 from mgdm_audio.evaluation.metric_registry import METRICS
 from mgdm_audio.rng import generator_for
@@ -44,6 +45,33 @@ def test_separating(here: Path, tiny_prior: Path) -> None:
     assert (here / "stems/song/report.html").is_file()
     assert (here / "stems/one/separation.json").is_file()
     assert {path.stem for path in (here / "two/song").glob("*.wav")} == {"drums", "no_drums"}
+
+
+def test_the_formats(here: Path, tiny_prior: Path) -> None:
+    pytest.importorskip("av")
+    type_in("outputs", separate=["--prior", str(tiny_prior)])
+    folders = [here / name for name in ("flac", "practice", "one", "dj")]
+    written = {str(p.relative_to(here)) for folder in folders for p in folder.rglob("*.*")}
+    assert {name for name in written if not name.endswith(".json")} == {
+        *(f"flac/song/{stem}.flac" for stem in STEMS),
+        "practice/song/bass+drums.mp3",
+        "practice/song/rest.mp3",
+        "one/song/guitar.wav",
+        "dj/song/song.stem.mp4",
+    }
+
+
+def test_the_table_of_formats_is_that_of_the_package() -> None:
+    page = (ROOT / "recipes/docs/getting_started.md").read_text()
+    said = re.findall(r"^\| `([\w.]+)` \|.*\| (\w+) \| ([\w ,]+) \|$", page, re.M)
+    rows = {name: (channels, rates) for name, channels, rates in said}
+    assert rows.keys() == FORMATS.keys()
+    for name, (channels, rates) in rows.items():
+        form = FORMATS[name]
+        assert channels in (str(form.channels), "any" if form.channels > 64 else "")
+        if rates != "any":
+            highest = re.findall(r"[\d,]+", rates)[-1]
+            assert int(highest.replace(",", "")) == max(form.rates)
 
 
 def test_the_options_of_a_sampler(here: Path, tiny_prior: Path) -> None:

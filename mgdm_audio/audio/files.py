@@ -117,17 +117,19 @@ def _entries(folder: Path, output: Path, other: list[str]) -> Iterator[Path]:
 
 
 STEM_SUFFIXES = (".wav", ".flac")  # in upper case too
+LOSSY_SUFFIXES = (".mp3", ".m4a", ".ogg")  # of stems that are estimates
 MIXTURES = ("mixture", "mix")  # names of a file beside the stems that is no stem
 
 
-def find_stems(folder: Path) -> dict[str, Path]:
+def find_stems(folder: Path, suffixes: Sequence[str] = STEM_SUFFIXES) -> dict[str, Path]:
     """Stem -> ``folder/<stem>.wav|flac``, sorted; hidden files and mixtures are left out.
 
-    Raises UserError for a stem that is there twice: nothing says which of the files is meant.
+    ``suffixes``: in place of those two. Raises UserError for a stem that is there twice: nothing
+    says which of the files is meant.
     """
     found: dict[str, Path] = {}
     for file in sorted(folder.iterdir()):
-        if file.suffix.lower() not in STEM_SUFFIXES or file.name[0] == "." or not file.is_file():
+        if file.suffix.lower() not in suffixes or file.name[0] == "." or not file.is_file():
             continue
         if file.stem in found:
             raise UserError(

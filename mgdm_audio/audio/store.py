@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Protocol
 
 import torch
 from torch import Tensor
+
+from mgdm_audio.audio.resampling import resample_span
 
 
 class Store(Protocol):
@@ -89,22 +92,50 @@ class Spool:
         self._file.close()
 
 
-class WithRest:
-    """Of parts [part, stem, channel, time] one stem, and the mixture less it, as they are read."""
+class Sums:
+    """Sums over stems of parts [part, stem, channel, time], as they are read.
 
-    def __init__(self, parts: Store, mixture: Store, index: int) -> None:
-        self.parts, self.mixture, self.index = parts, mixture, index
-        self.shape, self.time = (parts.shape[0], 2, *parts.shape[2:]), parts.time
+    ``groups``: numbers of the stems of each sum. ``rest``: what the stems in no group are, as the
+    ``mixture`` less all others, comes last.
+    """
+
+    def __init__(
+        self, parts: Store, mixture: Store, groups: Sequence[Sequence[int]], rest: bool
+    ) -> None:
+        self.parts, self.mixture, self.groups, self.rest = parts, mixture, groups, rest
+        self.shape = (parts.shape[0], len(groups) + rest, *parts.shape[2:])
+        self.time = parts.time
 
     def append(self, x: Tensor) -> None:
         raise TypeError("a view of other stores is not written to")
 
     def read(self, start: int, stop: int) -> Tensor:
-        stem = self.parts.read(start, stop)[:, self.index]
-        return torch.stack([stem, self.mixture.read(start, stop) - stem], 1)
+        stems = self.parts.read(start, stop)
+        found = [stems[:, list(group)].sum(1) for group in self.groups]
+        if self.rest:
+            taken = sorted({index for group in self.groups for index in group})
+            found.append(self.mixture.read(start, stop) - stems[:, taken].sum(1))
+        return torch.stack(found, 1)
 
     def close(self) -> None:
         self.parts.close()
+
+
+class Resampled:
+    """A store at another sample rate, from ``rate`` to ``to`` Hz, as it is read."""
+
+    def __init__(self, source: Store, rate: int, to: int) -> None:
+        self.source, self.rate, self.to = source, rate, to
+        self.shape, self.time = source.shape, -(-source.time * to // rate)
+
+    def append(self, x: Tensor) -> None:
+        raise TypeError("a view of another store is not written to")
+
+    def read(self, start: int, stop: int) -> Tensor:
+        return resample_span(self.source.read, self.source.time, self.rate, self.to, start, stop)
+
+    def close(self) -> None:
+        self.source.close()
 
 
 def _require_shape(x: Tensor, shape: tuple[int, ...]) -> None:

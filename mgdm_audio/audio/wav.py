@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -15,15 +16,19 @@ from mgdm_audio.errors import UserError
 
 _RIFF_LIMIT = 2**32 - 2**16  # bytes; the length field of WAV has 32 bits
 _HEAD = 256  # bytes; the chunks before the samples take less
+# Names of tags -> libsndfile's of those that it writes to the chunk LIST INFO.
+TEXTS = {
+    name: name for name in ("title", "artist", "album", "date", "genre", "comment", "copyright")
+} | {"track": "tracknumber"}
 
 
 class WavWriter:
     """``write`` takes [channel, time] as often as one likes; the file is whole after ``close``.
 
     ``samples``: how many there will be, over all channels. ``subtype``: PCM_16, PCM_24 or FLOAT, as
-    in ``io.write``. ``mask``: of the speakers of more than two channels. Raises UserError for
-    samples that are not finite and what WAV cannot hold, and OSError where the file cannot be
-    written.
+    in ``io.write``. ``mask``: of the speakers of more than two channels. ``texts``: title, artist
+    and what else ``TEXTS`` has. Raises UserError for samples that are not finite and what WAV
+    cannot hold, and OSError where the file cannot be written.
     """
 
     def __init__(
@@ -34,8 +39,9 @@ class WavWriter:
         sample_rate: int,
         subtype: str,
         mask: int = 0,
+        texts: Mapping[str, str] | None = None,
     ) -> None:
-        self._mask = mask if channels > 2 else 0
+        self._mask, self._texts = mask if channels > 2 else 0, texts or {}
         self.path, self.subtype, self._samples, self._done = path, subtype, samples, 0
         self._file = open(path, "xb+")  # noqa: SIM115  (closed by ``close``)
         try:
@@ -81,6 +87,9 @@ class WavWriter:
 
     def close(self) -> None:
         """Raises OSError where the file is not whole."""
+        for name, field in TEXTS.items():  # set now, they come after the samples
+            if name in self._texts:
+                setattr(self._sound, field, self._texts[name])
         self._sound.close()
         with self._file as file:
             width = {"PCM_16": 2, "PCM_24": 3, "FLOAT": 4}[self.subtype]

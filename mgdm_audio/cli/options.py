@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
 
 import mgdm_audio
+
+if TYPE_CHECKING:
+    from mgdm_audio.audio.encoding.formats import Format
+    from mgdm_audio.output.choice import Choice
+
+FORMAT_NAMES = ("wav", "flac", "mp3", "m4a", "ogg", "stem.mp4")  # of FORMATS, which imports torch
 
 
 def imports(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -77,6 +84,14 @@ SET = click.option(
 STEM_PRIOR = click.option(
     "--prior", type=PRIOR, help="Bundled prior, folder, or OWNER/NAME[@REVISION] of the hub."
 )
+FORMAT = click.option(
+    "--format",
+    type=click.Choice(FORMAT_NAMES),
+    default="wav",
+    show_default=True,
+    help="Of the files: m4a is AAC, ogg is Vorbis; stem.mp4 is Native Instruments Stems, the "
+    "mixture and four stems in one file.",
+)
 SUBTYPE = click.option(
     "--subtype",
     type=click.Choice(["PCM_16", "PCM_24", "FLOAT"]),
@@ -84,6 +99,106 @@ SUBTYPE = click.option(
     show_default=True,
     help="Sample format of the stems.",
 )
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Which files are asked for, see ``outputs``."""
+
+    format: str
+    subtype: str | None = None
+    two_stems: str | None = None
+    stems: tuple[str, ...] = ()
+    mixes: tuple[str, ...] = ()
+    rest: bool = False
+
+    def checked(self) -> tuple[Format, str | None]:
+        """The format and the sample format. Raises click.UsageError for what does not fit."""
+        from mgdm_audio.audio.encoding.formats import find_format
+
+        if self.two_stems is not None and (self.stems or self.mixes or self.rest):
+            raise click.UsageError("--two-stems writes two files; leave --stems, --mix, --rest out")
+        with usage():
+            form = find_format(self.format)
+            return form, form.require(self.subtype)
+
+    def choice(self, available: Sequence[str], report: bool = False) -> Choice:
+        """Of the prior's stems. ``report``: for a page. Raises click.UsageError."""
+        from mgdm_audio.output.choice import Choice, choose, require_fit
+        from mgdm_audio.separation.result import check_stem
+
+        form, _ = self.checked()
+        with usage():
+            if self.two_stems is None:
+                found = choose(available, self.stems, self.mixes, self.rest)
+            else:
+                index, names = check_stem(self.two_stems, available)
+                found = Choice(names, ((index,),), rest=True)
+            require_fit(form, found.names, found.complete)
+        if report and not found.complete:
+            raise click.UsageError("--report plays files that sum to the input; add --rest")
+        return found
+
+
+@contextmanager
+def usage() -> Iterator[None]:
+    """What a block finds wrong with the options is an error of usage, of status 2."""
+    from mgdm_audio.errors import UserError
+
+    try:
+        yield
+    except UserError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def _names(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> tuple[str, ...]:
+    return () if value is None else tuple(value.split(","))
+
+
+_OUTPUTS = (
+    FORMAT,
+    click.option(
+        "--subtype",
+        type=click.Choice(["PCM_16", "PCM_24", "FLOAT"]),
+        help="Sample format of wav, flac and stem.mp4.  [default: PCM_24]",
+    ),
+    click.option(
+        "--two-stems", metavar="STEM", help="Write STEM and no_STEM, the mixture minus it."
+    ),
+    click.option(
+        "--stems",
+        metavar="A,B,...",
+        callback=_names,
+        help="Write only these stems, and what --mix and --rest name.",
+    ),
+    click.option(
+        "--mix",
+        "mixes",
+        multiple=True,
+        metavar="A+B",
+        help="Write the sum of these stems as one file. Repeatable.",
+    ),
+    click.option(
+        "--rest",
+        is_flag=True,
+        help="Also write rest, the input minus all stems that --stems and --mix name.",
+    ),
+)
+
+
+def outputs(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of what is written, given to the command as one, ``Outputs``."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        asked = {name: kwargs.pop(name) for name in Outputs.__dataclass_fields__}
+        return command(*args, outputs=Outputs(**asked), **kwargs)
+
+    for option in reversed(_OUTPUTS):
+        run = option(run)
+    return run
 
 
 @contextmanager

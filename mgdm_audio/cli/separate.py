@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from mgdm_audio.cli.options import OUTPUT, PRESET, SET, STEM_PRIOR, SUBTYPE, imports, progress
+from mgdm_audio.cli.options import (
+    OUTPUT,
+    PRESET,
+    SET,
+    STEM_PRIOR,
+    Outputs,
+    imports,
+    outputs,
+    progress,
+)
 
 if TYPE_CHECKING:
     from mgdm_audio.audio.files import Track
@@ -30,7 +39,8 @@ Separate sound files, and those in folders, into stems.
 
 Writes OUTPUT/<track>/<stem>.wav, at the input's rate, channels and length, and
 separation.json, which says how they were made.  The stems sum to the input, or to the input
-lowered by a common gain where PCM would clip (a line then says so).  <track> is the file's
+lowered by a common gain where PCM would clip (a line then says so); those of mp3, m4a and ogg,
+which are lossy, do so only nearly.  Tags and cover of the input are copied.  <track> is the file's
 name; for the sound files below a folder, their path in it, with the suffix where two differ in
 nothing else.  A track that fails stops no other, and no input is ever overwritten.
 
@@ -46,6 +56,8 @@ mgdm-audio separate song.mp3 -o stems
 mgdm-audio separate album/ -o stems --skip-existing
 mgdm-audio separate song.wav -o stems --two-stems drums --filename "{track} ({stem})"
 mgdm-audio separate song.wav -o stems --samples 4 --subtype FLOAT
+mgdm-audio separate song.mp3 -o stems --format mp3 --stems guitar --mix bass+drums --rest
+mgdm-audio separate song.mp3 -o stems --format stem.mp4
 mgdm-audio separate song.wav -o stems --sampler mgdm --set gibbs_steps=2
 mgdm-audio separate song.wav -o stems --sampler mine.toml --import mine.py
 """
@@ -70,7 +82,7 @@ Row = tuple[str, str, str, str]
 @click.option(
     "--keep-samples", is_flag=True, help="Also write each sample to samples/<number>/<stem>.wav."
 )
-@click.option("--two-stems", metavar="STEM", help="Write STEM and no_STEM, the mixture minus it.")
+@outputs
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option(
     "--level",
@@ -101,7 +113,6 @@ Row = tuple[str, str, str, str]
     "(default: 8; always 1 on a CPU).",
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
-@SUBTYPE
 @click.option(
     "--filename",
     default="{track}/{stem}",
@@ -142,32 +153,31 @@ def separate(
     overrides: tuple[str, ...],
     samples: int | None,
     keep_samples: bool,
-    two_stems: str | None,
     seed: int,
     level: Literal["rms", "none"],
     join: Literal["crossfade", "condition"],
     speeds: tuple[float, ...] | None,
     batch_size: int | None,
     device: str,
-    subtype: str,
     filename: str,
     skip_existing: bool,
     damaged: Literal["refuse", "keep"],
     max_duration: float,
     report: bool,
+    outputs: Outputs,
 ) -> None:
     """Separate sound files, and those in folders, into stems: see ``HELP``."""
     from mgdm_audio.audio.files import find_tracks
     from mgdm_audio.output.layout import Layout, check_template
     from mgdm_audio.output.result_folder import require_writable
     from mgdm_audio.priors.folder import DEFAULT_PRIOR
-    from mgdm_audio.separation.result import check_stem
     from mgdm_audio.separation.separator import DEFAULT_SAMPLER, Separator
 
     check_template(filename)
+    form, subtype = outputs.checked()
     tracks = find_tracks(inputs, output, lambda line: click.echo(line, err=True))
     name = Path(sampler).stem if sampler else DEFAULT_SAMPLER
-    layouts = [Layout(output, filename, track.name, name, seed) for track in tracks]
+    layouts = [Layout(output, filename, track.name, name, seed, form) for track in tracks]
     clashing = _clashes(layouts, report)
     separator = Separator.from_pretrained(
         prior or DEFAULT_PRIOR,
@@ -179,14 +189,14 @@ def separate(
         speeds=speeds,
         batch_size=batch_size,
     )
-    if two_stems is not None:
-        check_stem(two_stems, separator.stems)
+    choice = outputs.choice(separator.stems, report)
     click.echo(f"device: {separator.device} ({separator.device_reason})", err=True)
     require_writable(output)
     settings = separator.settings(seed=seed, draws=samples, keep_draws=keep_samples)
-    settings |= {"two_stems": two_stems, "subtype": subtype, "filename": filename}
+    settings |= {"two_stems": outputs.two_stems, "chosen": choice.settings, "format": form.name}
+    settings |= {"subtype": subtype, "filename": filename, "damaged": damaged}
     limits = {"damaged": damaged, "max_seconds": 3600 * max_duration}
-    run = _Run(separator, output, settings | {"damaged": damaged}, limits, skip_existing, report)
+    run = _Run(separator, output, choice.names, settings, limits, skip_existing, report)
     rows = [
         run.row(track, layout, [other.path for other in tracks], clashing.get(i))
         for i, (track, layout) in enumerate(zip(tracks, layouts, strict=True))
@@ -227,6 +237,7 @@ class _Run:
 
     separator: "Separator"
     output: Path
+    names: tuple[str, ...]  # of the stems that are written
     settings: dict[str, Any]
     limits: dict[str, Any]  # of what is read
     skip_existing: bool
@@ -247,7 +258,7 @@ class _Run:
             if clash is not None:
                 raise UserError(f"{track.path}: {clash}")
             draws = self.settings["draws"] if self.settings["keep_draws"] else 0
-            check_inputs(layout, self._names(), draws, inputs)
+            check_inputs(layout, self.names, draws, inputs)
             if not (self.skip_existing and is_done(layout, track.path, self.settings)):
                 return self._separated(track, layout, folder)
             click.echo(f"{folder}: there already, unchanged")
@@ -261,36 +272,47 @@ class _Run:
             click.echo(f"error: {line}", err=True)
             return (track.name, "", "", f"error: {line}")
 
-    def _names(self) -> tuple[str, ...]:
-        """Of the stems that are written."""
-        from mgdm_audio.separation.result import check_stem
-
-        stem = self.settings["two_stems"]
-        return self.separator.stems if stem is None else check_stem(stem, self.separator.stems)[1]
-
     def _separated(self, track: "Track", layout: "Layout", folder: Path) -> Row:
         from mgdm_audio.engine.memory import PeakMemory
         from mgdm_audio.report import write_page
 
+        self._require_fit(track, layout)
         peak = PeakMemory(self.separator.device)
         asked = {key: self.settings[key] for key in ("seed", "draws", "keep_draws", "two_stems")}
+        chosen = self.settings["chosen"] or {}
         with progress(track.path.name) as move:
             found = self.separator.separate(
                 track.path, folder=self.output, on_progress=move, **asked, **self.limits
             )
             with found:
-                names = ", ".join(found.names)
                 found.report["peak_memory_bytes"] = peak.read()
-                record = found.save(layout, self.settings["subtype"])
+                record = found.choose(**chosen).save(layout, self.settings["subtype"])
         page = write_page(folder) if self.report else None
         if record["gain"] < 1:
             lowered = f"{-20 * math.log10(record['gain']):.2f} dB"
             click.echo(f"{track.path}: stems lowered by {lowered}, or they would clip", err=True)
         seconds, residual = f"{record['seconds']:.1f}", f"{record['residual_db']:.0f}"
-        click.echo(f"{folder}: {names} ({seconds} s, residual {residual} dB)")
+        if "input_sample_rate" in record:
+            rates = f"{record['sample_rate']} Hz, not {record['input_sample_rate']}"
+            click.echo(f"{track.path}: {layout.form.name} is written at {rates}", err=True)
+        if record["lossy"]:
+            exact = f"{layout.form.name} is lossy: the files do not sum to the input exactly"
+            click.echo(f"{track.path}: {exact} (residual {residual} dB)", err=True)
+        click.echo(f"{folder}: {', '.join(self.names)} ({seconds} s, residual {residual} dB)")
         if page is not None:
             click.echo(f"written: {page}")
         return (track.name, seconds, residual, "ok")
+
+    def _require_fit(self, track: "Track", layout: "Layout") -> None:
+        """Before hours of computing: UserError where the format has too few channels."""
+        from mgdm_audio.audio.reading import Reading
+
+        if layout.form.name == "wav":
+            return
+        reading = Reading(track.path, **self.limits)
+        first = next(reading)
+        reading.close()
+        layout.form.require_channels(track.path, len(first.samples), first.mask)
 
 
 def _table(rows: list[Row]) -> str:

@@ -3,11 +3,15 @@
 import socket
 import webbrowser
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from mgdm_audio.cli.options import PRESET, STEM_PRIOR, imports
+from mgdm_audio.cli.options import FORMAT, PRESET, STEM_PRIOR, Outputs, imports
+
+if TYPE_CHECKING:
+    from mgdm_audio.audio.encoding.formats import FormatName
+    from mgdm_audio.separation.separator import Separator
 
 ADDRESS = "127.0.0.1"
 # What is under way at Ctrl-C is stopped, not waited for. Of a request that is none, of which there
@@ -25,6 +29,7 @@ SETTINGS: dict[str, Any] = {"log_level": "error", "ws": "none", "timeout_gracefu
 )
 @STEM_PRIOR
 @click.option("--sampler", type=PRESET, help="Sampler preset, bundled or a TOML file.")
+@FORMAT
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
 @click.option(
     "--max-megabytes",
@@ -53,6 +58,7 @@ def serve(
     port: int,
     prior: str | None,
     sampler: str | None,
+    format: "FormatName",
     device: str,
     max_megabytes: float,
     max_sound_minutes: float,
@@ -90,15 +96,14 @@ def serve(
         separator = Separator.from_pretrained(
             prior or DEFAULT_PRIOR, sampler or DEFAULT_SAMPLER, device=device
         )
+        Outputs(format).choice(separator.stems)
         click.echo(f"device: {separator.device} ({separator.device_reason})", err=True)
-        about = f"{', '.join(separator.stems)}; prior {separator.loaded.name}, "
-        about += f"sampler {separator.preset.name}, {separator.device}"
         click.echo(str(limits), err=True)
         log = Path(click.get_app_dir("mgdm-audio"))  # of bugs: the room goes
         with private_room() as room:
-            jobs = Jobs(separation(separator, limits), room, limits, log)
+            jobs = Jobs(separation(separator, limits, format), room, limits, log)
             port = listener.getsockname()[1]
-            app = make_app(jobs, port, about=about)
+            app = make_app(jobs, port, about=_about(separator))
             server = uvicorn.Server(uvicorn.Config(app, http=bounded(limits), **SETTINGS))
             url = f"http://{ADDRESS}:{port}"
             click.echo(f"{url}  (Ctrl-C stops it)")
@@ -108,6 +113,12 @@ def serve(
                 server.run([listener])
             finally:
                 jobs.close()
+
+
+def _about(separator: "Separator") -> str:
+    """A line on how tracks are separated."""
+    stems, prior = ", ".join(separator.stems), separator.loaded.name
+    return f"{stems}; prior {prior}, sampler {separator.preset.name}, {separator.device}"
 
 
 def _listen(port: int) -> socket.socket:

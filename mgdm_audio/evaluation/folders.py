@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mgdm_audio import atomic
 from mgdm_audio.atomic import write_text
-from mgdm_audio.audio.files import find_stems
+from mgdm_audio.audio.files import LOSSY_SUFFIXES, find_stems
 from mgdm_audio.audio.io import Audio, read
 from mgdm_audio.digest import hash_file, hash_json
 from mgdm_audio.engine.processes import run_jobs
@@ -31,10 +31,11 @@ from mgdm_audio.reading import read_json
 FAILED = "failed"  # key of a track that cannot be scored -> why
 
 
-def find_tracks(folder: Path) -> Tracks:
+def find_tracks(folder: Path, *, lossy: bool = False) -> Tracks:
     """Finds ``folder/<track>/<stem>.wav|flac``, sorted, without hidden files and mixtures.
 
-    Raises UserError if there is no such track, and for a stem that exists as both wav and flac.
+    ``lossy``: mp3, m4a and ogg too, in a track that has neither wav nor flac. Raises UserError if
+    there is no such track, and for a stem that exists in two formats.
     """
     if not folder.is_dir():
         raise UserError(
@@ -42,7 +43,7 @@ def find_tracks(folder: Path) -> Tracks:
         )
     found: Tracks = {}
     for track in sorted(p for p in folder.iterdir() if p.is_dir() and p.name[0] != "."):
-        if stems := find_stems(track):
+        if stems := find_stems(track) or (find_stems(track, LOSSY_SUFFIXES) if lossy else {}):
             found[track.name] = stems
     if not found:
         raise UserError(f"{folder}: contains no <track>/<stem>.wav or .flac; check its layout")
@@ -68,7 +69,7 @@ def score(
 ) -> dict[str, Any]:
     """Scores every stem of every track under ``reference`` and returns JSON values.
 
-    Both folders contain ``<track>/<stem>.wav|flac``; files that only ``estimate`` has are ignored.
+    Both contain ``<track>/<stem>.wav|flac``, ``estimate`` also mp3, m4a or ogg, and other files.
     The mixture is the sum of the reference stems. Stereo stems are scored as one vector of both
     channels, except by ``bss`` and ``mel``.
 
@@ -96,7 +97,9 @@ def score(
         raise UserError(f"{museval}: museval's files contain the metric bss; add it to the metrics")
     if museval is not None and draws:
         raise UserError(f"{museval}: museval's files are of one estimate a track; without draws")
-    pairs = pair(reference, estimate, find_tracks(reference), find_tracks(estimate), draws)
+    pairs = pair(
+        reference, estimate, find_tracks(reference), find_tracks(estimate, lossy=True), draws
+    )
     for folder in filter(None, (cache, museval and museval / "test")):
         require_writable(folder)
     jobs = {

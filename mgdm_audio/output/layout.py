@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from string import Formatter
 
+from mgdm_audio.audio.encoding.formats import WAV, Format
 from mgdm_audio.config import nearest
 from mgdm_audio.errors import UserError
 
@@ -19,7 +20,8 @@ RECORD, UNCERTAINTY, DRAWS, MEAN = "separation", "uncertainty", "samples", "mean
 class Layout:
     """Names of one track's files, relative to ``root``.
 
-    ``template`` is given {track}, {stem}, {sampler}, {sample} and {seed}, and gets a suffix.
+    ``template`` is given {track}, {stem}, {sampler}, {sample} and {seed}, and gets the suffix of
+    the format; {stem} is the track's name where a format has all stems in one file.
     {sample} is the number of a draw, or "mean"; without it draws go to ``samples/<number>/`` beside
     the stem. The record and the uncertainty take the name of a stem "separation" and "uncertainty".
     """
@@ -29,10 +31,17 @@ class Layout:
     track: str
     sampler: str = ""
     seed: int = 0
+    form: Format = WAV
+
+    def files(self, names: Iterable[str], sample: int | None = None) -> list[PurePath]:
+        """Of the stems, or of draw number ``sample`` of them: one each, or one of the track."""
+        if self.form.in_one_file:
+            names = [PurePath(self.track).name or "track"]
+        return [self.stem(name, sample) for name in names]
 
     def stem(self, name: str, sample: int | None = None) -> PurePath:
         """Of a stem (the mean of the draws), or of draw number ``sample`` of it."""
-        path = self._fill(name, ".wav", MEAN if sample is None else str(sample))
+        path = self._fill(name, self.form.suffix, MEAN if sample is None else str(sample))
         if sample is None or "sample" in fields_of(self.template):
             return path
         return path.parent / DRAWS / str(sample) / path.name

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
@@ -14,8 +14,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from mgdm_audio.audio.pcm import SUBTYPES, quantise_together
-from mgdm_audio.audio.wav import WavWriter
+from mgdm_audio.audio.encoding.files import Files, ReadBack, Shape
+from mgdm_audio.audio.encoding.formats import Format
+from mgdm_audio.audio.encoding.tags import Tags
+from mgdm_audio.audio.pcm import quantise_together
 from mgdm_audio.digest import hash_file
 from mgdm_audio.errors import UserError
 from mgdm_audio.output.layout import Layout
@@ -25,15 +27,6 @@ from mgdm_audio.reading import read_json
 FILES = "files"  # key of the record: path relative to the record -> SHA-256
 
 
-class Shape(NamedTuple):
-    """Of every stem."""
-
-    channels: int
-    time: int  # samples
-    sample_rate: int  # Hz
-    mask: int = 0  # of the speakers that the channels are for
-
-
 class Block(NamedTuple):
     """Some samples of a track."""
 
@@ -41,37 +34,39 @@ class Block(NamedTuple):
     parts: Sequence[Tensor]  # [stem, channel, time]: the mean of the draws, then those kept
 
 
-def check_subtype(subtype: str) -> None:
-    """UserError for a format that is not written."""
-    if subtype not in SUBTYPES:
-        raise UserError(f"subtype {subtype!r} is unknown; use one of {', '.join(SUBTYPES)}")
+class Encoding(NamedTuple):
+    """How the files are written."""
+
+    subtype: str | None  # how they store samples; None: the format is lossy
+    tags: Tags  # of the mixture
 
 
 def write_result(
     layout: Layout,
     names: Sequence[str],
     shape: Shape,
-    blocks: Iterable[Block],
+    blocks: Callable[[], Iterable[Block]],
     draws: int,
-    subtype: str,
+    encoding: Encoding,
     gain: float,
     report: dict[str, Any],
     uncertainty: dict[str, Any],
     inputs: Sequence[Path] = (),
+    complete: bool = True,
 ) -> dict[str, Any]:
     """Write all files, lowered by ``gain``, or none; returns the record.
 
-    ``names``: of the stems. ``draws``: how many of them are kept. Stems, and every draw, are
-    rounded together, so that they sum to the mixture as exactly as the format can. Of an earlier
-    result that ``layout`` leads to, what its record lists goes. Raises UserError where it cannot
-    be written, and where one of the user's ``inputs`` would be replaced or removed.
+    ``names``: of the stems. ``blocks()``: all of them, from the beginning. ``draws``: how many of
+    them are kept. Where the stems sum to the mixture (``complete``) they, and every draw, are
+    rounded together, so that they do so as exactly as the format can. Of an earlier result that
+    ``layout`` leads to, what its record lists goes. Raises UserError where it cannot be written,
+    and where one of the user's ``inputs`` would be replaced or removed.
     """
     check_inputs(layout, names, draws, inputs)
-    parts = [[layout.stem(name, i) for name in names] for i in (None, *range(draws))]
+    parts = [layout.files(names, i) for i in (None, *range(draws))]
     files = [file for part in parts for file in part]
     folder = PurePath(os.path.commonpath([str(f.parent) for f in (*files, layout.record)]) or ".")
     record_file = layout.record.relative_to(folder)
-    energies = torch.zeros(2, dtype=torch.float64)  # of the residual, of the mixture
     earlier = partial(_earlier, record=record_file)
     with whole(layout.root / folder, str(record_file), earlier) as fresh:
 
@@ -80,21 +75,19 @@ def write_result(
             path.parent.mkdir(parents=True, exist_ok=True)
             return path
 
-        with _writers([[place(file) for file in part] for part in parts], shape, subtype) as rows:
-            for mixture, stems in blocks:
-                for i, (writers, part) in enumerate(zip(rows, stems, strict=True)):
-                    rounded = quantise_together(part * gain, subtype)
-                    for writer, samples in zip(writers, rounded, strict=True):
-                        writer.write(samples)
-                    if not i:
-                        wanted = gain * mixture.double()
-                        residual = rounded.double().sum(0) - wanted
-                        energies += torch.stack([residual.square().sum(), wanted.square().sum()])
+        placed = [[place(file) for file in part] for part in parts]
+        residual = _write_samples(
+            placed, layout.form, names, shape, blocks, encoding, gain, complete
+        )
         place(layout.uncertainty).write_text(json.dumps(uncertainty) + "\n")
         record = report | {
-            "subtype": subtype,
+            "format": layout.form.name,
+            "subtype": encoding.subtype,
+            "lossy": layout.form.lossy,
+            "stems": list(names),
+            "complete": complete,
             "gain": gain,
-            "residual_db": _residual_db(energies, shape.channels * shape.time),
+            "residual_db": residual,
             "filename": layout.template,
             FILES: {
                 _beside(file, layout.record): hash_file(place(file))
@@ -107,28 +100,65 @@ def write_result(
     return record
 
 
-@contextmanager
-def _writers(
-    parts: list[list[Path]], shape: Shape, subtype: str
-) -> Iterator[list[list[WavWriter]]]:
+def _write_samples(
+    paths: Sequence[Sequence[Path]],
+    form: Format,
+    names: Sequence[str],
+    shape: Shape,
+    blocks: Callable[[], Iterable[Block]],
+    encoding: Encoding,
+    gain: float,
+    complete: bool,
+) -> float:
+    """Write [part, stem] files; returns the residual of the first part's in dB.
+
+    It is what they sum to, less the mixture, or less the sum of their stems where those are not
+    all. A lossy format's files are read back for it, to the sample.
+    """
+    residual = _Residual(gain, complete, shape.channels * shape.time)
     with ExitStack() as stack:
-        samples = shape.channels * shape.time
-        yield [
-            [
-                stack.enter_context(
-                    WavWriter(path, shape.channels, samples, shape.sample_rate, subtype, shape.mask)
-                )
-                for path in part
-            ]
-            for part in parts
+        writers = [
+            stack.enter_context(Files(form, part, names, shape, *encoding)) for part in paths
         ]
+        for block in blocks():
+            for writer, stems in zip(writers, block.parts, strict=True):
+                samples = _rounded(stems * gain, encoding.subtype, complete)
+                writer.write(samples)
+                if writer is writers[0] and not form.lossy:
+                    residual.add(samples, block)
+    if form.lossy:
+        with ReadBack(paths[0], shape) as back:
+            for block in blocks():
+                residual.add(back.next(block.mixture.shape[-1]), block)
+    return residual.db()
 
 
-def _residual_db(energies: Tensor, count: int) -> float:
-    """Of what is written, against the mixture in double precision."""
-    residual, power = (energies / count).tolist()
-    # A silent mixture has no level to compare with: full scale is the reference then.
-    return round(10 * math.log10(max(residual / power if power > 0 else residual, 1e-30)), 1)
+def _rounded(stems: Tensor, subtype: str | None, complete: bool) -> Tensor:
+    """[stem, channel, time] as the files hold them; as they are for a lossy format."""
+    if subtype is None:
+        return stems
+    if complete:
+        return quantise_together(stems, subtype)
+    return torch.cat([quantise_together(stem[None], subtype) for stem in stems])
+
+
+class _Residual:
+    """Of what is written, in double precision."""
+
+    def __init__(self, gain: float, complete: bool, count: int) -> None:
+        self._gain, self._complete, self._count = gain, complete, count
+        self._energies = torch.zeros(2, dtype=torch.float64)  # of the residual, of what is wanted
+
+    def add(self, written: Tensor, block: Block) -> None:
+        whole = block.mixture if self._complete else block.parts[0].double().sum(0)
+        wanted = self._gain * whole.double()
+        residual = written.double().sum(0) - wanted
+        self._energies += torch.stack([residual.square().sum(), wanted.square().sum()])
+
+    def db(self) -> float:
+        residual, power = (self._energies / self._count).tolist()
+        # A silent mixture has no level to compare with: full scale is the reference then.
+        return round(10 * math.log10(max(residual / power if power > 0 else residual, 1e-30)), 1)
 
 
 def _beside(file: PurePath, record: PurePath) -> str:
@@ -145,7 +175,7 @@ def check_inputs(layout: Layout, names: Sequence[str], draws: int, inputs: Itera
 
     ``draws``: how many are kept. Links and other names of a file are seen through.
     """
-    stems = [layout.stem(name, i) for i in (None, *range(draws)) for name in names]
+    stems = [file for i in (None, *range(draws)) for file in layout.files(names, i)]
     planned = [layout.root / file for file in (*stems, layout.record, layout.uncertainty)]
     spare([*planned, *listed(layout.root / layout.record)], inputs)
 
@@ -191,6 +221,8 @@ SETTINGS = (
     "join",
     "precision",
     "two_stems",
+    "chosen",
+    "format",
     "subtype",
     "filename",
 )
@@ -204,7 +236,7 @@ def is_done(layout: Layout, path: Path, wanted: dict[str, Any]) -> bool:
     that it lists must be as it was written. One of a damaged file counts where "damaged" is "keep".
     """
     place = layout.root / layout.record
-    record = read_record(place)
+    record = {"format": "wav"} | read_record(place)  # older ones do not say
     if record.get("missing") and wanted.get("damaged") != "keep":
         return False
     asked = json.loads(json.dumps({key: wanted[key] for key in SETTINGS}))  # tuples become lists

@@ -115,6 +115,8 @@ def _scores(run: Run, reference: Path) -> dict[str, object]:
     place = reference / run.name if (reference / run.name).is_dir() else reference
     if not place.is_dir():
         raise UserError(f"{place}: missing; it should contain the true stems of {run.name}")
+    if len({*run.files.values()}) < len(run.files):
+        raise UserError(f"{run.name}: has its stems in one file; scores need a file for each")
     truth = find_stems(place)
     if len(truth) < 2:
         raise UserError(f"{place}: contains {len(truth)} true stems, scores need two or more")

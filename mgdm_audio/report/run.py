@@ -1,6 +1,5 @@
 """Reads and checks the results of ``mgdm-audio separate`` in a track's folder."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,14 +8,15 @@ import torch
 from torch import Tensor
 
 from mgdm_audio import reading
+from mgdm_audio.audio.encoding.files import Shape
+from mgdm_audio.audio.encoding.formats import FORMATS, Format
 from mgdm_audio.audio.files import MIXTURES, STEM_SUFFIXES
 from mgdm_audio.audio.reading import Reading
 from mgdm_audio.errors import UserError
-from mgdm_audio.output.stem_files import FILES, Shape
+from mgdm_audio.output.stem_files import FILES
 from mgdm_audio.separation.result import RECORD, UNCERTAINTY
 
 LIMIT = 30 * 60  # seconds of sound, all stems and the mixture together: about 50 MB of page
-_STEM = re.compile(r"[^/\0]+\.wav")  # beside the record: those in folders are draws
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,7 @@ def read_run(folder: Path) -> Run:
     missing, and for sounds of another shape than the recorded one.
     """
     record = read_json(folder / RECORD)
-    names = record.get(FILES, {})
-    if not isinstance(names, dict):
-        raise damaged(folder / RECORD)
-    files = {Path(n).stem: folder / n for n in names if _STEM.fullmatch(n)}
-    if not files:
-        raise UserError(f"{folder / RECORD}: lists no stems; separate it again")
+    form, files = _stem_files(folder, record)
     for path in files.values():
         if not path.is_file():
             raise UserError(f"{path}: missing, {RECORD} lists it; separate it again")
@@ -64,7 +59,10 @@ def read_run(folder: Path) -> Run:
     confidence, std, hop, std_db, bands = measured
     shape = track_shape(folder, record)
     kept = min(shape.time, LIMIT * shape.sample_rate // (1 + len(files)))
-    stems = {stem: _beginning(path, shape, kept) for stem, path in files.items()}
+    stems = {
+        stem: _beginning(path, shape, kept, number if form.in_one_file else 0)
+        for number, (stem, path) in enumerate(files.items(), 1)  # 0 is the mixture's
+    }
     given = [p for n in MIXTURES for s in STEM_SUFFIXES if (p := folder / f"{n}{s}").is_file()]
     mixture = _beginning(given[0], shape, kept) if given else sum(stems.values(), torch.zeros(()))
     seconds = shape.time / shape.sample_rate
@@ -83,6 +81,31 @@ def read_run(folder: Path) -> Run:
         std_db,
         bands,
     )
+
+
+def _stem_files(folder: Path, record: dict[str, Any]) -> tuple[Format, dict[str, Path]]:
+    """The format and stem -> file, which may be one for all.
+
+    Raises UserError for a record that lists no stems, or stems that do not sum to the mixture.
+    """
+    names, form = record.get(FILES, {}), FORMATS.get(str(record.get("format", "wav")))
+    stems = record.get("stems")
+    if not isinstance(names, dict) or form is None:
+        raise damaged(folder / RECORD)
+    # Those beside the record: others are draws.
+    found = [name for name in names if name.endswith(form.suffix) and not {*"/\0"} & {*name}]
+    if not found:
+        raise UserError(f"{folder / RECORD}: lists no stems; separate it again")
+    if not record.get("complete", True):
+        raise UserError(
+            f"{folder}: its files do not sum to the input, as a page plays them; separate it "
+            "again with --rest"
+        )
+    if not form.in_one_file:
+        return form, {name.removesuffix(form.suffix): folder / name for name in found}
+    if not isinstance(stems, list) or not all(isinstance(stem, str) for stem in stems):
+        raise damaged(folder / RECORD)
+    return form, dict.fromkeys(stems, folder / found[0])
 
 
 def _measured(uncertainty: dict[str, Any]) -> tuple[Any, ...]:
@@ -131,10 +154,10 @@ def track_shape(folder: Path, record: dict[str, Any]) -> Shape:
     return Shape(*numbers)
 
 
-def _beginning(path: Path, shape: Shape, kept: int) -> Tensor:
+def _beginning(path: Path, shape: Shape, kept: int, stream: int = 0) -> Tensor:
     """Reads the first ``kept`` samples and counts the rest, which may not fit in memory."""
     time, parts = 0, []
-    for block in Reading(path):
+    for block in Reading(path, stream):
         if time < kept:
             parts.append(block.samples[:, : kept - time])
         time += block.samples.shape[-1]

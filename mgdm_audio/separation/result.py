@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -11,12 +11,16 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from mgdm_audio.audio.encoding.files import Shape
+from mgdm_audio.audio.encoding.formats import DEFAULT_SUBTYPE, Format, FormatName, find_format
+from mgdm_audio.audio.encoding.tags import Tags
 from mgdm_audio.audio.pcm import Extremes
-from mgdm_audio.audio.store import Held, Store, WithRest
+from mgdm_audio.audio.store import Held, Resampled, Store, Sums
 from mgdm_audio.config import nearest
 from mgdm_audio.errors import UserError
+from mgdm_audio.output.choice import Choice, choose, require_fit
 from mgdm_audio.output.layout import Layout
-from mgdm_audio.output.stem_files import Block, Shape, check_subtype, write_result
+from mgdm_audio.output.stem_files import Block, Encoding, write_result
 from mgdm_audio.separation.residual import spans
 from mgdm_audio.separation.uncertainty import Spread, confidence_db, uncertainty_record
 
@@ -39,6 +43,8 @@ class Separation(Mapping[str, Tensor]):
     spread: Spread | None
     mask: int = 0  # of the speakers that the channels are for, see ``audio.speakers``
     path: Path | None = None  # of the mixture, if it was a file
+    tags: Tags = field(default_factory=Tags)  # of the mixture's file
+    complete: bool = True  # the stems sum to the mixture, see ``choose``
 
     @classmethod
     def of(
@@ -105,45 +111,108 @@ class Separation(Mapping[str, Tensor]):
         stem.
         """
         index, names = check_stem(stem, self.names)
+        choice = Choice(names, ((index,),), rest=True)
         spread = self.spread
         if spread is not None:
             spread = replace(spread, std=dict.fromkeys(names, spread.std[stem]))
+        return self._summed(choice, spread, {"two_stems": stem})
+
+    def choose(
+        self, stems: Iterable[str] = (), mixes: Iterable[str] = (), rest: bool = False
+    ) -> Separation:
+        """Returns only ``stems``, sums of stems as ``mixes``, "drums+bass", and what is left.
+
+        ``rest``: the mixture less every stem that is one of ``stems`` or in a mix, by that name. A
+        mix and the rest have no ``spread``. Raises UserError for an unknown stem, one that is
+        named twice, and where nothing is left.
+        """
+        choice = choose(self.names, stems, mixes, rest)
+        if choice.settings is None:
+            return self
+        spread = self.spread
+        if spread is not None:
+            kept = {name: std for name, std in spread.std.items() if name in choice.names}
+            spread = replace(spread, std=kept)
+        return self._summed(choice, spread, {"chosen": choice.settings})
+
+    def _summed(
+        self, choice: Choice, spread: Spread | None, settings: dict[str, Any]
+    ) -> Separation:
         return replace(
             self,
-            names=names,
-            parts=WithRest(self.parts, self.source, index),
-            report=self.report | {"two_stems": stem},
+            names=choice.names,
+            parts=Sums(self.parts, self.source, choice.groups, choice.rest),
+            report=self.report | settings,
             spread=spread,
+            complete=choice.complete,
         )
 
-    def save(self, place: str | Path | Layout, subtype: str = "PCM_24") -> dict[str, Any]:
+    def save(
+        self,
+        place: str | Path | Layout,
+        subtype: str | None = None,
+        *,
+        format: FormatName | None = None,
+    ) -> dict[str, Any]:
         """Writes ``<stem>.wav``, uncertainty.json and separation.json; returns the last's contents.
 
         ``place``: a folder, or a ``Layout`` of names. Kept draws go to
-        ``samples/<draw>/<stem>.wav``. ``subtype``: PCM_16, PCM_24 or FLOAT; PCM files sum to the
+        ``samples/<draw>/<stem>.wav``. ``format``: of the files, in place of wav. ``subtype``:
+        PCM_16, PCM_24 (the default) or FLOAT, of formats that are not lossy; PCM files sum to the
         mixture as exactly as the float32 stems do (within a step of 24 bits), lowered by one common
-        gain (in the record) where any of them would clip. The folder is written whole or not at
-        all; in one that is there already files of the same names are replaced, and those that
-        the record of an earlier result lists are removed.
-        Raises UserError where it cannot be written to, and where the mixture's own file would be
-        replaced.
+        gain (in the record) where any of them would clip. How closely the files of a lossy format
+        sum to the mixture is measured (``residual_db`` in the record); they have its length and
+        begin with it. A rate that the format does not have is changed, see ``Format.rate_for``. The
+        tags and the cover of the mixture's file are copied, where the format has them. The folder
+        is written whole or not at all; in one that is there already files of the same names are
+        replaced, and those that the record of an earlier result lists are removed.
+        Raises UserError for what the format cannot hold, where it cannot be written to, and where
+        the mixture's own file would be replaced.
         """
-        check_subtype(subtype)
-        layout = place if isinstance(place, Layout) else Layout(Path(place), "{stem}", "")
-        extremes, power = self._measured()
-        gain = min(each.gain(subtype) for each in extremes)
+        layout = place if isinstance(place, Layout) else Layout(Path(place), "{stem}", self._track)
+        if format is not None:
+            layout = replace(layout, form=find_format(format))
+        form, names = layout.form, self.names
+        encoding = Encoding(form.require(subtype), self.tags)
+        require_fit(form, names, self.complete)
+        form.require_channels(self.path or "the mixture", self.source.shape[0], self.mask)
+        found = self._fitted(form)
+        extremes, power = found._measured()
+        gain = min(each.gain(encoding.subtype or DEFAULT_SUBTYPE) for each in extremes)
         return write_result(
             layout,
-            self.names,
-            Shape(self.source.shape[0], self.source.time, self.sample_rate, self.mask),
-            self._blocks(),
+            names,
+            Shape(found.source.shape[0], found.source.time, found.sample_rate, self.mask),
+            found._blocks,
             len(extremes) - 1,
-            subtype,
+            encoding,
             gain,
-            self.report,
-            uncertainty_record(self.report["draws"], self.spread, self._confidence_db(power), gain),
+            found.report,
+            uncertainty_record(
+                self.report["draws"], self.spread, found._confidence_db(power), gain
+            ),
             inputs=() if self.path is None else (self.path,),
+            complete=self.complete,
         )
+
+    @property
+    def _track(self) -> str:
+        return "" if self.path is None else self.path.stem
+
+    def _fitted(self, form: Format) -> Separation:
+        """At a rate that the format has, with a report of its channels."""
+        report, rate = self.report, form.rate_for(self.sample_rate)
+        if form.in_one_file and self.source.shape[0] == 1:
+            report = report | {"channels": 2}  # equal ones: the format has stereo alone
+        if rate == self.sample_rate:
+            return replace(self, report=report)
+        source, parts = (Resampled(x, self.sample_rate, rate) for x in (self.source, self.parts))
+        report = report | {
+            "sample_rate": rate,
+            "samples": source.time,
+            "input_sample_rate": self.sample_rate,
+        }
+        return replace(self, source=source, parts=parts, sample_rate=rate, report=report)
 
     def _measured(self) -> tuple[list[Extremes], dict[str, float]]:
         """Computes the extremes of every part and the mean square of each stem in one pass."""
@@ -151,7 +220,11 @@ class Separation(Mapping[str, Tensor]):
         energy = torch.zeros(len(self.names), dtype=torch.float64)
         for block in self._blocks():
             for each, part in zip(extremes, block.parts, strict=True):
-                each.add(part, block.mixture)
+                if self.complete:
+                    each.add(part, block.mixture)
+                else:  # the sum is not written, and may clip
+                    for stem in part:
+                        each.add(stem[None], stem)
             energy += block.parts[0].double().square().sum((1, 2))
         mean = (energy / (self.source.shape[0] * self.source.time)).tolist()
         return extremes, dict(zip(self.names, mean, strict=True))

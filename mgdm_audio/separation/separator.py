@@ -13,6 +13,7 @@ from typing import Any, Self, Unpack
 import torch
 from torch import Tensor
 
+from mgdm_audio.audio.encoding.tags import Tags, read_tags
 from mgdm_audio.audio.reading import MAX_SECONDS, RATES, Policy, Reading
 from mgdm_audio.audio.store import Held, Spool, Store
 from mgdm_audio.engine.runner import Progress
@@ -127,6 +128,7 @@ class Separator(FormerNames, StemRunner):
         if isinstance(source, str | os.PathLike):
             reading = Reading(Path(source), damaged=damaged, max_seconds=max_seconds)
         blocks, rate, mask = _opened(reading or source, sample_rate, on_progress)
+        tags = Tags() if reading is None else read_tags(reading.path)
         with _stores(folder) as store:
             found = separate_blocks(
                 self,
@@ -147,7 +149,7 @@ class Separator(FormerNames, StemRunner):
                 "input_sha256": reading.sha256,  # of the bytes that were decoded
                 "missing": [asdict(part) for part in reading.missing],
             }
-            found = replace(found, report=found.report | named, path=reading.path)
+            found = replace(found, report=found.report | named, path=reading.path, tags=tags)
         return found if two_stems is None else found.two_stems(two_stems)
 
     def separate_batch(
@@ -212,6 +214,7 @@ class Separator(FormerNames, StemRunner):
             "draws": draws or self.preset.draws,
             "keep_draws": keep_draws,
             "two_stems": None,
+            "chosen": None,
             "seed": seed,
             "speeds": list(cuts.speeds),
             "level": cuts.level,

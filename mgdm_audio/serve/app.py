@@ -177,8 +177,10 @@ class _Page:
             policy = "sandbox allow-scripts allow-downloads; frame-ancestors 'self'"
             own = {"content-security-policy": policy}
             return FileResponse(job.results[name], headers=own)
-        track = Path(job.name).stem
-        return FileResponse(job.results[name], filename=f"{track} ({Path(name).stem}).wav")
+        saved = name  # the track's, where all stems are in one file
+        if not name.endswith(".stem.mp4"):
+            saved = f"{Path(job.name).stem} ({Path(name).stem}){Path(name).suffix}"
+        return FileResponse(job.results[name], filename=saved)
 
     def _find(self, request: Request) -> Job | None:
         return self.jobs.find(request.path_params["id"])

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from mgdm_audio.audio.encoding.formats import FormatName, find_format
 from mgdm_audio.audio.reading import Reading
 from mgdm_audio.errors import UserError, recorded
 from mgdm_audio.output.layout import DEFAULT_TEMPLATE, Layout
@@ -205,21 +206,22 @@ def _identity(folder: Path) -> tuple[int, int] | None:
 PAGE = "report.html"
 
 
-def separation(separator: Separator, limits: Limits | None = None) -> Work:
-    """Work that gives ``report.html`` and ``<stem>.wav`` of each stem."""
-    bounds = limits or Limits()
+def separation(
+    separator: Separator, limits: Limits | None = None, format: FormatName = "wav"
+) -> Work:
+    """Work that gives ``report.html`` and the stems' files, ``<stem>.wav`` or of another format."""
+    bounds, form = limits or Limits(), find_format(format)
 
     def work(path: Path, out: Path, on_progress: Callable[[int, int], None]) -> Mapping[str, Path]:
         wanted = _unpacked(path, bounds, separator, on_progress)
         bounds.require_disk(path.parent, wanted)
-        layout = Layout(out, DEFAULT_TEMPLATE, path.stem, separator.preset.name)
+        layout = Layout(out, DEFAULT_TEMPLATE, path.stem, separator.preset.name, form=form)
         with separator.separate(
             path, folder=out, max_seconds=60 * bounds.sound_minutes, on_progress=on_progress
         ) as found:
             found.save(layout)
         page = write_page(out / path.stem)
-        stems = {f"{name}.wav": out / layout.stem(name) for name in separator.stems}
-        return {PAGE: page} | stems
+        return {PAGE: page} | {file.name: out / file for file in layout.files(separator.stems)}
 
     return work
 

@@ -1,6 +1,7 @@
 """Which mixtures a sampler has still to separate.
 
-    python pending.py MIXTURES ESTIMATES --prior PRIOR --sampler SAMPLER [--level none]
+    python pending.py MIXTURES ESTIMATES --prior PRIOR --sampler SAMPLER [--level none] \\
+        [--format flac]
 
 is silent where all are separated, and otherwise an error that names them.
 """
@@ -20,6 +21,7 @@ from mgdm_audio.priors.folder import WEIGHTS, read_config
 from mgdm_audio.samplers.presets import load_preset
 from mgdm_audio.separation.speeds import speeds_of
 
+FORMATS = ("wav", "flac", "mp3", "m4a", "ogg")  # with a file for each stem, to be scored
 NAMED = 8  # tracks in the error, so that it stays a line
 
 
@@ -31,13 +33,13 @@ def is_done(estimate: Path, mixture: Path, settings: dict[str, Any]) -> bool:
     record = estimate / "separation.json"
     if not record.is_file() or record.stat().st_mtime < mixture.stat().st_mtime:
         return False
-    found = read_record(record)
+    found = {"format": "wav"} | read_record(record)  # older ones do not say
     alike = all(found.get(key) == value for key, value in settings.items())
     return alike and all(file.is_file() for file in listed(record))
 
 
 def find_pending(
-    mixtures: Path, estimates: Path, prior: str, sampler: str, level: str
+    mixtures: Path, estimates: Path, prior: str, sampler: str, level: str, format: str = "wav"
 ) -> dict[str, Path]:
     """Track -> its mixture, sorted, where the estimate is missing, older than the mixture, or made
     with another prior, seed or other settings. Raises UserError where there is no mixture."""
@@ -52,6 +54,7 @@ def find_pending(
         "speeds": list(speeds_of(preset)),
         "draws": preset.draws,
         "level": level,
+        "format": format,
     }
     return {
         track: mixture
@@ -67,6 +70,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("estimates", type=Path)
     parser.add_argument("--prior", required=True)
     parser.add_argument("--sampler", required=True)
+    parser.add_argument("--format", default="wav", choices=FORMATS, help="of the estimates")
     parser.add_argument("--level", default="rms", help="rms, or none: as the mixtures are")
     return parser
 

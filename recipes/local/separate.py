@@ -1,9 +1,10 @@
 """Separate this process's share of a folder of mixtures, those that are not separated yet.
 
     python separate.py MIXTURES ESTIMATES --prior PRIOR --sampler SAMPLER \\
-        [--level none] [--shard I/N] [--nj 2]
+        [--level none] [--format flac] [--shard I/N] [--nj 2]
 
-writes ESTIMATES/<track>/<stem>.wav in 32-bit float as `mgdm-audio separate` would. The seed is the
+writes ESTIMATES/<track>/<stem>.wav in 32-bit float, or files of another format, as
+`mgdm-audio separate` would. The seed is the
 number in the track's name, 2098 for Track02098, so that no result depends on who computes it. A
 track that fails stops no other.
 """
@@ -14,6 +15,7 @@ from pathlib import Path
 from pending import find_pending, parser
 from script import run
 
+from mgdm_audio.audio.encoding.formats import FormatName, find_format
 from mgdm_audio.engine.processes import run_jobs
 from mgdm_audio.engine.sharding import find_shard
 from mgdm_audio.errors import UserError, recorded
@@ -28,13 +30,19 @@ def separator(prior: str, sampler: str, level: str, device: str) -> Separator:
 
 
 def separate(
-    mixture: Path, estimate: Path, prior: str, sampler: str, level: str, device: str
+    mixture: Path,
+    estimate: Path,
+    prior: str,
+    sampler: str,
+    level: str,
+    device: str,
+    form: FormatName,
 ) -> str:
     """Write the folder ``estimate`` whole or not at all; returns why not, or nothing."""
     try:
         found = separator(prior, sampler, level, device)
         result = found.separate(mixture, seed=track_number(mixture.stem))
-        record = result.save(estimate, "FLOAT")
+        record = result.save(estimate, "FLOAT" if form == "wav" else None, format=form)
     except Exception as error:  # a bug that one track meets is no reason to lose the others
         return recorded(error, estimate.parent, mixture)
     print(f"{estimate}: {record['seconds']:.1f} s on {found.device}", flush=True)
@@ -47,8 +55,14 @@ def main() -> None:
     options.add_argument("--shard", default="1/1")
     options.add_argument("--nj", type=int, default=1, help="tracks at a time")
     chosen = options.parse_args()
+    find_format(chosen.format).require(None)
     pending = find_pending(
-        chosen.mixtures, chosen.estimates, chosen.prior, chosen.sampler, chosen.level
+        chosen.mixtures,
+        chosen.estimates,
+        chosen.prior,
+        chosen.sampler,
+        chosen.level,
+        chosen.format,
     )
     # Of all tracks, and not of those that are pending: other processes change these meanwhile.
     share = find_shard(chosen.shard, {}).of(path.stem for path in chosen.mixtures.glob("[!.]*.wav"))
@@ -61,6 +75,7 @@ def main() -> None:
             chosen.sampler,
             chosen.level,
             chosen.device,
+            chosen.format,
         )
         for track in share
         if track in pending

@@ -94,6 +94,7 @@ def test_an_unchanged_result_is_kept(done: Done) -> None:
     [
         *("input", "a stem", "a lost stem", "uncertainty", "record", "empty record"),
         *("--seed", "--samples", "--set", "--subtype", "--sampler", "--two-stems"),
+        *("--format", "--stems", "--mix"),
         *("--keep-samples", "--join", "--level", "--set=noise_std=0.01"),
     ],
 )
@@ -108,6 +109,9 @@ def test_a_change_makes_the_result_again(done: Done, change: str) -> None:
         "--subtype": ["FLOAT"],
         "--sampler": ["wiener", "--set", "noise_max=2"],
         "--two-stems": ["bass"],
+        "--format": ["flac"],
+        "--stems": ["bass,drums"],
+        "--mix": ["bass+drums"],
         "--keep-samples": [],
         "--join": ["condition"],
         "--level": ["none"],
@@ -216,7 +220,8 @@ def test_two_stems_that_would_clip_are_lowered_together(separate: Separate) -> N
 
 def test_an_unknown_stem_is_one_line(separate: Separate) -> None:
     path = separate.put("a.wav", song(1, 1, 2000, 22050))
-    assert "no stem 'drum'; did you mean drums" in complaint(separate(path, "--two-stems", "drum"))
+    result = separate(path, "--two-stems", "drum")
+    assert "no stem 'drum'; did you mean drums" in complaint(result, 2)
     assert nothing_written(separate)
 
 

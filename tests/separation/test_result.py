@@ -172,7 +172,7 @@ def test_nothing_is_touched_where_not_all_can_be_replaced(
 
 
 def test_an_unknown_format_is_named(separation: Separation, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="'PCM_32' is unknown; use one of PCM_16"):
+    with pytest.raises(UserError, match="format wav has no subtype 'PCM_32'; use PCM_16"):
         separation.save(tmp_path / "a", "PCM_32")
     assert not (tmp_path / "a").exists()
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import soundfile
 
+from mgdm_audio.audio.encoding.formats import FormatName
 from mgdm_audio.errors import UserError
 from mgdm_audio.separation.separator import Separator
 from tests.audio.test_io import encode
@@ -293,3 +294,19 @@ def test_jobs_that_were_not_asked_for_are_not_known(tmp_path: Path) -> None:
         assert client.get("/tracks/x/report.html").status_code == 404
         assert client.delete("/tracks/x", headers=OURS).status_code == 404
     assert len({Job("a", tmp_path).id for _ in range(100)}) == 100
+
+
+@pytest.mark.parametrize("form", ["flac", "stem.mp4"])
+def test_stems_are_of_the_format_that_was_asked_for(
+    tmp_path: Path, tiny: Separator, form: FormatName
+) -> None:
+    pytest.importorskip("av")
+    with client_of(separation(tiny, format=form), tmp_path / "room") as client:
+        done = wait(client, put(client, data=wav()).json()["id"])
+        one = form == "stem.mp4"
+        files = ["a song.stem.mp4"] if one else [f"{stem}.flac" for stem in STEMS]
+        assert (done["message"], done["results"]) == ("", ["report.html", *files])
+        answer = client.get(f"/tracks/{done['id']}/{files[0]}")
+        saved = "a%20song.stem.mp4" if one else "a%20song%20%28bass%29.flac"
+        assert saved in answer.headers["content-disposition"]
+        assert answer.content[:8][4 * one :][:4] == (b"ftyp" if one else b"fLaC")

@@ -21,7 +21,7 @@ _CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,aac,asf,ac3,eac3,dts,ape,wv,tta,tak,amr,mpc,mpc8,"
     "ogg,mp3,wav,w64,flac,aiff,caf,mpegts,flv,avi"
 )
-_OPTIONS = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
+OPTIONS = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
 _CHECKED = {"flac", "tta", "wavpack", "alac", "ape", "ac3", "eac3", "dca", "truehd", "mlp"}
 _EXACT = ("mov", "flac", "tta", "wv", "ape")  # containers whose header has the length
 _NEARLY = ("matroska", "asf", "flv", "caf")  # whose header has it to about a packet
@@ -52,7 +52,7 @@ class Stream:
         path, refusal = self._path, self._refusal
         try:
             self._file.seek(0)
-            with self._av.open(self._file, options=_OPTIONS) as container:
+            with self._av.open(self._file, options=OPTIONS) as container:
                 streams = container.streams.audio
                 if not streams:
                     form = container.format.name

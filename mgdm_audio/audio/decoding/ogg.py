@@ -161,7 +161,7 @@ def _page(file: BinaryIO, at: int, size: int) -> Page | None:
     stop = at + 27 + head[26] + sum(table)
     if stop > size or len(body) < sum(table):
         return None
-    if _checksum(head[:22] + bytes(4) + head[26:] + table + body) != head[22:26]:
+    if checksum(head[:22] + bytes(4) + head[26:] + table + body) != head[22:26]:
         return None
     codec, rate = "", 0
     if begins := bool(head[5] & 2):
@@ -172,7 +172,7 @@ def _page(file: BinaryIO, at: int, size: int) -> Page | None:
     return Page(at, stop, begins, position, serial, number, codec if rate else "", rate)
 
 
-def _checksum(page: bytes) -> bytes:
+def checksum(page: bytes) -> bytes:
     """CRC-32 of the polynomial 0x04C11DB7 with the highest bit first; zlib's has the lowest."""
     crc = zlib.crc32(page.translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
     return crc.to_bytes(4, "big").translate(_REVERSED)

@@ -88,6 +88,9 @@ COMMANDS = {
     "separate --filename": Command(
         f"separate album -o OUT --prior tiny {QUICK} --filename {{track}}_{{stem}}"
     ),
+    "separate --format": Command(
+        f"separate album -o OUT --prior tiny {QUICK} --format m4a", again="--skip-existing"
+    ),
     "separate, again": Command(
         f"separate album -o OUT --prior tiny {QUICK} --seed 1", given="separated", exact=False
     ),

@@ -1,0 +1,1 @@
+"""Writing sound: formats, encoders and tags."""
