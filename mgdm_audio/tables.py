@@ -25,3 +25,9 @@ def head(heads: Sequence[str], align: str = "") -> str:
 def row(cells: Sequence[str]) -> str:
     """Returns one line, with escaped bars in cells."""
     return "|" + "|".join(f" {cell} ".replace("|", r"\|") if cell else " " for cell in cells) + "|"
+
+
+def aligned(rows: Sequence[tuple[str, str, str, str]]) -> str:
+    """Returns rows as lines of text: numbers, in the middle columns, are flush right."""
+    first, second, third = (max(len(row[i]) for row in rows) for i in range(3))
+    return "\n".join(f"{a:<{first}}  {b:>{second}}  {c:>{third}}  {d}" for a, b, c, d in rows)

@@ -55,10 +55,9 @@ under the posterior (null with a single draw).
 mgdm-audio separate song.mp3 -o stems
 mgdm-audio separate album/ -o stems --skip-existing
 mgdm-audio separate song.wav -o stems --two-stems drums --filename "{track} ({stem})"
-mgdm-audio separate song.wav -o stems --samples 4 --subtype FLOAT
 mgdm-audio separate song.mp3 -o stems --format mp3 --stems guitar --mix bass+drums --rest
 mgdm-audio separate song.mp3 -o stems --format stem.mp4
-mgdm-audio separate song.wav -o stems --sampler mgdm --set gibbs_steps=2
+mgdm-audio separate song.wav -o stems --sampler mgdm --set gibbs_steps=2 --samples 4
 mgdm-audio separate song.wav -o stems --sampler mine.toml --import mine.py
 """
 Row = tuple[str, str, str, str]
@@ -207,9 +206,11 @@ def separate(
 def _end(rows: "list[Row]", indexed: Path | None) -> None:
     """Prints what was done; writes the index of ``indexed``. Exits with 1 if a track failed."""
     from mgdm_audio.report import write_index
+    from mgdm_audio.tables import aligned
 
     if len(rows) > 1:
-        click.echo(_table(rows))
+        head = ("track", "seconds", "residual dB", "state")
+        click.echo("\n" + aligned([head, *rows]))
     if indexed is not None:
         click.echo(f"written: {write_index(indexed)}")
     if any(row[-1].startswith("error") for row in rows):
@@ -313,11 +314,3 @@ class _Run:
         first = next(reading)
         reading.close()
         layout.form.require_channels(track.path, len(first.samples), first.mask)
-
-
-def _table(rows: list[Row]) -> str:
-    """One line a track, in columns."""
-    rows = [("track", "seconds", "residual dB", "state"), *rows]
-    first, second, third = (max(len(row[i]) for row in rows) for i in range(3))
-    lines = [f"{a:<{first}}  {b:>{second}}  {c:>{third}}  {d}" for a, b, c, d in rows]
-    return "\n".join(["", *lines])
