@@ -68,7 +68,7 @@ def table(exp: Path) -> str:
     order = [name for name in BASELINES if name in found]
     order += [name for name in found if name not in BASELINES]
     stems = list(next(iter(found.values()))["si_sdri"])
-    heads = ["SI-SDRi, dB", *stems, "s / s", "draws", "calls", "stands for"]
+    heads = ["SI-SDRi, dB", *stems, "s / s", "draws", "calls", "published row"]
     rows = []
     made_with: dict[str, None] = {}  # a set that keeps its order
     for name in order:

@@ -110,7 +110,7 @@ def to_markdown(lines: Sequence[Line]) -> str:
         own = [line for line in lines if line["set"] == name]
         stems = _stems(own)
         heads = [f"{name}: SI-SDRi, dB", *stems, "tracks", "draws"]
-        heads += ["calls", "s / s", "outside", "memory", "stands for"]
+        heads += ["calls", "s / s", "outside", "memory", "published row"]
         rows = [
             [line["system"], *(_score(line, s) for s in stems), *_costs(line), line["published"]]
             for line in own
