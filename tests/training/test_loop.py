@@ -285,8 +285,8 @@ def instruments(size: int, generator: torch.Generator) -> Tensor:
 
 
 def test_a_toy_set_is_learned(tmp_path: Path) -> None:
-    # The static filter takes every source for half as strong, -3 dB at sigma = 0.1. Who hears which
-    # sources play removes silence altogether and filters the rest better: -4.8 dB.
+    # The static filter takes every source for half as strong, -3 dB at sigma = 0.1. A network that
+    # finds which sources play removes silence altogether and filters the rest better: -4.8 dB.
     network = tiny_network(0, trained=False)
     x_0 = instruments(16, torch.Generator().manual_seed(0))
     network.measure(x_0)
