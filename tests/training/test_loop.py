@@ -374,7 +374,7 @@ def test_stable_is_level_and_then_falls_to_zero() -> None:
 def test_unknown_schedules_and_precisions_are_refused() -> None:
     with pytest.raises(UserError, match=r"'linear': use 'cosine' or 'stable'"):
         Schedule(kind="linear")
-    with pytest.raises(ValueError, match="use 'bf16' or 'no'"):
+    with pytest.raises(ValueError, match="use 'auto' or 'bf16' or 'no'"):
         Training(precision="fp4")
     for name in ("batch", "save_every", "validate_every"):
         with pytest.raises(ValueError, match="at least 1"):
