@@ -48,7 +48,9 @@ def bench(
     Writes OUTPUT/table.md, .csv and .json, a plot of dB against seconds, OUTPUT/cost.svg, which
     needs the extra plot (pip install 'mgdm_audio[plot]'), and a record of every row in OUTPUT/rows.
     Finished rows are computed again only if the prior, options, input or version have changed,
-    failed rows always.  A failed row does not stop the others; the exit code is then 1.
+    failed rows always.  A failed row does not stop the others; the exit code is then 1.  Stems
+    that cannot be scored, missing or unequal ones say, are refused before anything is computed,
+    with the exit code 2.
 
     \b
     SUITE.toml:
@@ -82,6 +84,8 @@ def bench(
     click.echo(f"device: {runner.device} ({runner.device_reason})", err=True)
     for name in runner.skipped:
         click.echo(f"set {name}: no folder, left out; add --reference {name}=FOLDER", err=True)
+    for name, stems in runner.unscored().items():
+        click.echo(f"set {name}: no track has {', '.join(stems)}, not scored there", err=True)
     if runner.why_no_plot:
         click.echo(f"{output / 'cost.svg'}: not written; {runner.why_no_plot}", err=True)
     with _progress(len(runner.rows), len(runner.finished())) as (say, move):
