@@ -1,0 +1,89 @@
+"""What pyproject.toml promises: tested bounds, a wheel of bounded size, links that exist."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from mgdm_audio.cli.main import main
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+TOOLS = ("dev", "docs")  # extras of tools, of which the newest will do
+WHEEL_MB = 60
+
+
+def bounds() -> dict[str, str]:
+    """Distribution -> its lower bound, of the package and its extras."""
+    extras = PROJECT["optional-dependencies"]
+    lists = [PROJECT["dependencies"], *(extras[name] for name in extras if name not in TOOLS)]
+    found = {}
+    for requirement in (each for every in lists for each in every):
+        name, least = re.fullmatch(r"([A-Za-z0-9_-]+)>=([\d.]+)", requirement).groups()  # type: ignore[union-attr]
+        found[name] = least
+    return found
+
+
+def test_every_lower_bound_is_one_that_the_oldest_releases_are_tested_at() -> None:
+    lines = (ROOT / "recipes/local/oldest.txt").read_text().splitlines()
+    pinned = dict(line.split("==") for line in lines if not line.startswith("#"))
+    assert bounds() == pinned
+
+
+def test_the_job_on_the_oldest_installs_every_extra() -> None:
+    text = (ROOT / "recipes/oldest.sh").read_text()
+    (words,) = re.findall(r"^environment (.*)$", text, re.M)
+    extras = set(PROJECT["optional-dependencies"])
+    assert set(words.split()) == extras - {"docs"}
+    oldest = PROJECT["requires-python"].removeprefix(">=")
+    assert f"python=python{oldest} " in text
+
+
+def test_the_wheel_has_at_most_60_mb() -> None:
+    """Deflate makes no file longer but by its 5 bytes for every 16 kB, and a name for each."""
+    listed = subprocess.run(
+        ["git", "-C", ROOT, "ls-files", "-z", "mgdm_audio"], capture_output=True, text=True
+    )
+    if listed.returncode:
+        pytest.skip("no git checkout: nothing says which files are the package's")
+    files = [ROOT / name for name in listed.stdout.split("\0") if name]
+    assert len(files) > 200
+    assert sum(file.stat().st_size + 1000 for file in files) <= 0.999 * WHEEL_MB * 1e6
+
+
+def test_links_are_no_placeholders() -> None:
+    assert PROJECT["urls"] == {"Paper": "https://arxiv.org/abs/2502.03332"}
+
+
+def test_everything_but_bss_eval_does_without_museval(tmp_path: Path) -> None:
+    """Nothing imports it, or what it alone brings; its metric names the extra."""
+    code = (
+        "import sys\n"
+        "for name in ('museval', 'musdb', 'pandas', 'scipy', 'stempeg'): sys.modules[name] = None\n"
+        "import mgdm_audio.evaluation.folders, mgdm_audio.evaluation.benchmark.bench\n"
+        "from mgdm_audio.cli.main import COMMANDS, main\n"
+        "from importlib import import_module\n"
+        "for module, _ in COMMANDS.values(): import_module(module.partition(':')[0])\n"
+        "from mgdm_audio.evaluation.metric_registry import find_metrics\n"
+        "find_metrics(['si-sdri', 'activity', 'si-sdr', 'sdr', 'mel', 'mr-stft'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not any("museval" in each for each in PROJECT["dependencies"])
+
+
+def test_bss_eval_names_its_extra_before_anything_is_scored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mgdm_audio.evaluation import bss_eval
+
+    bss_eval.museval_metrics.cache_clear()
+    monkeypatch.setattr(bss_eval, "find_spec", lambda name: None)
+    options = ["--reference", str(tmp_path), "--estimate", str(tmp_path), "--metrics", "sdr,bss"]
+    result = CliRunner().invoke(main, ["score", *options])
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "error: BSS Eval needs museval: pip install 'mgdm_audio[bss]'\n"
