@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     "--shard",
     default="",
     metavar="I/N",
-    help="This process's share of the rows, I from 1; by default torchrun's or a Slurm array's.",
+    help="This process's share of the rows, I from 1; by default torchrun's or Slurm's.",
 )
 @imports
 def bench(
