@@ -15,6 +15,7 @@ export PYTHON=$python PIP_CONSTRAINT=$root/recipes/local/oldest.txt
 environment dev train bss data digits formats hub images onnx plot serve
 
 cd "$root"
-(($#)) || set -- tests/audio/test_io.py tests/cli tests/evaluation/test_bss_eval.py tests/images/test_io.py \
-    tests/priors tests/report tests/serve tests/training
+(($#)) || set -- tests/audio/test_io.py tests/cli tests/data tests/evaluation/test_bss_eval.py \
+    tests/images/test_io.py tests/priors/test_{diffusers,folder,hub,onnx}.py tests/report \
+    tests/serve/test_serve.py tests/training/test_{log,loop}.py
 python -m pytest "$@"

@@ -55,6 +55,19 @@ def test_the_wheel_has_at_most_60_mb() -> None:
     assert sum(file.stat().st_size + 1000 for file in files) <= 0.999 * WHEEL_MB * 1e6
 
 
+def test_the_container_has_what_it_installs_and_runs() -> None:
+    text = (ROOT / "recipes/Containerfile").read_text()
+    copied = {name for line in re.findall(r"^COPY (.*) \S+$", text, re.M) for name in line.split()}
+    assert all((ROOT / name).exists() for name in copied)
+    needed = {"pyproject.toml", PROJECT["readme"], *PROJECT["license-files"], "mgdm_audio"}
+    assert needed <= copied  # what a build of the package reads
+    folder = re.findall(r"^WORKDIR (\S+)$", text, re.M)[0]
+    (script,) = re.findall(r'^ENTRYPOINT \["bash", "(\S+)"\]$', text, re.M)
+    assert (ROOT / Path(script).relative_to(folder)).is_file()
+    for recipe in re.findall(r"bash (recipes/\S+)", text):
+        assert (ROOT / recipe).is_file()
+
+
 def test_links_are_no_placeholders() -> None:
     assert PROJECT["urls"] == {"Paper": "https://arxiv.org/abs/2502.03332"}
 

@@ -100,7 +100,7 @@ class Bench:
         return {
             name: [stem for stem in self.loaded.stems if stem not in there]
             for name, there in found.items()
-            if there < set(self.loaded.stems)
+            if not there >= set(self.loaded.stems)
         }
 
     def require_scorable(self) -> None:
