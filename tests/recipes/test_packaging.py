@@ -1,5 +1,6 @@
 """What pyproject.toml promises: tested bounds, a wheel of bounded size, links that exist."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -53,6 +54,31 @@ def test_the_wheel_has_at_most_60_mb() -> None:
     files = [ROOT / name for name in listed.stdout.split("\0") if name]
     assert len(files) > 200
     assert sum(file.stat().st_size + 1000 for file in files) <= 0.999 * WHEEL_MB * 1e6
+
+
+MODULES = {"PIL": "pillow", "yaml": "pyyaml"}  # imported by another name
+# Comparisons with these, and the notebook's execution, say so themselves; no recipe installs them.
+ASIDE = {"audio_diffusion_pytorch", "deepinv", "lpips", "nbclient", "nbformat", "skimage"}
+
+
+def test_what_is_imported_is_required_by_name() -> None:
+    """Not only by another requirement, which may go: scipy once came with museval alone."""
+    parts = ("mgdm_audio", "recipes", "egs")
+    files = [path for part in parts for path in ROOT.glob(f"{part}/**/*.py")]
+    own = {path.stem for path in files} | {"mgdm_audio", "tests", "torture"}
+    imported: dict[str, Path] = {}
+    for path in files:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                names = [str(node.module)]
+            else:
+                continue
+            imported |= {name.partition(".")[0]: path for name in names}
+    foreign = imported.keys() - own - set(sys.stdlib_module_names) - ASIDE
+    assert len(foreign) > 15
+    assert {MODULES.get(name, name) for name in foreign} - bounds().keys() == set()
 
 
 def test_the_container_has_what_it_installs_and_runs() -> None:
