@@ -12,9 +12,17 @@ LOG = "internal-errors.log"  # in the folder of the results, see ``recorded``
 class UserError(Exception):
     """An error that the user can fix; ``str()`` is one line with the file or value and the remedy.
 
-    The command line prints that line and exits with status 1; anything else is a bug and keeps
+    The command line prints that line and exits with ``exit_code``; anything else is a bug and keeps
     its traceback, on the terminal or, where it meets one item of many, in a file (``recorded``).
     """
+
+    exit_code = 1
+
+
+class RefusedError(UserError):
+    """A piece of work that could not be finished; nothing of it was begun."""
+
+    exit_code = 2
 
 
 class DamagedError(UserError):

@@ -26,7 +26,7 @@ _print_help() {
     echo
     local name comment
     for name in $_names; do
-        comment=$(sed -n "s/^$name=.*# //p" "$_script" | head -n 1)
+        comment=$(sed -n "s/^$name=[^#]*# //p" "$_script" | head -n 1)
         printf '  --%-15s %s [%s]\n' "$(tr _ - <<<"$name")" "$comment" "${!name}"
     done
 }

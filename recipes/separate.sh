@@ -7,7 +7,8 @@
 # --reference, any folder of stems <track>/<stem>.wav.
 #
 # Stage 3 may run in many processes at a time, on machines that share the folder EXP: each of them
-# with --shard I/N, or by torchrun, or in a Slurm array. Run the stages 0 to 2 once before, then
+# with --shard I/N, or by torchrun, or by srun, or in a Slurm array (recipes/separate.sbatch). Run the
+# stages 0 to 2 once before, then
 #     torchrun --nproc-per-node 8 --no-python bash recipes/separate.sh --stage 3 ...
 # Who ends last also scores and reports; run again, any of them does what is missing of its share.
 set -euo pipefail
@@ -29,7 +30,7 @@ level=rms            # rms: mixtures are brought to the level of the prior's tra
 format=wav           # of the estimates: wav (32-bit float), flac, mp3, m4a or ogg
 presets=             # folder of further presets, NAME.toml
 device=auto          # auto, cpu, cuda, mps
-shard=               # I/N: separate the I-th of N shares; empty: torchrun's, a Slurm array's, or all
+shard=               # I/N: separate the I-th of N shares; empty: torchrun's, Slurm's, or all
 nj=1                 # tracks at a time
 results=             # Markdown file that holds the table, see score.sh
 venv=${VENV:-.venv}  # virtual environment, or none

@@ -7,7 +7,7 @@ set -euo pipefail
 venv=${VENV:-.venv}  # virtual environment, or none
 . "$(dirname "$0")/parse_options.sh"
 . "$(dirname "$0")/environment.sh"
-environment dev train data formats hub images onnx plot serve
+environment dev train bss data formats hub images onnx plot serve
 
 # Only the comparison with MSDM's own network needs this old package, whose own requirements are
 # many; without it, that test is skipped.

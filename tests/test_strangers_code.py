@@ -44,14 +44,8 @@ KNOWN = {
     ("mgdm_audio/__init__.py", "import_module"): "of a table of its own",
     ("mgdm_audio/cli/main.py", "import_module"): "of a table of its own",
     ("mgdm_audio/cli/doctor.py", "import_module"): "of a list of its own",
-    (
-        "mgdm_audio/registry.py",
-        "importlib.import_module",
-    ): IMPORT,
-    (
-        "mgdm_audio/registry.py",
-        "spec.loader.exec_module",
-    ): IMPORT,
+    ("mgdm_audio/registry.py", "importlib.import_module"): IMPORT,
+    ("mgdm_audio/registry.py", "spec.loader.exec_module"): IMPORT,
     ("mgdm_audio/registry.py", "load"): "an entry point of an installed package",
     ("mgdm_audio/evaluation/bss_eval.py", "spec.loader.exec_module"): "museval, where installed",
     ("mgdm_audio/engine/memory.py", "ctypes.CDLL"): "the C library itself",
@@ -60,10 +54,7 @@ KNOWN = {
     ("mgdm_audio/images/io.py", "np.load"): "with allow_pickle=False, see below",
     ("mgdm_audio/data/listing.py", "yaml.load"): "with a subclass of SafeLoader",
     ("mgdm_audio/priors/lightning.py", "torch.load"): "with inert_pickle in the place of pickle",
-    (
-        "mgdm_audio/priors/inert_pickle.py",
-        "load",
-    ): "its find_class imports nothing",
+    ("mgdm_audio/priors/inert_pickle.py", "load"): "its find_class imports nothing",
     ("mgdm_audio/priors/inert_pickle.py", "Unpickler"): "the same",
     ("mgdm_audio/priors/images/guided_diffusion.py", "torch.load"): "with weights_only=True",
     ("mgdm_audio/priors/images/diffusers.py", "from_pretrained"): "two classes, safetensors alone",

@@ -30,7 +30,7 @@ def resample(samples: Tensor, from_rate: int, to_rate: int) -> Tensor:
         raise ValueError(f"sample rates must be at least 1 Hz, not {from_rate} and {to_rate}")
     common = math.gcd(from_rate, to_rate)
     old, new = from_rate // common, to_rate // common
-    length = -(-samples.shape[-1] * new // old)
+    length = resampled_length(samples.shape[-1], old, new)
     if old == new:
         return samples
     if not samples.numel():
@@ -38,6 +38,11 @@ def resample(samples: Tensor, from_rate: int, to_rate: int) -> Tensor:
     if new * (2 * half_width(old, new) + old) <= _LARGEST_KERNEL:
         return _polyphase(samples, old, new, length)
     return _interpolated(samples, old, new, length)
+
+
+def resampled_length(time: int, from_rate: int, to_rate: int) -> int:
+    """Samples of ``resample`` of ``time`` samples."""
+    return -(-time * to_rate // from_rate)
 
 
 def resample_span(

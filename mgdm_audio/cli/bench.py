@@ -15,6 +15,8 @@ from mgdm_audio.cli.options import OUTPUT, PRIOR, imports
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mgdm_audio.evaluation.benchmark.bench import Bench
+
 
 @click.command()
 @click.argument("suite", type=click.Path(path_type=Path), metavar="SUITE.toml")
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     "--shard",
     default="",
     metavar="I/N",
-    help="This process's share of the rows, I from 1; by default torchrun's or a Slurm array's.",
+    help="This process's share of the rows, I from 1; by default torchrun's or Slurm's.",
 )
 @imports
 def bench(
@@ -48,7 +50,9 @@ def bench(
     Writes OUTPUT/table.md, .csv and .json, a plot of dB against seconds, OUTPUT/cost.svg, which
     needs the extra plot (pip install 'mgdm_audio[plot]'), and a record of every row in OUTPUT/rows.
     Finished rows are computed again only if the prior, options, input or version have changed,
-    failed rows always.  A failed row does not stop the others; the exit code is then 1.
+    failed rows always.  A failed row does not stop the others; the exit code is then 1.  Stems
+    that cannot be scored, missing or unequal ones say, are refused before anything is computed,
+    with the exit code 2.
 
     \b
     SUITE.toml:
@@ -80,10 +84,8 @@ def bench(
     plan = replace(plan, prior=prior or plan.prior, device=device or plan.device)
     runner = Bench(plan, output, find_shard(shard, os.environ))
     click.echo(f"device: {runner.device} ({runner.device_reason})", err=True)
-    for name in runner.skipped:
-        click.echo(f"set {name}: no folder, left out; add --reference {name}=FOLDER", err=True)
-    if runner.why_no_plot:
-        click.echo(f"{output / 'cost.svg'}: not written; {runner.why_no_plot}", err=True)
+    for line in _notes(runner):
+        click.echo(line, err=True)
     with _progress(len(runner.rows), len(runner.finished())) as (say, move):
 
         def on_row(row: Row, record: Record) -> None:
@@ -94,6 +96,16 @@ def bench(
     if failed := sum(line["failed"] for line in lines):
         rows = f"{failed} of {len(runner.rows)} rows"
         raise UserError(f"{output / 'table.md'}: {rows} failed; run again to retry those alone")
+
+
+def _notes(runner: "Bench") -> "Iterator[str]":
+    """What of the suite has no result."""
+    for name in runner.skipped:
+        yield f"set {name}: no folder, left out; add --reference {name}=FOLDER"
+    for name, stems in runner.unscored().items():
+        yield f"set {name}: no track has {', '.join(stems)}, not scored there"
+    if runner.why_no_plot:
+        yield f"{runner.output / 'cost.svg'}: not written; {runner.why_no_plot}"
 
 
 def _folders(references: tuple[str, ...]) -> dict[str, str]:

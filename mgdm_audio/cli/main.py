@@ -101,7 +101,7 @@ class LazyGroup(click.Group):
             return super().invoke(ctx)
         except UserError as error:
             click.echo(f"error: {' '.join(str(error).split())}", err=True)
-            ctx.exit(1)
+            ctx.exit(error.exit_code)
         except OSError as error:  # of the system, not of the program: a full disk, say
             if error.strerror is None:
                 raise

@@ -52,7 +52,7 @@ def train(config: Path, output: Path, overrides: tuple[str, ...], init: str | No
 
         def note(line: str) -> None:
             if first:
-                click.echo(line, err=True)
+                bar.write(line, file=sys.stderr)
 
         prior = run(
             config, output, overrides=overrides, init=init, on_progress=progress, on_note=note

@@ -29,26 +29,30 @@ class Shard:
 def find_shard(text: str, environment: Mapping[str, str]) -> Shard:
     """Returns the shard of ``text``, "I/N" with I from 1 to N, or else of ``environment``.
 
-    The environment gives the process of torchrun (RANK, WORLD_SIZE), the task of a Slurm array
-    (SLURM_ARRAY_TASK_ID, _COUNT, _MIN, _STEP), a process of a task if both are set, or else all
-    items. Raises UserError, in one line, for invalid numbers.
+    The environment gives the process of torchrun (RANK, WORLD_SIZE), or else that of srun
+    (SLURM_PROCID, SLURM_STEP_NUM_TASKS); the task of a Slurm array (SLURM_ARRAY_TASK_ID, _COUNT,
+    _MIN, _STEP); a process of a task if both are set; or else all items. Raises UserError, in one
+    line, for invalid numbers.
     """
     if text:
         match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text, re.ASCII)
         if not match or not 1 <= int(match[1]) <= int(match[2]):
             raise UserError(f"shard {text!r}: write I/N with I from 1 to N, say 1/4")
         return Shard(int(match[1]) - 1, int(match[2]))
-    rank, ranks = _torchrun(environment)
+    # A batch script has SLURM_NTASKS and SLURM_PROCID too, but runs once: srun sets the step's.
+    torchrun, srun = ("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS")
+    rank, ranks = _process(environment, *(torchrun if "RANK" in environment else srun))
     task, tasks = _slurm_array(environment)
     return Shard(task * ranks + rank, tasks * ranks)
 
 
-def _torchrun(environment: Mapping[str, str]) -> tuple[int, int]:
-    if "RANK" not in environment or "WORLD_SIZE" not in environment:
+def _process(environment: Mapping[str, str], index: str, count: str) -> tuple[int, int]:
+    """The index, from 0, and the number of processes, in the variables of these names."""
+    if index not in environment or count not in environment:
         return 0, 1
-    rank, ranks = _number(environment, "RANK"), _number(environment, "WORLD_SIZE")
+    rank, ranks = _number(environment, index), _number(environment, count)
     if not 0 <= rank < ranks:
-        raise UserError(f"RANK {rank}: is not below WORLD_SIZE {ranks}; name a --shard")
+        raise UserError(f"{index} {rank}: is not below {count} {ranks}; name a --shard")
     return rank, ranks
 
 

@@ -26,7 +26,7 @@ def museval_metrics() -> ModuleType:
     where = package.submodule_search_locations if package else None
     spec = PathFinder.find_spec("metrics", where) if where else None
     if spec is None or spec.loader is None:
-        raise UserError("BSS Eval needs museval, which is not installed; pip install museval")
+        raise UserError("BSS Eval needs museval: pip install 'mgdm_audio[bss]'")
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -93,6 +93,11 @@ def _checked(estimates: Tensor, references: Tensor, mixture: Tensor | None) -> T
     return references.sum(0) if mixture is None else mixture
 
 
+def has_window(references: Tensor, sample_rate: int) -> bool:
+    """Whether ``si_sdr_improvement`` has a window of these references to score."""
+    return any(True for _ in _kept(references, sample_rate))
+
+
 def _kept(references: Tensor, sample_rate: int) -> Iterator[tuple[slice, Tensor]]:
     """Yields the windows with two or more active references, and a mask of these."""
     for part in windows(references.shape[-1], sample_rate):

@@ -199,6 +199,7 @@ def run_images(
         config.training,
         export=export,
         progress=on_progress,
+        note=on_note,
     )
     return prior
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mgdm_audio.engine.device import fast_precision
 from mgdm_audio.errors import UserError
 from mgdm_audio.rng import generator_for
 from mgdm_audio.training.log import Log
@@ -25,6 +26,7 @@ Batches = Callable[[int, torch.Generator], Tensor]
 Disturb = Callable[[Tensor, Tensor, torch.Generator], Tensor]
 Export = Callable[[nn.Module, int], None]
 Progress = Callable[[int, int, dict[str, float]], None]
+Note = Callable[[str], None]
 
 
 class Objective(nn.Module):
@@ -70,10 +72,12 @@ class Run:
         config: Training,
         export: Export,
         settings: Mapping[str, Any] | None,
+        note: Note,
     ) -> None:
+        self.note = note
         self.network, self.validation, self.folder = network, validation, folder
         self.noise, self.schedule, self.config, self.export = noise, schedule, config, export
-        self.accelerator = accelerator = _accelerator(config)
+        self.accelerator = accelerator = _accelerator(config.precision)
         network.to(accelerator.device)
         self.optimiser = torch.optim.AdamW(
             network.parameters(),
@@ -96,6 +100,37 @@ class Run:
         self.since = 0
         self.started, self.worked = time.monotonic(), time.process_time()
         self.begun = self.started - self.state.elapsed
+        self.first, self.said = self.state.step, (self.started, self.state.step)
+
+    def introduce(self) -> None:
+        """Say what trains on what."""
+        accelerator, asked = self.accelerator, self.config.precision
+        device = str(accelerator.device)
+        if accelerator.device.type == "cuda":
+            device += f" ({torch.cuda.get_device_name(accelerator.device)})"
+        if accelerator.num_processes > 1:
+            device += f", {accelerator.num_processes} processes"
+        precision = {"no": "float32"}.get(accelerator.mixed_precision, accelerator.mixed_precision)
+        count = sum(p.numel() for p in self.network.parameters())
+        why = "auto" if asked == "auto" else "asked for"
+        self.note(
+            f"device: {device}; precision {precision} ({why}); "
+            f"{count:,} parameters; {self.schedule.steps - self.state.step:,} steps to do"
+        )
+
+    def report(self, loss: float) -> None:
+        """Say how far the run is, the mean seconds of the steps since this was last said, with the
+        saves and validations among them, and the time that is left at this pace."""
+        now, step, schedule = time.monotonic(), self.state.step, self.schedule
+        pace = (now - self.said[0]) / (step - self.said[1])
+        self.said = (now, step)
+        left = pace * (schedule.steps - step)
+        if schedule.seconds:
+            left = min(left, max(0.0, schedule.seconds - self.state.elapsed))
+        self.note(
+            f"step {step:,} of {schedule.steps:,}: loss {loss:.4g}, {pace:.3g} s a step, "
+            f"{in_words(left)} left"
+        )
 
     def elapsed(self) -> float:
         """The main process's, in all of them: they take the same steps at the same rates."""
@@ -159,7 +194,8 @@ class Run:
         norms = [nn.utils.clip_grad_norm_(g, config.gradient_clip) for g in self.groups.values()]
         self.sums += torch.stack([denoising.detach(), likelihood.detach(), *norms])
         saving = (state.step + 1) % config.save_every == 0 or state.step + 1 >= schedule.steps
-        looking = saving or (state.step + 1) % config.look_every == 0
+        soon = state.step + 1 - self.first <= 2  # the pace is said early, of the second step too
+        looking = saving or soon or (state.step + 1) % config.look_every == 0
         if looking and not torch.isfinite(self.sums).all():
             raise UserError(
                 f"step {state.step}: the gradient is not finite; lower schedule.learning_rate"
@@ -180,6 +216,8 @@ class Run:
         if main and (saving or validating):
             self.publish(validating)
             self.started, self.worked = time.monotonic(), time.process_time()
+        if main and (soon or saving or done):
+            self.report(denoising.item())
         return done
 
     def save(self, rate: float) -> None:
@@ -197,12 +235,28 @@ class Run:
         self.started, self.worked = time.monotonic(), time.process_time()
 
 
-def _accelerator(config: Training) -> Any:
+def in_words(seconds: float) -> str:
+    """``4 h 8 min``, ``12 min`` or ``45 s``"""
+    minutes = round(seconds / 60)
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
+
+
+def _accelerator(precision: str) -> Any:
     try:
-        from accelerate import Accelerator
+        from accelerate import Accelerator, PartialState
     except ImportError:
         raise UserError("training needs accelerate: pip install 'mgdm_audio[train]'") from None
-    return Accelerator(mixed_precision=config.precision)
+    device = PartialState().device  # that the accelerator will have
+    return Accelerator(mixed_precision=mixed_precision(precision, device))
+
+
+def mixed_precision(asked: str, device: torch.device) -> str:
+    """accelerate's name of a precision: for "auto" that in which separation runs on the device."""
+    if asked != "auto":
+        return asked
+    return {"bfloat16": "bf16", "float32": "no"}[fast_precision(device)]
 
 
 def train(
@@ -218,18 +272,23 @@ def train(
     disturb: Disturb | None = None,
     progress: Progress | None = None,
     settings: Mapping[str, Any] | None = None,
+    note: Note = lambda line: None,
 ) -> State:
     """Train until the schedule is over, from the state in ``folder`` if it holds one.
 
     batches(size, generator) -> x_0 [size, sources, time]. ``export(network, step)`` is called with
     the averaged weights at each save, each validation and the end. ``disturb(x_0, sigma,
     generator)``, of the shape of ``x_0``, is added to the noisy examples beside the noise.
-    ``settings``: JSON values to keep in the state. ``folder`` gets log.jsonl and, where
-    tensorboard is installed, the same numbers for it. Raises UserError on a non-finite loss, where
-    ``folder`` cannot be written to, and where another process trains there.
+    ``settings``: JSON values to keep in the state. ``note(line)``: device, precision and
+    parameters, then the pace and the time left after the first two steps and at each save.
+    ``folder`` gets log.jsonl and, where tensorboard is installed, the same numbers for it. Raises
+    UserError on a non-finite loss, where ``folder`` cannot be written to, and where another process
+    trains there.
     """
     with run_folder(folder):
-        run = Run(network, validation, folder, noise, schedule, config, export, settings)
+        run = Run(network, validation, folder, noise, schedule, config, export, settings, note)
+        if run.accelerator.is_main_process:
+            run.introduce()
         if run.accelerator.is_main_process and run.done:
             run.publish(True)  # a run that was stopped between its last save and its export
         while not run.done:

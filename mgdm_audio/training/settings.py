@@ -10,7 +10,7 @@ from torch import Tensor
 from mgdm_audio.ranges import Checked, one_of, within
 
 Kind = Literal["cosine", "stable"]
-Precision = Literal["bf16", "no"]
+Precision = Literal["auto", "bf16", "no"]
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,9 @@ class Training(Checked):
     ema: float = 0.999  # decay of the average over the weights
     weight_decay: float = 0.01  # of AdamW
     gradient_clip: float = 1.0  # norm, of each of gradient_groups by itself
-    # bf16 doubles the speed where the processor has it.
-    precision: Annotated[Precision, one_of(*get_args(Precision))] = "bf16"
+    # Of the network's matrix products: auto is bf16 where the device is faster in it, else "no",
+    # float32. A CPU without instructions for bf16 is several times slower in it.
+    precision: Annotated[Precision, one_of(*get_args(Precision))] = "auto"
     compile: bool = False  # the trunk by torch.compile: for accelerators
     look_every: _Count = 1  # steps between looks at the loss: each waits for the device
     save_every: _Count = 200  # steps

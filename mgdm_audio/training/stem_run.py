@@ -289,5 +289,6 @@ def run_stems(
         disturb=leak if leakage.share > 0 else None,
         progress=on_progress,
         settings=config.settings | {"mixture_rms": level},
+        note=on_note,
     )
     return prior

@@ -1,15 +1,17 @@
 """Folders of stems -> random training segments [batch, sources, time]."""
 
 import math
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from mgdm_audio.audio.files import find_stems
+from mgdm_audio.audio.resampling import resample_span, resampled_length
 from mgdm_audio.audio.segments import Segments, open_segments
 from mgdm_audio.data import manifest
 from mgdm_audio.errors import UserError
@@ -25,15 +27,19 @@ class Track:
 
     name: str
     files: tuple[Path | None, ...]
-    frames: int
+    frames: int  # samples at the folder's rate
 
 
 class StemFolder:
-    """``root/<track>/<stem>.wav|flac``: mono stems at one sample rate.
+    """``root/<track>/<stem>.wav|flac``, read as mono stems at ``sample_rate`` Hz.
 
     Or ``root`` is the manifest of prepared data, or the folder that holds it; the tracks are then
     those of its split ``split``. ``batch`` is a function of its generator alone: training resumes
     exactly with no reader state. Tracks in ``skip`` are not looked at; there may be no others.
+
+    Files of another rate or of several channels are converted as they are read: the channels are
+    averaged, then resampled by ``resample``. Each segment is computed from the file alone, and no
+    converted sound is kept, so that a run repeats exactly and takes no memory or disk for it.
     """
 
     def __init__(
@@ -46,6 +52,7 @@ class StemFolder:
     ):
         self.root, self.stems, self.sample_rate = Path(root), tuple(stems), sample_rate
         self._opened: dict[Path, Segments] = {}
+        self.converted: Counter[str] = Counter()  # "44,100 Hz 2 channels" -> files
         found = self._find(split, skip)
         opened = [self._open(folder, files) for folder, files in found.items()]
         self.tracks = [track for track in opened if track]
@@ -81,36 +88,42 @@ class StemFolder:
 
     def _open(self, folder: Path, found: dict[str, Path]) -> Track | None:
         files = tuple(found.get(stem) for stem in self.stems)
-        frames = set()
-        for path in files:
-            if path is None:
-                continue
-            info = self._opened[path] = open_segments(path)
-            if info.sample_rate != self.sample_rate or info.channels != 1:
-                raise UserError(
-                    f"{path}: {info.sample_rate} Hz with {info.channels} channels; "
-                    f"training needs {self.sample_rate} Hz mono, resample it first"
-                )
-            frames.add(info.frames)
-        if not frames:
+        opened = [open_segments(path) for path in files if path is not None]
+        if not opened:
             return None
-        if len(frames) > 1:
+        for file in opened:
+            self._opened[file.path] = file
+            if (file.sample_rate, file.channels) != (self.sample_rate, 1):
+                channels = "mono" if file.channels == 1 else f"{file.channels} channels"
+                self.converted[f"{file.sample_rate:,} Hz {channels}"] += 1
+        frames = {resampled_length(f.frames, f.sample_rate, self.sample_rate) for f in opened}
+        # Of one song at two rates: each length is rounded by up to a sample.
+        rounding = len({file.sample_rate for file in opened}) > 1
+        if max(frames) - min(frames) > rounding:
             raise UserError(
                 f"{folder}: stems of different lengths {sorted(frames)}; pad them first"
             )
-        return Track(folder.name, files, frames.pop())
+        return Track(folder.name, files, max(frames))
 
     def read(self, track: Track, stem: int, start: int, length: int) -> Tensor:
-        """[length] float32; zeros past the end and where the track lacks the stem.
+        """[length] float32 at the folder's rate, from ``start``.
 
-        Raises UserError for a file that is damaged there, NotFinite for NaN and infinity.
+        Zeros past the end and where the track lacks the stem. Raises UserError for a file that is
+        damaged there, NotFinite for NaN and infinity.
         """
-        out = np.zeros(length, np.float32)
         path = track.files[stem]
-        if path is not None:
-            data = self._opened[path].read(start, length)
-            out[: len(data)] = data[:, 0]
-        return torch.from_numpy(out)
+        if path is None:
+            return torch.zeros(length)
+        file = self._opened[path]
+
+        def averaged(begin: int, end: int) -> Tensor:
+            data = file.read(begin, end - begin)
+            return torch.from_numpy(data[:, 0] if data.shape[1] == 1 else data.mean(1))
+
+        rates = (file.sample_rate, self.sample_rate)
+        stop = min(start + length, resampled_length(file.frames, *rates))
+        part = resample_span(averaged, file.frames, *rates, start, max(start, stop))
+        return pad(part, (0, length - len(part)))
 
     def batch(
         self, size: int, length: int, augment: Augmentation, generator: torch.Generator

@@ -33,7 +33,7 @@ def require_usable(folder: StemFolder, remix: float = 0.0, active: int = 0) -> l
             f"{root}: {' and '.join(silent)}: silent in every song, so that never "
             f"active = {active} stems sound; lower data.augment.active"
         )
-    notes = [f"{root}: {stem} is silent in every song" for stem in silent]
+    notes = [*_conversions(folder), *(f"{root}: {stem} is silent in every song" for stem in silent)]
     if remix > 0 and len(folder.tracks) < 2:
         notes.append(f"{root}: holds one song; data.augment.remix needs others to mix it with")
     return notes
@@ -45,7 +45,7 @@ def held_out(folder: StemFolder, count: int, length: int) -> tuple[Tensor | None
     They are not trained on: a song that holds one is left out, and of a stem that is silent the
     error over its energy is none. None where no song is left.
     """
-    notes = []
+    notes = _conversions(folder)
     while folder.tracks:
         try:
             x_0 = folder.fixed(count, length)
@@ -58,6 +58,17 @@ def held_out(folder: StemFolder, count: int, length: int) -> tuple[Tensor | None
                 notes.append(f"{folder.root}: {stem} is silent; its validation is null")
         return x_0, notes
     return None, notes
+
+
+def _conversions(folder: StemFolder) -> list[str]:
+    """A line on the files that are converted to the folder's rate, if there are any."""
+    if not folder.converted:
+        return []
+    forms = ", ".join(f"{count} of {form}" for form, count in sorted(folder.converted.items()))
+    return [
+        f"{folder.root}: stems are converted to {folder.sample_rate:,} Hz mono each time they are "
+        f"read ({forms}); mgdm-audio prepare does it once"
+    ]
 
 
 def _sounds(file: Segments) -> bool:

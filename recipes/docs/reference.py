@@ -85,7 +85,7 @@ def presets() -> str:
     """The bundled presets, of sound and of images, as their files are."""
     text = f"# Presets\n\n{STANDS_FOR[0].upper()}{STANDS_FOR[1:]}\n\n"
     text += "## For separation and generation\n\n"
-    text += "| preset | sampler | draws | stands for |\n|---|---|---:|---|\n"
+    text += "| preset | sampler | draws | published row |\n|---|---|---:|---|\n"
     for name in list_presets():
         found = load_preset(name)
         sampler = next(key for key, cls in SAMPLERS.items() if cls is type(found.sampler))

@@ -69,7 +69,7 @@ def table(exp: Path) -> str:
     order = [name for name in BASELINES if name in found]
     order += [name for name in found if name not in BASELINES]
     stems = list(next(iter(found.values()))["si_sdri"])
-    heads = ["SI-SDRi, dB", *stems, "s / s", "estimate", "calls", "stands for"]
+    heads = ["SI-SDRi, dB", *stems, "s / s", "estimate", "calls", "published row"]
     rows = []
     made_with: dict[str, None] = {}  # a set that keeps its order
     for name in order:

@@ -52,7 +52,7 @@ def table(exp: Path) -> str:
     if any(is_aligned(record) for records in groups.values() for record in records):
         shown |= ALIGNED
     heads = ["task", "sampler", *(head for head, _ in shown.values()), "images", "s / image",
-             "calls", "stands for"]  # fmt: skip
+             "calls", "published row"]  # fmt: skip
     rows = []
     made_with: dict[str, None] = {}  # a set that keeps its order
     options: dict[str, None] = {}
@@ -70,7 +70,7 @@ def table(exp: Path) -> str:
     notes = ["Means over the images, of one draw each; calls: of the denoiser for all draws of an "
              "image, with / without gradient. An infinite PSNR shows as a dash.",
              f"Options of tasks: {'; '.join(options) or 'none'}.",
-             f"S{STANDS_FOR[1:]}"]  # fmt: skip
+             f"P{STANDS_FOR[1:]}"]  # fmt: skip
     if shown != SCORES:
         notes.append("Aligned: the best over the images that the task cannot tell from the true "
                      "one; see compare in mgdm_audio/images/metrics.py.")  # fmt: skip

@@ -123,7 +123,7 @@ def span(values: list[float], form: str = "d") -> str:
 
 
 def published(suite: Suite, records: Records) -> str:
-    """Which rows stand for published ones, at which tasks."""
+    """Returns the rows that have the settings of published ones, at which tasks."""
     tasks: dict[tuple[str, str], list[str]] = {}
     for task, system in records:
         row = preset_for(suite.systems[system], task).published
@@ -131,9 +131,9 @@ def published(suite: Suite, records: Records) -> str:
             tasks.setdefault((system, row), []).append(task.replace("_", " "))
     found = [f"{system} for {row} ({', '.join(at)})" for (system, row), at in tasks.items()]
     if not found:
-        return "No row stands for a published one."
+        return "No row has the settings of a published one."
     which = "the MGDM paper (arXiv 2502.03332), or of the one named"
-    return f"Rows that stand for those of {which}: {'; '.join(found)}. All others stand for none."
+    return f"Rows with the settings of {which}: {'; '.join(found)}. No other row has them."
 
 
 def read(suite: Suite, exp: Path) -> Records:

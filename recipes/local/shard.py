@@ -2,7 +2,7 @@
 
     python shard.py [I/N]
 
-Where I/N is empty, the environment of torchrun or of a Slurm array says it, else it is 1/1.
+Where I/N is empty, the environment of torchrun or of Slurm says it, else it is 1/1.
 """
 
 import os

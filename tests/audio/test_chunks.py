@@ -1,4 +1,4 @@
-"""Headers of WAV, RF64, W64, AIFF, CAF and AU, and the lengths that they leave open."""
+"""Headers of WAV, RF64, W64, AIFF, CAF and AU, and the lengths that they do not state."""
 
 import struct
 from pathlib import Path

@@ -3,6 +3,7 @@
 import csv
 import sys
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -10,6 +11,8 @@ from click.testing import CliRunner, Result
 
 from mgdm_audio.audio.io import write
 from mgdm_audio.cli.main import main
+from mgdm_audio.errors import UserError
+from mgdm_audio.evaluation.benchmark.measuring import Measuring, Record, Row
 from tests.toys import STEMS, song
 
 RATE = 22050
@@ -104,19 +107,40 @@ def test_it_goes_on_where_it_stopped(suite: Path) -> None:
     assert "real/wiener-1/Track00001: " in more.stdout
 
 
-def test_a_failed_row_is_the_exit_code_and_not_the_end(suite: Path) -> None:
-    (suite.parent / "stems/Track00001/bass.wav").rename(suite.parent / "stems/Track00001/vox.wav")
+def test_a_failed_row_is_the_exit_code_and_not_the_end(
+    suite: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (track := suite.parent / "stems/Track00002").mkdir()
     for stem, wave in zip(STEMS, song(2, 4, 5 * RATE // 2, RATE), strict=True):
         write(track / f"{stem}.wav", wave[None], RATE)
+    measure = Measuring.measure
+
+    def fail(self: Measuring, row: Row, *rest: Any) -> Record:
+        if row.track == "Track00001":
+            raise UserError("it fails")
+        return measure(self, row, *rest)
+
+    monkeypatch.setattr(Measuring, "measure", fail)
     result = bench(suite)
     assert result.exit_code == 1
-    assert "test/wiener-1/Track00001: failed: " in result.stdout
+    assert "test/wiener-1/Track00001: failed: it fails" in result.stdout
     assert "1, 1 failed" in result.stdout
     table = suite.parent / "out/table.md"
     assert result.stderr.splitlines()[-1] == (
         f"error: {table}: 2 of 4 rows failed; run again to retry those alone"
     )
+
+
+def test_what_cannot_be_scored_is_refused_before_anything_is_computed(suite: Path) -> None:
+    bass = suite.parent / "stems/Track00001/bass.wav"
+    bass.rename(bass.with_name("vox.wav"))
+    result = bench(suite)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "set test: no track has bass, not scored there" in result.stderr
+    assert result.stderr.splitlines()[-1] == (
+        f"error: set 'test': {bass.with_name('vox.wav')}: the prior's stems are {', '.join(STEMS)}"
+    )
+    assert not (suite.parent / "out").exists()
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def test_a_missing_required_library_fails(monkeypatch: pytest.MonkeyPatch) -> No
         ("matplotlib", "mgdm_audio[plot]"),
         ("accelerate", "mgdm_audio[train]"),
         ("huggingface_hub", "mgdm_audio[hub]"),
-        ("museval", "ffmpeg"),
+        ("museval", "mgdm_audio[bss]"),
     ],
 )
 def test_a_missing_extra_is_a_note_with_its_remedy(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,9 +15,11 @@ from click.testing import CliRunner, Result
 from safetensors.torch import load_file, save_file
 
 from mgdm_audio.cli.main import main
+from mgdm_audio.engine import device
 from mgdm_audio.engine.locks import lock
 from mgdm_audio.priors.folder import load_prior
 from mgdm_audio.priors.hub import CARD
+from mgdm_audio.training import loop
 from mgdm_audio.training.card import MARK
 from mgdm_audio.training.log import BOARD, LOG
 from mgdm_audio.training.state import STATE, read_settings
@@ -75,6 +78,12 @@ def complaint(result: Result) -> str:
     return line
 
 
+def notes(result: Result) -> list[str]:
+    """The lines of standard error without those on the device and the pace."""
+    lines = result.stderr.splitlines()
+    return [line for line in lines if not line.startswith(("device: ", "step "))]
+
+
 def records(config: Path) -> list[dict[str, Any]]:
     return [json.loads(s) for s in (config.parent / "run" / LOG).read_text().splitlines()]
 
@@ -125,7 +134,7 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(config: Path) -> None:
     # The rate is the same until the last step whatever their number is.
     for steps in (2, 4):
         result = train(config, "--set", f"schedule.steps={steps}", "--set", "schedule.decay=0")
-        assert (result.exit_code, result.stderr) == (0, "")
+        assert (result.exit_code, notes(result)) == (0, [])
     run = config.parent / "run"
     run.rename(broken := config.parent / "broken")
     assert train(config, "--set", "schedule.steps=4", "--set", "schedule.decay=0").exit_code == 0
@@ -136,6 +145,60 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(config: Path) -> None:
         assert (broken / "prior" / name).read_bytes() == (run / "prior" / name).read_bytes()
 
 
+def test_device_precision_and_pace_are_said_off_a_terminal(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # accelerate keeps one precision for the process, which is that of the other tests.
+    monkeypatch.setattr(loop, "fast_precision", lambda device: "float32")
+    count = sum(p.numel() for p in tiny_network(0).parameters())
+    result = train(config, "--set", "training.precision=auto")
+    first, *paces = result.stderr.splitlines()
+    assert first == (f"device: cpu; precision float32 (auto); {count:,} parameters; 3 steps to do")
+    # After the first two steps, and where the log has a line: at step 2 and at the end.
+    form = re.compile(r"step (\d) of 3: loss [\d.e+-]+, [\d.e+-]+ s a step, \d+ (s|min) left")
+    assert [form.fullmatch(line)[1] for line in paces] == ["1", "2", "3"]  # type: ignore[index]
+    assert paces[-1].endswith(" a step, 0 s left")
+    result = train(config, "--set", "schedule.steps=5")  # goes on from step 3
+    assert "precision float32 (asked for)" in result.stderr
+    assert "; 2 steps to do" in result.stderr
+    assert [line.split()[1] for line in result.stderr.splitlines() if "left" in line] == ["4", "5"]
+
+
+def test_auto_is_the_precision_of_separation(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    for fast, name in (("bfloat16", "bf16"), ("float32", "no")):
+        monkeypatch.setattr(loop, "fast_precision", lambda device, fast=fast: fast)
+        assert loop.mixed_precision("auto", cpu) == name
+    assert [loop.mixed_precision(asked, cpu) for asked in ("bf16", "no")] == ["bf16", "no"]
+    monkeypatch.undo()
+    assert loop.fast_precision is device.fast_precision
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, "0 s"), (59.4, "59 s"), (60, "1 min"), (3570, "1 h 0 min"), (14_900, "4 h 8 min")],
+)
+def test_times_are_said_in_words(seconds: float, words: str) -> None:
+    assert loop.in_words(seconds) == words
+
+
+def test_stems_of_another_rate_are_trained_on_and_a_resume_repeats(config: Path) -> None:
+    for path in config.parent.glob("*/*/*.wav"):
+        samples = soundfile.read(path)[0]
+        soundfile.write(path, torch.tensor(samples).repeat(2, 2).T.numpy(), 44100, "FLOAT")
+    for steps in (2, 4):
+        result = train(config, "--set", f"schedule.steps={steps}", "--set", "schedule.decay=0")
+        assert result.exit_code == 0, result.output
+        said = [line for line in notes(result) if "(8 of 44,100 Hz 2 channels)" in line]
+        assert len(said) == 1, result.stderr  # and one on the validation's
+    (run := config.parent / "run").rename(broken := config.parent / "broken")
+    assert train(config, "--set", "schedule.steps=4", "--set", "schedule.decay=0").exit_code == 0
+    assert (broken / "prior/model.safetensors").read_bytes() == (
+        run / "prior/model.safetensors"
+    ).read_bytes()
+    assert load_prior(run / "prior").sample_rate == 22050
+
+
 def test_a_run_goes_on_with_other_settings_and_says_so(config: Path) -> None:
     assert train(config, "--set", "schedule.steps=1").exit_code == 0
     run = config.parent / "run"
@@ -144,7 +207,7 @@ def test_a_run_goes_on_with_other_settings_and_says_so(config: Path) -> None:
     loud = ("data.augment={gain = 12.0}", "training.seed=3", "noise.given=0.25", "schedule.steps=2")
     result = train(config, *(word for change in loud for word in ("--set", change)))
     assert result.exit_code == 0
-    (line,) = result.stderr.splitlines()
+    (line,) = notes(result)
     assert line == (
         f"{run}: goes on with other settings: data.augment.gain 1.0 -> 12.0, "
         "noise.given 0.5 -> 0.25, training.seed 0 -> 3"
@@ -175,7 +238,7 @@ def test_a_state_from_before_settings_were_kept_goes_on(config: Path) -> None:
     save_file({n: t.clone() for n, t in load_file(state).items()}, state, {"step": "1"})
     level = load_prior(config.parent / "run" / "prior").mixture_rms
     result = train(config, "--set", "schedule.steps=2")
-    assert (result.exit_code, result.stderr) == (0, "")
+    assert (result.exit_code, notes(result)) == (0, [])
     assert load_prior(config.parent / "run" / "prior").mixture_rms == level
     line = complaint(train(config, "--set", "model.bin_weight=1"))
     assert "bin_weight (0.5 -> 1.0)" in line
@@ -290,7 +353,6 @@ def test_stems_are_those_of_the_config(config: Path) -> None:
         ("prior_schedule.kind=cosmic", "prior_schedule: unknown noise schedule 'cosmic'"),
         ("data.train=/no/such/folder", "/no/such/folder: no such folder of training tracks"),
         ("data.validation=/no/such/folder", "/no/such/folder"),
-        ("data.sample_rate=44100", "22050 Hz"),
         ("data.stems=[]", "stems"),
         ("data.validation_segments=0", "validation_segments"),
         ("data.segment=0", "segment"),

@@ -91,7 +91,7 @@ def test_a_row_names_what_it_stands_for_and_a_wrong_pattern_is_one_line(
     monkeypatch.setattr(sys, "argv", [*words, r"under g.*R = 1$|mgdm.*r1|code.*=1|steps=2"])
     egs.main()
     header, _, *lines = (line.split(" | ") for line in capsys.readouterr().out.splitlines())
-    assert header[-1] == "stands for |"
+    assert header[-1] == "published row |"
     rows = {line[0]: line[-2:] for line in lines}
     assert rows == {
         "| mgdm-code gibbs_steps=1": ["239 / 170", "none |"],

@@ -11,6 +11,17 @@ def slurm(task: int, count: int, least: int = 0, **more: str) -> dict[str, str]:
     return {f"SLURM_ARRAY_TASK_{key}": str(n) for key, n in numbers.items()} | more
 
 
+def step(rank: int, ranks: int) -> dict[str, str]:
+    """What srun of Slurm 22.05 gives a process, ``srun --ntasks=RANKS``."""
+    counts = {"SLURM_NTASKS": str(ranks), "SLURM_STEP_NUM_TASKS": str(ranks)}
+    own = {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank), "SLURM_STEP_ID": "0"}
+    return counts | own
+
+
+# What a batch script has that asks for two tasks: it runs once, on the first node.
+BATCH = {"SLURM_NTASKS": "2", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 9])
 def test_shares_are_disjoint_complete_and_even(count: int) -> None:
     shares = [Shard(index, count).of(NAMES) for index in range(count)]
@@ -34,6 +45,11 @@ def test_shares_are_disjoint_complete_and_even(count: int) -> None:
         ("", slurm(3, 1, least=3), (0, 1)),  # one task of an array, again
         ("", slurm(2, 3) | {"RANK": "1", "WORLD_SIZE": "4"}, (9, 12)),
         ("1/2", slurm(2, 3) | {"RANK": "1", "WORLD_SIZE": "4"}, (0, 2)),
+        ("", step(1, 2), (1, 2)),
+        ("", slurm(2, 2, least=1) | step(1, 2), (3, 4)),
+        ("", BATCH, (0, 1)),
+        ("", slurm(1, 3) | BATCH, (1, 3)),
+        ("", step(1, 2) | {"RANK": "5", "WORLD_SIZE": "8"}, (5, 8)),  # torchrun counts all nodes
     ],
 )
 def test_who_says_which_share(
@@ -65,6 +81,7 @@ def test_no_share(text: str) -> None:
     [
         ({"RANK": "4", "WORLD_SIZE": "4"}, "RANK 4: is not below WORLD_SIZE 4"),
         ({"RANK": "x", "WORLD_SIZE": "4"}, "RANK is 'x'"),
+        (step(2, 2), "SLURM_PROCID 2: is not below SLURM_STEP_NUM_TASKS 2; name a --shard"),
         (slurm(6, 3, least=1, SLURM_ARRAY_TASK_STEP="4"), "SLURM_ARRAY_TASK_ID 6: the array's 3"),
         (slurm(9, 3, least=1), "SLURM_ARRAY_TASK_ID 9: the array's 3 tasks are not evenly"),
         ({"SLURM_ARRAY_TASK_ID": "1"}, "SLURM_ARRAY_TASK_COUNT is ''"),

@@ -122,7 +122,7 @@ def test_museval_is_loaded_without_its_package(monkeypatch: pytest.MonkeyPatch) 
     assert museval_metrics().__file__ == str(Path(spec.origin).with_name("metrics.py"))
     museval_metrics.cache_clear()
     monkeypatch.setattr("mgdm_audio.evaluation.bss_eval.find_spec", lambda name: None)
-    with pytest.raises(UserError, match="pip install museval"):
+    with pytest.raises(UserError, match=r"needs museval: pip install 'mgdm_audio\[bss\]'"):
         museval_metrics()
 
 

@@ -75,6 +75,11 @@ def test_other_kinds_of_colour_are_converted(tmp_path: Path, mode: str) -> None:
     white = Image.new("RGB", (6, 4), "white").convert(mode)
     name = "a.tif" if mode in ("CMYK", "YCbCr") else "a.png"
     (white.convert("RGB") if mode == "HSV" else white).save(tmp_path / name)
+    if mode == "YCbCr":
+        try:
+            Image.open(tmp_path / name).load()
+        except OSError:
+            pytest.skip("Pillow before 13 cannot read the file that it writes")
     x = read_image(tmp_path / name, RGB).x
     assert x.min() > 0.98  # 254 of 255 after a change of colour space
 

@@ -1,4 +1,4 @@
-"""Independent waveform U-Nets: each hears its own sources and nothing else."""
+"""Independent waveform U-Nets: the output of each depends on its own sources alone."""
 
 from dataclasses import replace
 

@@ -1,6 +1,7 @@
 """The habits that all recipes share. Needs bash; nothing is installed."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,13 +9,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS = sorted([*ROOT.glob("recipes/*.sh"), *ROOT.glob("egs/*/*/run*.sh"), ROOT / ".ci/run"])
+SCRIPTS = sorted([*ROOT.glob("recipes/*.s[hb]*"), *ROOT.glob("egs/*/*/run*.sh"), ROOT / ".ci/run"])
 CHOICES = sorted(p for p in ROOT.glob("egs/*/*/run.sh") if p.parent.name not in ("data", "restore"))
-RECIPES = [
-    ROOT / "recipes" / f"{name}.sh"
-    for name in ("quickstart", "test", "docs", "score", "separate", "train_prior", "bench",
-                 "restore", "restore_bench")
-]  # fmt: skip
+SOURCED = ("parse_options", "environment", "data")  # by the others
+RECIPES = sorted(p for p in ROOT.glob("recipes/*.sh") if p.stem not in SOURCED)
 
 SCRIPT = r"""#!/usr/bin/env bash
 # Say what was given.
@@ -145,7 +143,20 @@ def test_recipes_explain_themselves_and_refuse_what_they_do_not_know(
 ) -> None:
     result = bash(path, "--help", cwd=tmp_path)
     assert (result.returncode, result.stderr) == (0, "")
-    assert "--venv " in result.stdout
+    head, _, listed = result.stdout.partition("\n\n  --")
+    options = re.findall(r"^ *--([a-z-]+) +(\S.*) \[(.*)\]$", f"  --{listed}", re.M)
+    # All variables that are set before the options are parsed, each with the words beside it.
+    text, _, _ = path.read_text().partition("parse_options.sh")
+    settings = re.findall(r"^([a-z_]+)=(.*?) +# (.*)$", text, re.M)
+    assert len(settings) == len(re.findall(r"^\w+=", text, re.M)) == len(listed.splitlines())
+    assert [(name, words) for name, words, _ in options] == [
+        (name.replace("_", "-"), words) for name, _, words in settings
+    ]
+    assert "venv" in [name for name, _, _ in options]
+    # What the words on top say of options, after the recipe's own name, is so.
+    for line in re.findall(rf"{path.name}(.*(?:\\\n.*)*)", head):
+        named = re.findall(r"--([a-z][a-z-]*)", line.split(" -- ")[0])
+        assert set(named) <= {name for name, _, _ in options}
     result = bash(path, "--nope", "1", cwd=tmp_path)
     assert result.returncode == 2
     assert result.stderr.startswith("error: unknown option --nope")
@@ -190,6 +201,26 @@ def test_what_must_be_brought_is_named_before_anything_is_made(
     assert result.stderr.startswith(f"error: {says}")
     assert result.stderr.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["conf.toml"]
+
+
+def test_the_batch_script_of_slurm_starts_the_shares_in_its_folder(tmp_path: Path) -> None:
+    """With a srun that says what it was given; sbatch runs a copy that lies elsewhere."""
+    path = ROOT / "recipes" / "separate.sbatch"
+    (tmp_path / "spool").mkdir()
+    (script := tmp_path / "spool" / "slurm_script").write_bytes(path.read_bytes())
+    (srun := tmp_path / "srun").write_text('#!/usr/bin/env bash\npwd\nprintf "<%s>" "$@"\n')
+    srun.chmod(0o755)
+    (work := tmp_path / "my work").mkdir()
+    result = bash(
+        script, "--exp", "a b", cwd=script.parent,
+        PATH=f"{tmp_path}{os.pathsep}{os.environ['PATH']}", SLURM_SUBMIT_DIR=str(work),
+    )  # fmt: skip
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout == f"{work}\n<bash><recipes/separate.sh><--stage><3><--exp><a b>"
+    head = path.read_text().split("set -e")[0].splitlines()
+    assert head[0].startswith("#!")  # sbatch wants an interpreter, and its lines before commands
+    assert all(line.startswith("#") for line in head)
+    assert "#SBATCH --array=0-3" in head
 
 
 def test_a_missing_song_is_named_before_anything_is_installed(tmp_path: Path) -> None:

@@ -120,7 +120,8 @@ def test_every_cell_is_written_once_and_tabulated(
     # Phase retrieval, where it is alone, counts once, by its aligned score.
     assert row[4].startswith("**")
     assert row[5] == f"{sum(row[i].startswith('**') for i in (1, 2, 4))} of 3 |"
-    assert text.rstrip().endswith("No row stands for a published one.")  # none has 1000 steps
+    # No system of the suite has the 1000 steps of the published rows.
+    assert text.rstrip().endswith("No row has the settings of a published one.")
 
 
 def test_rows_as_published_are_named(local: Any) -> None:
@@ -133,7 +134,7 @@ def test_rows_as_published_are_named(local: Any) -> None:
     suite = suites.Suite("toy", {"sr4": {}, "motion_blur": {}, "denoising": {}}, systems)
     records = dict.fromkeys((task, system) for task in suite.tasks for system in systems)
     # Its values of a task belong to the row; the paper has no denoising.
-    row = "dps for DPS, Tables 1, 2 and 6 to 8 (sr4, motion blur). All others stand for none."
+    row = "dps for DPS, Tables 1, 2 and 6 to 8 (sr4, motion blur). No other row has them."
     assert module.published(suite, records).endswith(row)
 
 

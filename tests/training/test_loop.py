@@ -285,8 +285,8 @@ def instruments(size: int, generator: torch.Generator) -> Tensor:
 
 
 def test_a_toy_set_is_learned(tmp_path: Path) -> None:
-    # The static filter takes every source for half as strong, -3 dB at sigma = 0.1. Who hears which
-    # sources play removes silence altogether and filters the rest better: -4.8 dB.
+    # The static filter takes every source for half as strong, -3 dB at sigma = 0.1. A network that
+    # finds which sources play removes silence altogether and filters the rest better: -4.8 dB.
     network = tiny_network(0, trained=False)
     x_0 = instruments(16, torch.Generator().manual_seed(0))
     network.measure(x_0)
@@ -374,7 +374,7 @@ def test_stable_is_level_and_then_falls_to_zero() -> None:
 def test_unknown_schedules_and_precisions_are_refused() -> None:
     with pytest.raises(UserError, match=r"'linear': use 'cosine' or 'stable'"):
         Schedule(kind="linear")
-    with pytest.raises(ValueError, match="use 'bf16' or 'no'"):
+    with pytest.raises(ValueError, match="use 'auto' or 'bf16' or 'no'"):
         Training(precision="fp4")
     for name in ("batch", "save_every", "validate_every"):
         with pytest.raises(ValueError, match="at least 1"):

@@ -1,5 +1,6 @@
 """``train(config)`` from Python: over stems as the command does it, and over images."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -68,7 +69,9 @@ def test_it_goes_on_with_other_settings_and_says_so(config: Path, tmp_path: Path
     notes: list[str] = []
     more = ["schedule.steps=3", "noise.given=0.25"]
     train(config, tmp_path / "run", overrides=more, on_note=notes.append)
-    assert notes == [f"{tmp_path / 'run'}: goes on with other settings: noise.given 0.5 -> 0.25"]
+    first = notes.pop(0)
+    assert first == f"{tmp_path / 'run'}: goes on with other settings: noise.given 0.5 -> 0.25"
+    assert [line.split(" of 3:")[0] for line in notes[1:]] == ["step 3"]
 
 
 def test_images_are_trained_on_in_the_same_way(tmp_path: Path) -> None:
@@ -78,7 +81,11 @@ def test_images_are_trained_on_in_the_same_way(tmp_path: Path) -> None:
             Image.new("L", (8, 8), 100 * k).save(tmp_path / split / f"{k}.png")
     with pytest.raises(UserError, match="config: lacks 'images'; give --set images=FOLDER"):
         train(IMAGES, tmp_path / "run")
-    prior = train(IMAGES, tmp_path / "run", overrides=[f"images={tmp_path}"])
+    notes: list[str] = []
+    settings = {"on_note": notes.append, "overrides": [f"images={tmp_path}"]}
+    prior = train(IMAGES, tmp_path / "run", **settings)  # type: ignore[arg-type]
+    assert re.fullmatch(r"device: .*; precision float32 \(asked for\); .*; 3 steps to do", notes[0])
+    assert [line.split(" of 3:")[0] for line in notes[1:]] == ["step 1", "step 2", "step 3"]
     assert (prior / "config.json").is_file()
     card = (prior / "README.md").read_text()
     assert "A diffusion prior over images of 8 x 8 pixels, grey: `unet_2d`, 0.0 M param" in card

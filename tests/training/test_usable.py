@@ -67,6 +67,20 @@ def test_a_stem_that_is_silent_everywhere_is_said(tmp_path: Path) -> None:
     assert notes == [f"{tmp_path}: drums is silent; its validation is null"]
 
 
+def test_a_conversion_is_said_once(tmp_path: Path) -> None:
+    put(tmp_path, "a", noise)
+    put(tmp_path, "b", noise)
+    for stem in STEMS:
+        path = tmp_path / "b" / f"{stem}.wav"
+        soundfile.write(path, np.stack([noise(stem)] * 2, 1), 2 * RATE, "FLOAT")
+    says = (
+        f"{tmp_path}: stems are converted to 22,050 Hz mono each time they are read "
+        "(2 of 44,100 Hz 2 channels); mgdm-audio prepare does it once"
+    )
+    assert require_usable(opened(tmp_path)) == [says]
+    assert held_out(opened(tmp_path), 2, 1000)[1] == [says]
+
+
 def test_one_song_has_none_to_be_mixed_with(tmp_path: Path) -> None:
     put(tmp_path, "a", noise)
     (line,) = require_usable(opened(tmp_path), remix=0.5)

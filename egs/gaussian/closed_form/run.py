@@ -2,8 +2,8 @@
 """Every sampler where the posterior is known: a Gaussian prior over K = 4 sources of 16 samples.
 
 Prints for each the relative error of the posterior mean, the sliced Wasserstein distance to exact
-draws, the residual over sigma_y (ideally 1), the denoiser calls and the published row that its
-setting stands for. MGDM comes as published, with the denoiser's covariance in its likelihood, and
+draws, the residual over sigma_y (ideally 1), the denoiser calls and the published row with its
+settings. MGDM comes as published, with the denoiser's covariance in its likelihood, and
 with all three Gibbs conditionals drawn exactly, under the paper's potential g(y | D(x_s)) and under
 the true p(y | x_s), which adds the denoiser's uncertainty Cov(x_0 | x_s) to the observation noise.
 
@@ -242,7 +242,7 @@ def main() -> None:
     parser.add_argument("--prior", choices=PRIORS, default="falling", help="how it correlates")
     parser.add_argument("--only", type=pattern, default="", help=ONLY)
     arguments = parser.parse_args()
-    heads = ["sampler", "mean", "SW", "residual", "calls forward / gradient", "stands for"]
+    heads = ["sampler", "mean", "SW", "residual", "calls forward / gradient", "published row"]
     print(tables.head(heads, "llllll"))
     problems = [
         make_problem(seed, arguments.rms, arguments.prior) for seed in range(arguments.seeds)

@@ -198,7 +198,7 @@ def main() -> None:
     truth, rate = excerpt(options.stems, options.start, options.seconds, options.bins)
     problem = make_problem(truth, rate, options.bins)
     several = f"mean of {options.draws}"
-    print(f"| sampler | one draw | {several} | calls forward / gradient | stands for |")
+    print(f"| sampler | one draw | {several} | calls forward / gradient | published row |")
     print("|---|---:|---:|---:|---|")
     known = {"exact mean, the Wiener filter": problem.mean, "static split per band": problem.static}
     for name, estimate in known.items():

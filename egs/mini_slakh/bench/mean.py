@@ -46,7 +46,7 @@ sys.path.append(str(HERE.parents[2] / "recipes/local"))
 from script import run  # noqa: E402
 
 NOISE_STD = 1e-4  # that of the presets
-CONTEXT = 11.9  # seconds that the default hears
+CONTEXT = 11.9  # seconds that the default's network sees around a sample
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from mgdm_audio.config import ConfigError
 from mgdm_audio.digest import hash_file, hash_json, hash_own_code
 from mgdm_audio.engine.device import choose_device
 from mgdm_audio.engine.sharding import Shard
-from mgdm_audio.errors import UserError, recorded
+from mgdm_audio.errors import RefusedError, UserError, recorded
 from mgdm_audio.evaluation.benchmark.measuring import Measuring, Progress, Record, Row
 from mgdm_audio.evaluation.benchmark.plot import cost_plot, require_matplotlib
 from mgdm_audio.evaluation.benchmark.suite import Suite, System, TrackSet
@@ -28,6 +28,7 @@ from mgdm_audio.evaluation.benchmark.table import Line, lines_of, panels_of, to_
 from mgdm_audio.evaluation.estimates import Tracks
 from mgdm_audio.evaluation.folders import find_tracks, track_number
 from mgdm_audio.evaluation.metric_registry import find_metrics
+from mgdm_audio.evaluation.metrics import has_window, why_none
 from mgdm_audio.output.result_folder import require_writable
 from mgdm_audio.priors.folder import LoadedPrior, load_prior
 from mgdm_audio.reading import read_json
@@ -97,6 +98,48 @@ class Bench:
                     found[row.name] = record
         return {k: v for k, v in found.items() if v.get("status") in ("scored", "skipped")}
 
+    def unscored(self) -> dict[str, list[str]]:
+        """Set -> the prior's stems of which no track of it has a reference, where there are any."""
+        found: dict[str, set[str]] = {}
+        for row in self.rows:
+            found.setdefault(row.set.name, set()).update(row.files)
+        return {
+            name: [stem for stem in self.loaded.stems if stem not in there]
+            for name, there in found.items()
+            if not there >= set(self.loaded.stems)
+        }
+
+    def require_scorable(self) -> None:
+        """Raises RefusedError if a row of this process, not yet finished, could not be scored.
+
+        Its stems are read once for that. A track without a window to score is none of these, but a
+        set is of which no track has one.
+        """
+        finished = self.finished()
+        windows: dict[tuple[str, str, str], bool] = {}  # a row's stems -> whether they have one
+        sets: dict[str, bool] = {}  # whether one of its tracks has
+        for row in self.mine:
+            # A sampler takes all that another does; a reference system may need more.
+            key = (row.set.name, row.track, row.system.source if row.system.is_reference else "")
+            if row.name not in finished and key not in windows:
+                windows[key] = self._has_window(row)
+                sets[row.set.name] = sets.get(row.set.name, False) or windows[key]
+        for name in (name for name, scorable in sets.items() if not scorable):
+            rows = [row for row in self.rows if row.set.name == name]
+            if not any(self._has_window(row) for row in rows if row.system == rows[0].system):
+                truth, rate = self.measuring.load(rows[0])
+                raise RefusedError(
+                    f"set {name!r}: no track can be scored ({rows[0].track}: "
+                    f"{why_none(truth.shape[-1], rate)}); give longer tracks or excerpts, in which "
+                    "two stems sound"
+                )
+
+    def _has_window(self, row: Row) -> bool:
+        try:
+            return has_window(*self.measuring.load(row))
+        except UserError as error:
+            raise RefusedError(f"set {row.set.name!r}: {error}") from None
+
     def run(
         self,
         on_row: Callable[[Row, Record], None] | None = None,
@@ -107,8 +150,10 @@ class Bench:
         Returns the lines of the table of all finished rows, which is written after every row.
         ``on_row(row, record)`` is called after each computed row, ``on_progress(row, rows done)``
         during it. An error in a row is its record's ``reason`` and affects no other row. Raises
-        UserError only if the output cannot be written.
+        RefusedError, before anything is computed or written, as ``require_scorable`` does, and
+        UserError if the output cannot be written.
         """
+        self.require_scorable()
         require_writable(self.output)
         records = self.finished()
         for row in self.mine:

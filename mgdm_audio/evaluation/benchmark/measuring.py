@@ -74,14 +74,8 @@ class Measuring:
 
         ``sha256``: of the stems' files, see ``load_stems``.
         """
-        truth, rate = load_stems(row.files, row.set.seconds, row.set.start, row.position, sha256)
+        truth, rate = self.load(row, sha256)
         mixture = truth.double().sum(0).float()
-        if unknown := sorted(row.files.keys() - set(self.loaded.stems)):
-            known = ", ".join(self.loaded.stems)
-            raise UserError(f"{row.files[unknown[0]]}: the prior's stems are {known}")
-        if len(row.files) < 2:
-            path = next(iter(row.files.values()))
-            raise UserError(f"{path.parent}: has one stem; separation needs two or more")
         if row.system.is_reference:
             estimates, costs = self._refer(row, mixture, truth, rate)
         else:
@@ -101,15 +95,27 @@ class Measuring:
             }
         return record
 
+    def load(self, row: Row, sha256: str | None = None) -> tuple[Tensor, int]:
+        """The true stems [stem, channel, time] of the row and their rate in Hz, see ``load_stems``.
+
+        Raises UserError too where the row's system cannot separate them under this prior.
+        """
+        first, system = next(iter(row.files.values())), row.system.source
+        if unknown := sorted(row.files.keys() - set(self.loaded.stems)):
+            known = ", ".join(self.loaded.stems)
+            raise UserError(f"{row.files[unknown[0]]}: the prior's stems are {known}")
+        if len(row.files) < 2:
+            raise UserError(f"{first.parent}: has one stem; separation needs two or more")
+        if row.system.is_reference and system not in baselines(self.loaded):
+            raise UserError(f"{system}: the prior {self.loaded.name} has no bands")
+        truth, rate = load_stems(row.files, row.set.seconds, row.set.start, row.position, sha256)
+        if system == "wiener-split" and rate != (wanted := self.loaded.sample_rate):
+            raise UserError(f"{first}: wiener-split needs the prior's {wanted} Hz, not {rate} Hz")
+        return truth, rate
+
     def _refer(self, row: Row, mixture: Tensor, truth: Tensor, rate: int) -> tuple[Tensor, Record]:
         """Estimates [stem, channel, time] by a reference system, which calls no denoiser."""
         found = baselines(self.loaded)
-        if row.system.source not in found:
-            raise UserError(f"{row.system.source}: the prior {self.loaded.name} has no bands")
-        if row.system.source == "wiener-split" and rate != self.loaded.sample_rate:
-            path = next(iter(row.files.values()))
-            wanted = self.loaded.sample_rate
-            raise UserError(f"{path}: wiener-split needs the prior's {wanted} Hz, not {rate} Hz")
         peak = PeakMemory(self.device)
         with torch.no_grad():
             begun = time.perf_counter()

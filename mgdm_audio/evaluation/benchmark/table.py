@@ -138,7 +138,7 @@ def to_markdown(lines: Sequence[Line]) -> str:
         stems = _stems(own)
         others = {c: s["title"] for line in own for c, s in line["scores"].items()}
         heads = [f"{name}: SI-SDRi, dB", *stems, *others.values(), "tracks", "estimate"]
-        heads += ["calls", "s / s", "outside", "memory", "stands for"]
+        heads += ["calls", "s / s", "outside", "memory", "published row"]
         rows = [
             [
                 line["system"],

@@ -2,7 +2,7 @@
 
 The line ``published`` of a file names the row of a published table with the same sampler and
 settings, or is "none". Where no other paper is named, it is that of MGDM (arXiv 2502.03332). Tables
-of results print it in the column "stands for", which ``STANDS_FOR`` explains.
+of results print it in the column "published row", which ``STANDS_FOR`` explains.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FOLDER = Path(__file__).parent
 NO_ROW = "none"  # no row of a published table has these settings
 NO_START = "none"  # the sampler starts from noise
 STANDS_FOR = (
-    "stands for: the row of the MGDM paper (arXiv 2502.03332), or of the paper named, with the "
+    "published row: the row of the MGDM paper (arXiv 2502.03332), or of the paper named, with the "
     "same sampler and settings; its prior or the options of its task may differ."
 )
 

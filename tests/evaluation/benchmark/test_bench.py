@@ -1,6 +1,7 @@
 """A benchmark: its numbers are the scorer's, it goes on where it stopped, and failures stay put."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +15,10 @@ from mgdm_audio.audio.io import read, write
 from mgdm_audio.digest import hash_file, hash_json
 from mgdm_audio.engine.memory import CLEAR_REFS, PeakMemory
 from mgdm_audio.engine.sharding import Shard
-from mgdm_audio.errors import UserError
+from mgdm_audio.errors import RefusedError, UserError
 from mgdm_audio.evaluation.benchmark.baselines import baselines
 from mgdm_audio.evaluation.benchmark.bench import Bench
-from mgdm_audio.evaluation.benchmark.measuring import load_stems
+from mgdm_audio.evaluation.benchmark.measuring import Measuring, load_stems
 from mgdm_audio.evaluation.benchmark.suite import (
     Suite,
     System,
@@ -274,29 +275,82 @@ def test_a_row_that_fails_is_recorded_and_stops_no_other(
     assert computed(make(SMALL_MGDM, WIENER)) == [row("mgdm"), row("mgdm", 12)]
 
 
-def test_a_bad_track_fails_alone_and_a_silent_one_is_skipped(make: Make, tmp_path: Path) -> None:
-    def put(track: str, **stems: Tensor) -> None:
-        (tmp_path / "mine" / track).mkdir(parents=True)
-        for stem, wave in stems.items():
-            write(tmp_path / "mine" / track / f"{stem}.wav", wave, RATE)
+def put(track: Path, **stems: Tensor) -> None:
+    track.mkdir(parents=True)
+    for stem, wave in stems.items():
+        write(track / f"{stem}.wav", wave, RATE)
 
+
+def refusal(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The line of a bench that computes nothing and writes nothing."""
+
+    def measure(*arguments: Any) -> None:
+        raise AssertionError("it was computed")
+
+    monkeypatch.setattr(Measuring, "measure", measure)
+    with pytest.raises(RefusedError) as error:
+        bench.run()
+    assert not bench.output.exists()
+    assert (error.value.exit_code, "\n" in str(error.value)) == (2, False)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        ("one", "bad: has one stem; separation needs two or more"),
+        ("foreign", "vocals.wav: the prior's stems are bass, drums, guitar, piano"),
+        ("ragged", "drums.wav: differs from"),
+        ("broken", "bad/bass.wav: "),
+    ],
+)
+def test_what_cannot_be_scored_is_refused_before_anything_is_computed(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, says: str
+) -> None:
+    """Also where it comes last: hours of other rows would have been computed before."""
     bass, drums = song(1, 2, 5 * RATE // 2, RATE)[:, None]
-    put("good", bass=bass, drums=drums)
-    put("alone", bass=bass)
-    put("foreign", bass=bass, vocals=drums)
-    put("ragged", bass=bass, drums=drums[:, :-1])
-    put("silent", bass=bass, drums=0 * drums)
-    put("broken", bass=bass, drums=drums)
-    (tmp_path / "mine/broken/bass.wav").write_bytes(b"RIFF")
-    line = make(reference=tmp_path / "mine").run()[0]
-    found = {tracks[0]: reason for reason, tracks in line["failures"].items()}
-    assert found.keys() == {"alone", "foreign", "ragged", "broken"}
-    assert "has one stem" in found["alone"]
-    assert "vocals.wav: the prior's stems are bass, drums, guitar, piano" in found["foreign"]
-    assert "differs from" in found["ragged"]
-    assert "broken/bass.wav" in found["broken"]
-    assert (line["scored"], line["skipped"], line["failed"]) == (1, 1, 4)
+    put(tmp_path / "mine" / "a good", bass=bass, drums=drums)
+    stems = {
+        "one": {"bass": bass},
+        "foreign": {"bass": bass, "vocals": drums},
+        "ragged": {"bass": bass, "drums": drums[:, :-1]},
+        "broken": {"bass": bass, "drums": drums},
+    }[fault]
+    put(tmp_path / "mine" / "bad", **stems)
+    if fault == "broken":
+        (tmp_path / "mine/bad/bass.wav").write_bytes(b"RIFF")
+    line = refusal(make(reference=tmp_path / "mine"), monkeypatch)
+    assert line.startswith("set 'test': ")
+    assert says in line
+
+
+def test_a_set_without_a_window_is_refused_and_a_track_without_one_is_skipped(
+    make: Make, tmp_path: Path, stems: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bass, drums = song(1, 2, 5 * RATE // 2, RATE)[:, None]
+    put(tmp_path / "mine" / "silent", bass=bass, drums=0 * drums)
+    put(tmp_path / "mine" / "z good", bass=bass, drums=drums)
+    bench = make(reference=tmp_path / "mine")
+    assert bench.unscored() == {"test": ["guitar", "piano"]}
+    (line,) = bench.run()
+    assert (line["scored"], line["skipped"], line["failed"]) == (1, 1, 0)
     assert line["si_sdri"].keys() == {"bass", "drums", "all"}
+    shutil.rmtree(tmp_path / "mine/z good")
+    shutil.rmtree(tmp_path / "out")
+    line = refusal(make(reference=tmp_path / "mine"), monkeypatch)
+    assert "(silent: no window has two active stems); give longer" in line
+    # A window begins every 2 s as long as more than 2 s are left.
+    line = refusal(make(sets=(TrackSet("short", str(stems), seconds=2.0),)), monkeypatch)
+    assert line.startswith("set 'short': no track can be scored (Track00007: 2.00 s long, and a ")
+
+
+def test_a_share_of_silent_tracks_is_no_set_without_a_window(make: Make, tmp_path: Path) -> None:
+    bass, drums = song(1, 2, 5 * RATE // 2, RATE)[:, None]
+    put(tmp_path / "mine" / "a silent", bass=bass, drums=0 * drums)
+    put(tmp_path / "mine" / "z good", bass=bass, drums=drums)
+    bench = make(reference=tmp_path / "mine", shard=Shard(0, 2))
+    assert [row.track for row in bench.mine] == ["a silent"]
+    bench.require_scorable()
 
 
 def test_an_interrupt_leaves_the_table_so_far_and_is_no_failure(

@@ -1,7 +1,7 @@
 """Plucked strings: guitars, basses, harpsichord and clavinet as sums of decaying partials.
 
 An ideal string plucked at the fraction b of its length has partials of amplitude sin(n pi b) / n^2;
-a pickup at the fraction g hears them times sin(n pi g); stiffness B puts them at
+a pickup at the fraction g multiplies them by sin(n pi g); stiffness B puts them at
 n f sqrt(1 + B n^2) (Fletcher and Rossing, The Physics of Musical Instruments, ch. 2).
 """
 
@@ -29,7 +29,7 @@ class Kind:
     loss: Range  # more of it per kHz
     stiffness: Range = (2e-5, 3e-4)
     body_db: float = 0.0  # strength of an acoustic body
-    pickups: float = 0.0  # chance that each of two pickups hears the string
+    pickups: float = 0.0  # chance of each of two pickups
     click: Range = (0.01, 0.15)
     attack: Range = (0.0003, 0.002)  # seconds
     choirs: float = 0.0  # chance of a second string an octave above
