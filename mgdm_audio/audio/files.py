@@ -116,12 +116,14 @@ def _entries(folder: Path, output: Path, other: list[str]) -> Iterator[Path]:
         raise UserError(f"{error.filename}: cannot be read ({error.strerror})") from None
 
 
-STEM_SUFFIXES = (".wav", ".flac")  # in upper case too
+STEM_SUFFIXES = (".wav", ".flac", *sorted(SUFFIXES - {".wav", ".flac"}))  # in upper case too
 MIXTURES = ("mixture", "mix")  # names of a file beside the stems that is no stem
 
 
 def find_stems(folder: Path) -> dict[str, Path]:
-    """Stem -> ``folder/<stem>.wav|flac``, sorted; hidden files and mixtures are left out.
+    """Stem -> ``folder/<stem>.<suffix>``, sorted; hidden files and mixtures are left out.
+
+    The suffix is that of any format that is read.
 
     Raises UserError for a stem that is there twice: nothing says which of the files is meant.
     """
