@@ -369,6 +369,25 @@ def test_what_another_machine_left_goes_after_a_week(
     assert not theirs.exists()
 
 
+@pytest.mark.parametrize(
+    "name", [f".{'0a' * 8}.partial", ".0123abcd-89abcdef-4711-0a1b2c3d.partial"]
+)
+def test_what_an_earlier_version_left_goes_after_a_week(tmp_path: Path, name: str) -> None:
+    """Its names (commit 13ab532) have no process that could be asked for, or none of today's."""
+    (left := tmp_path / name).touch()
+    sweep(tmp_path)
+    assert left.is_file()
+    os.utime(left, (0, 0))
+    sweep(tmp_path)
+    assert not left.exists()
+    with replaced_folder(tmp_path / "a"):
+        pass
+    (tmp_path / "a" / name).touch()
+    with replaced_folder(tmp_path / "a", own=()):
+        pass
+    assert os.listdir(tmp_path / "a") == []  # it is nothing of the user's to be carried over
+
+
 def test_files_of_the_user_s_with_that_ending_stay(tmp_path: Path) -> None:
     names = {".partial", "song.partial", f".{'0' * 16}.partial", ".download.partial"}
     for name in names:

@@ -31,9 +31,9 @@ Tracks = dict[str, dict[str, Path]]  # track -> stem -> file
 
 
 def find_tracks(folder: Path) -> Tracks:
-    """Finds ``folder/<track>/<stem>.wav|flac``, sorted, without hidden files and mixtures.
+    """Finds the stems in ``folder/<track>``, see ``find_stems``, without hidden tracks.
 
-    Raises UserError if there is no such track, and for a stem that exists as both wav and flac.
+    Raises UserError if there is no such track, and for a stem that exists in two formats.
     """
     if not folder.is_dir():
         raise UserError(
@@ -44,7 +44,9 @@ def find_tracks(folder: Path) -> Tracks:
         if stems := find_stems(track):
             found[track.name] = stems
     if not found:
-        raise UserError(f"{folder}: contains no <track>/<stem>.wav or .flac; check its layout")
+        raise UserError(
+            f"{folder}: contains no <track>/<stem>.wav, .flac or the like; check its layout"
+        )
     return found
 
 
@@ -66,7 +68,8 @@ def score(
 ) -> dict[str, Any]:
     """Scores every stem of every track under ``reference`` and returns JSON values.
 
-    Both folders contain ``<track>/<stem>.wav|flac``; files that only ``estimate`` has are ignored.
+    Both folders contain ``<track>/<stem>.wav``, or stems of another format of ``Reading``; files
+    that only ``estimate`` has are ignored.
     The mixture is the sum of the reference stems. Stereo stems are scored as one vector of both
     channels, except by ``bss`` and ``mel``.
 
@@ -130,7 +133,7 @@ def _pair(reference: Path, estimate: Path) -> dict[str, tuple[Stems, Stems]]:
             raise UserError(f"{estimate / track}: missing, {reference} has it; separate it first")
         for stem in files:
             if stem not in found[track]:
-                raise UserError(f"{estimate / track / stem}.wav: missing, as is its .flac")
+                raise UserError(f"{estimate / track / stem}.wav: missing, as in any other format")
         if len(files) < 2:
             raise UserError(f"{reference / track}: has one stem; separation needs two or more")
     return {t: (files, {s: found[t][s] for s in files}) for t, files in truth.items()}

@@ -27,7 +27,7 @@ def write_pages(
 ) -> list[Path]:
     """Writes a page for the track ``folder``, or for every track in it and an index.
 
-    ``reference``: true stems, ``<track>/<stem>.wav|flac``, or those of the one track directly.
+    ``reference``: true stems, ``<track>/<stem>.wav`` or the like, or those of the one track.
     ``on_progress(done, total)`` counts tracks. ``on_error(track, error)`` is called where the page
     of one of many cannot be made, and the others are; without it the error is raised. Raises
     UserError where there is no track.
