@@ -44,6 +44,9 @@ def write_by(path: str | Path, write: Callable[[Path], object]) -> None:
     """``write_bytes`` of what ``write`` puts into the temporary file that it is given."""
     path = Path(path)
     with writing(path):
+        if path.exists() and not path.is_file() and not path.is_dir():
+            # A rename would put a file in the place of a device, as root even of /dev/null.
+            raise UserError(f"{path}: is no regular file; choose another place")
         sweep(path.parent)
         partial = path.parent / _name()
         try:

@@ -49,6 +49,32 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["a"]
 
 
+def test_a_link_of_the_temporary_name_is_not_written_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may write to a folder could else have another file of the user's replaced."""
+    (tmp_path / "theirs").write_text("theirs")
+    name = atomic._name()
+    (tmp_path / name).symlink_to(tmp_path / "theirs")
+    monkeypatch.setattr(atomic, "_name", lambda: name)
+    with pytest.raises(UserError, match="File exists"):
+        write_text(tmp_path / "a", "new")
+    assert (tmp_path / "theirs").read_text() == "theirs"
+    assert not (tmp_path / "a").exists()
+
+
+def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
+    """A pipe here; to root it might be /dev/null."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "pipe")
+    for name in ("pipe", "link"):
+        with pytest.raises(UserError, match="is no regular file; choose another place"):
+            write_text(tmp_path / name, "new")
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+    assert (tmp_path / "link").is_symlink()
+    assert len(os.listdir(tmp_path)) == 2
+
+
 def test_a_file_that_is_killed_is_the_old_or_the_new_one(tmp_path: Path) -> None:
     seen = set()
 

@@ -1,5 +1,6 @@
 """A result's folder, written whole or not at all, which spares the user's own files."""
 
+import errno
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -23,7 +24,8 @@ def require_writable(folder: str | Path) -> None:
 def spare(planned: Iterable[Path], inputs: Iterable[Path]) -> None:
     """UserError where a file that is to be written is one of the user's ``inputs``.
 
-    By whatever name: links are seen through. What is not there is spared.
+    By whatever name: links are seen through. What is not there is spared. A name that the file
+    system does not take is a UserError as well: it is known before anything is computed.
     """
     there = {identity: file for file in planned if (identity := _identity(file)) is not None}
     for path in inputs if there else ():
@@ -35,10 +37,12 @@ def spare(planned: Iterable[Path], inputs: Iterable[Path]) -> None:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Of a file; None where there is none."""
+    """Of a file; None where there is none. UserError for a name that no file can have."""
     try:
         found = path.stat()
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        if getattr(error, "errno", None) == errno.ENAMETOOLONG:
+            raise UserError(f"{path}: the name is too long; choose a shorter one") from None
         return None
     return found.st_dev, found.st_ino
 

@@ -111,8 +111,18 @@ def fill(
     what that means.
     """
     require_fit(_shapes(network.state_dict()), _shapes(tensors), path, otherwise)
+    floats = {name: tensor.is_floating_point() for name, tensor in network.state_dict().items()}
+    for name, tensor in tensors.items():  # else whole numbers would be taken for weights
+        if tensor.is_floating_point() != floats[name]:
+            raise UserError(f"{path}: {name!r} holds {tensor.dtype}; {otherwise}")
     require_finite(tensors, path)
     network.load_state_dict(tensors)
+
+
+def _state(path: Path) -> tuple[int, int, int, int]:
+    """What a file of that name has of its own, and another that takes its place has not."""
+    found = path.stat()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _shapes(tensors: Mapping[str, Tensor]) -> Shapes:
@@ -126,10 +136,13 @@ def load_weights(network: nn.Module, path: Path, sha256: str | None = None) -> s
     ``sha256``, and one that does not fit.
     """
     try:
+        before = _state(path)
         tensors = read_tensors(path)
+        found = hash_file(path)
+        if _state(path) != before:  # the hash must be that of what was read
+            raise UserError(f"{path}: changed while it was read; run again when it is done")
     except (OSError, ValueError) as error:
         raise _not_tensors(path, error) from None
-    found = hash_file(path)
     if sha256 not in (None, found):
         raise UserError(
             f"{path}: hash {found[:12]} is not the {str(sha256)[:12]} of {CONFIG}; "

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mgdm_audio.output.result_folder import whole
+from mgdm_audio.errors import UserError
+from mgdm_audio.output.result_folder import spare, whole
 from tests.killing import killed_at_every_moment
 
 
@@ -51,6 +52,13 @@ def test_what_a_killed_process_left_is_gone_with_the_next_result(
         (partial / "record.json").write_text("record")
     assert files(tmp_path) == {"song/record.json": "record"}
     assert os.listdir(tmp_path) == ["song"]
+
+
+def test_a_name_that_is_too_long_is_known_before_anything_is_computed(tmp_path: Path) -> None:
+    """POSIX: 255 bytes on almost every file system."""
+    with pytest.raises(UserError, match="the name is too long; choose a shorter one"):
+        spare([tmp_path / "b.wav", tmp_path / ("ü" * 126 + ".wav")], [])
+    spare([tmp_path / ("ü" * 125 + ".wav")], [])
 
 
 def listed(folder: Path) -> list[Path]:
