@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -35,6 +36,21 @@ def imports(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(*args, **kwargs)
 
     return run
+
+
+class Positive(click.FloatRange):
+    """A number above 0. Click's own range lets pass what is no number, which is below no limit."""
+
+    def __init__(self) -> None:
+        super().__init__(0, min_open=True)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        number: float = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is no number.", param, ctx)
+        return number
 
 
 class Bundled(click.ParamType):

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from mgdm_audio.cli.options import OUTPUT, PRESET, SET, STEM_PRIOR, SUBTYPE, imports, progress
+from mgdm_audio.cli.options import (
+    OUTPUT,
+    PRESET,
+    SET,
+    STEM_PRIOR,
+    SUBTYPE,
+    Positive,
+    imports,
+    progress,
+)
 
 if TYPE_CHECKING:
     from mgdm_audio.audio.files import Track
@@ -124,7 +133,7 @@ Row = tuple[str, str, str, str]
 )
 @click.option(
     "--max-duration",
-    type=click.FloatRange(0, min_open=True),
+    type=Positive(),
     default=12.0,
     show_default=True,
     metavar="HOURS",

@@ -133,7 +133,7 @@ def _array(path: Path) -> tuple[Tensor, list[str]]:
 def _decode(path: Path) -> tuple[Tensor, list[str]]:
     """Decodes an image file: ``[1 or 3, height, width]`` float64 in [-1, 1], and changes."""
     try:
-        with Image.open(path) as file:
+        with Image.open(require_regular(path)) as file:
             image = ImageOps.exif_transpose(file)
             image.load()
     except FileNotFoundError:

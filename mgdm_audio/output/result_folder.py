@@ -13,12 +13,19 @@ from mgdm_audio.errors import UserError
 
 def require_writable(folder: str | Path) -> None:
     """Before hours of computing, not after: UserError where files cannot be made in the folder."""
+    require_name(folder)
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         raise unwritable(folder, error) from None
+
+
+def require_name(folder: str | Path) -> None:
+    """UserError for a name that no system takes, which Python tells otherwise than others."""
+    if "\0" in str(folder):
+        raise UserError(f"{str(folder)!r}: a name holds no NUL; choose another one")
 
 
 def spare(planned: Iterable[Path], inputs: Iterable[Path]) -> None:
@@ -58,6 +65,7 @@ def whole(
     files that an earlier result left there, which are removed. Raises UserError where ``final``
     cannot be written.
     """
+    require_name(final)
     try:
         sweep(final.parent)  # where it was written before there was a folder
         with room(final if final.is_dir() else final.parent) as partial:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from mgdm_audio.digest import hash_file
+from mgdm_audio.digest import hash_file, unchanged
 from mgdm_audio.errors import UserError, described
 from mgdm_audio.reading import require_regular
 
@@ -119,12 +119,6 @@ def fill(
     network.load_state_dict(tensors)
 
 
-def _state(path: Path) -> tuple[int, int, int, int]:
-    """What a file of that name has of its own, and another that takes its place has not."""
-    found = path.stat()
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
-
-
 def _shapes(tensors: Mapping[str, Tensor]) -> Shapes:
     return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
@@ -136,11 +130,9 @@ def load_weights(network: nn.Module, path: Path, sha256: str | None = None) -> s
     ``sha256``, and one that does not fit.
     """
     try:
-        before = _state(path)
-        tensors = read_tensors(path)
-        found = hash_file(path)
-        if _state(path) != before:  # the hash must be that of what was read
-            raise UserError(f"{path}: changed while it was read; run again when it is done")
+        with unchanged([path]):
+            tensors = read_tensors(path)
+            found = hash_file(path)
     except (OSError, ValueError) as error:
         raise _not_tensors(path, error) from None
     if sha256 not in (None, found):
