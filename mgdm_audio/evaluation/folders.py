@@ -68,8 +68,7 @@ def score(
 ) -> dict[str, Any]:
     """Scores every stem of every track under ``reference`` and returns JSON values.
 
-    Both folders contain ``<track>/<stem>.wav``, or stems of another format of ``Reading``; files
-    that only ``estimate`` has are ignored.
+    Both folders contain tracks as ``find_tracks`` has them; what only ``estimate`` has is ignored.
     The mixture is the sum of the reference stems. Stereo stems are scored as one vector of both
     channels, except by ``bss`` and ``mel``.
 

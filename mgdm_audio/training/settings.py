@@ -103,20 +103,14 @@ class Training(Checked):
     batch: _Count = 6  # segments a step and process
     ema: _Share = 0.999  # decay of the average over the weights
     weight_decay: _NotNegative = 0.01  # of AdamW
-    gradient_clip: Annotated[float, within("(0, inf]")] = (
-        1.0  # norm, of each of gradient_groups by itself
-    )
+    # Norm, of each of gradient_groups by itself.
+    gradient_clip: Annotated[float, within("(0, inf]")] = 1.0
     # bf16 doubles the speed where the processor has it.
     precision: Annotated[Precision, one_of(*get_args(Precision))] = "bf16"
     compile: bool = False  # the trunk by torch.compile: for accelerators
     look_every: _Count = 1  # steps between looks at the loss: each waits for the device
     save_every: _Count = 200  # steps
     validate_every: _Count = 1_000  # steps
-    validation_sigmas: Annotated[tuple[float, ...], positive()] = (
-        0.01,
-        0.03,
-        0.1,
-        0.3,
-        1.0,
-    )  # noise levels
+    # Noise levels.
+    validation_sigmas: Annotated[tuple[float, ...], positive()] = (0.01, 0.03, 0.1, 0.3, 1.0)
     licence: str = ""  # of the weights, for the model card: an identifier of the hub, or any text

@@ -52,9 +52,8 @@ class DataConfig(Checked):
     validation_segments: _Count = 24  # of all validation songs together
     augment: dict[str, Any] = field(default_factory=dict)  # a section of its own
     resident: bool = False  # all songs in the device's memory: for accelerators
-    refresh: Annotated[int, at_least(0)] = (
-        0  # steps between looks for new songs, 0: none; for resident songs
-    )
+    # Steps between looks for new songs, 0: none; for resident songs.
+    refresh: Annotated[int, at_least(0)] = 0
 
 
 @dataclass(frozen=True)
