@@ -392,7 +392,13 @@ def test_what_another_machine_left_goes_after_a_week(
         (theirs := tmp_path / atomic._name()).mkdir()
     sweep(tmp_path)
     assert theirs.is_dir()
-    os.utime(theirs, (0, 0))
+    (theirs / "deep").mkdir()
+    (theirs / "deep" / "stem.wav").touch()  # it works on, deep inside
+    for folder in (theirs / "deep", theirs):
+        os.utime(folder, (0, 0))
+    sweep(tmp_path)
+    assert theirs.is_dir()
+    os.utime(theirs / "deep" / "stem.wav", (0, 0))
     sweep(tmp_path)
     assert not theirs.exists()
 
