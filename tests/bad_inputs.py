@@ -31,6 +31,8 @@ COMMANDS = {
     **{f"separate {path} -o out --prior tiny": says for path, says in INPUTS.items()},
     SEPARATE + "-o file": "file: ",
     SEPARATE + "-o /dev/null/out": "/dev/null/out: ",
+    SEPARATE + "--prior ''": "'--prior': the name is empty",
+    SEPARATE + "--sampler ''": "'--sampler': the name is empty",
     SEPARATE + "--prior nope": "no prior named 'nope'",
     SEPARATE + "--prior file": "is a file",
     SEPARATE + "--prior silent": "holds no config.json",

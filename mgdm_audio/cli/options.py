@@ -61,6 +61,11 @@ class Bundled(click.ParamType):
         self.name = {"file": "name_or_toml", "dir": "name_or_dir"}[kind]
         self.patterns, self.kind = patterns, kind
 
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":  # a variable of the shell's that is not set, which is not the default
+            self.fail("the name is empty.", param, ctx)
+        return value
+
     def names(self) -> list[str]:
         package = Path(mgdm_audio.__file__).parent
         paths = [path for pattern in self.patterns for path in package.glob(pattern)]
