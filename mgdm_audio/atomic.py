@@ -26,6 +26,7 @@ from mgdm_audio.errors import UserError
 FORGOTTEN = 7 * 24 * 3600  # seconds without a change, after which another machine's work is stale
 _PARTIAL, _REPLACED = ".partial", ".replaced.partial"
 _NAME = re.compile(r"\.([0-9a-f]+)-(\d+)-(\d+)-[0-9a-f]+(?:\.replaced)?\.partial")
+_FORMER = re.compile(r"\.(?:[0-9a-f]{16}|[0-9a-f]+-[0-9a-f]+-\d+-[0-9a-f]+)\.partial")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP)
 
@@ -43,6 +44,9 @@ def write_by(path: str | Path, write: Callable[[Path], object]) -> None:
     """``write_bytes`` of what ``write`` puts into the temporary file that it is given."""
     path = Path(path)
     with writing(path):
+        if path.exists() and not path.is_file() and not path.is_dir():
+            # A rename would put a file in the place of a device, as root even of /dev/null.
+            raise UserError(f"{path}: is no regular file; choose another place")
         sweep(path.parent)
         partial = path.parent / _name()
         try:
@@ -121,14 +125,18 @@ def sweep(parent: Path) -> None:
 
     Those of processes of this machine that have ended go at once. Whether one of another machine,
     which shares the folder, has ended cannot be seen: what it left goes a week after its last
-    change. A folder that a process was about to replace when it was killed gets its name back.
+    change, and so does what an earlier version left, whose names do not tell. A folder that a
+    process was about to replace when it was killed gets its name back.
     """
     with suppress(OSError):  # no such folder, or one that is not to be read
         for name in os.listdir(parent):
-            match = _NAME.fullmatch(name)
-            if match and _is_stale(parent / name, *match.groups()):
-                if name.endswith(_REPLACED):
-                    _put_back(parent / name)
+            if match := _NAME.fullmatch(name):
+                stale = _is_stale(parent / name, *match.groups())
+            else:
+                stale = bool(_FORMER.fullmatch(name)) and _is_forgotten(parent / name)
+            if stale and name.endswith(_REPLACED):
+                _put_back(parent / name)
+            if stale:
                 _remove(parent / name)
 
 
@@ -236,7 +244,8 @@ def _carry_over(old: Path, new: Path, own: Collection[str]) -> None:
     """Give ``new`` what ``old`` holds beside its ``own`` files and ``new`` has not."""
     for path in old.iterdir() if old.is_dir() else ():
         target = new / path.name
-        if path.name in own or _NAME.fullmatch(path.name) or os.path.lexists(target):
+        hidden = _NAME.fullmatch(path.name) or _FORMER.fullmatch(path.name)
+        if path.name in own or hidden or os.path.lexists(target):
             continue
         if path.is_dir() and not path.is_symlink():
             shutil.copytree(path, target, symlinks=True)

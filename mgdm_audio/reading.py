@@ -42,9 +42,20 @@ def parse(text: str | bytes) -> Any:
             parse_constant=_refuse,
             parse_float=_finite,
             parse_int=_whole,
+            object_pairs_hook=_unique,
         )
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Of two values for a key nothing says which is meant."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice[:40]!r} is there twice")
+    return found
 
 
 def _refuse(word: str) -> float:

@@ -5,7 +5,7 @@
 # <!-- /NAME --> of RESULTS, if it has them. What is scored already is not scored again.
 set -euo pipefail
 
-reference=           # folder of true stems, <track>/<stem>.wav or .flac
+reference=           # folder of true stems, <track>/<stem>.wav or the like
 exp=                 # folder with estimates/; scores/ is put beside it
 name=test            # what RESULTS calls this set of tracks
 nj=1                 # tracks at a time

@@ -1,7 +1,9 @@
 """Files and folders are there whole or not at all."""
 
+import ast
 import errno
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -47,6 +49,32 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     write_text(tmp_path / "a", "zwölf")
     assert (tmp_path / "a").read_bytes() == "zwölf".encode()
     assert os.listdir(tmp_path) == ["a"]
+
+
+def test_a_link_of_the_temporary_name_is_not_written_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may write to a folder could else have another file of the user's replaced."""
+    (tmp_path / "theirs").write_text("theirs")
+    name = atomic._name()
+    (tmp_path / name).symlink_to(tmp_path / "theirs")
+    monkeypatch.setattr(atomic, "_name", lambda: name)
+    with pytest.raises(UserError, match="File exists"):
+        write_text(tmp_path / "a", "new")
+    assert (tmp_path / "theirs").read_text() == "theirs"
+    assert not (tmp_path / "a").exists()
+
+
+def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
+    """A pipe here; to root it might be /dev/null."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "pipe")
+    for name in ("pipe", "link"):
+        with pytest.raises(UserError, match="is no regular file; choose another place"):
+            write_text(tmp_path / name, "new")
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+    assert (tmp_path / "link").is_symlink()
+    assert len(os.listdir(tmp_path)) == 2
 
 
 def test_a_file_that_is_killed_is_the_old_or_the_new_one(tmp_path: Path) -> None:
@@ -364,9 +392,34 @@ def test_what_another_machine_left_goes_after_a_week(
         (theirs := tmp_path / atomic._name()).mkdir()
     sweep(tmp_path)
     assert theirs.is_dir()
-    os.utime(theirs, (0, 0))
+    (theirs / "deep").mkdir()
+    (theirs / "deep" / "stem.wav").touch()  # it works on, deep inside
+    for folder in (theirs / "deep", theirs):
+        os.utime(folder, (0, 0))
+    sweep(tmp_path)
+    assert theirs.is_dir()
+    os.utime(theirs / "deep" / "stem.wav", (0, 0))
     sweep(tmp_path)
     assert not theirs.exists()
+
+
+@pytest.mark.parametrize(
+    "name", [f".{'0a' * 8}.partial", ".0123abcd-89abcdef-4711-0a1b2c3d.partial"]
+)
+def test_what_an_earlier_version_left_goes_after_a_week(tmp_path: Path, name: str) -> None:
+    """Its names (commit 13ab532) have no process that could be asked for, or none of today's."""
+    (left := tmp_path / name).touch()
+    sweep(tmp_path)
+    assert left.is_file()
+    os.utime(left, (0, 0))
+    sweep(tmp_path)
+    assert not left.exists()
+    with replaced_folder(tmp_path / "a"):
+        pass
+    (tmp_path / "a" / name).touch()
+    with replaced_folder(tmp_path / "a", own=()):
+        pass
+    assert os.listdir(tmp_path / "a") == []  # it is nothing of the user's to be carried over
 
 
 def test_files_of_the_user_s_with_that_ending_stay(tmp_path: Path) -> None:
@@ -377,3 +430,82 @@ def test_files_of_the_user_s_with_that_ending_stay(tmp_path: Path) -> None:
     assert {p.name for p in tmp_path.iterdir()} == names
     shutil.rmtree(tmp_path)
     sweep(tmp_path)  # no folder: nothing to do
+
+
+PACKAGE = Path(atomic.__file__).parent
+FOLDERS = {"new_folder", "replaced_folder", "whole", "room"}  # that take their place when whole
+WRITES = {"write_text", "write_bytes", "save_file", "save_tensors", "touch", "dump"}
+SHUTIL = {"copy", "copy2", "copyfile", "copytree", "move"}
+OTHERS = {"torch.save", "program.save", "np.savez"}
+ELSEWHERE: dict[str, list[str]] = {  # the other calls that write, and why that is no harm
+    # The mechanism itself.
+    "atomic.py": ["open", "write_bytes", "open", "shutil.copytree",
+                  "shutil.copy2"],
+    "audio/wav.py": ["open"],  # in a folder of ``whole``, by stem_files
+    "cli/streams.py": ["open"],  # the streams themselves
+    "engine/locks.py": ["open"],  # the lock, whose content nobody needs
+    "errors.py": ["open"],  # one more of the bugs
+    "evaluation/benchmark/peak_memory.py": ["CLEAR_REFS.write_text"],  # a switch of the kernel's
+    # In a folder of ``whole``, by ``place``.
+    "output/stem_files.py": ["place(layout.uncertainty).write_text",
+                             "place(layout.record).write_text"],
+    # In a folder of ``replaced_folder``, by save_prior.
+    "priors/folder.py": ["save_tensors", "(folder / CONFIG).write_text"],
+    "priors/tensor_files.py": ["save_file"],  # by the name that the others here give it
+    "serve/app.py": ["open"],  # an upload, in the temporary folder of its job
+    "training/log.py": ["open"],  # one more line, or the file as it was
+}  # fmt: skip
+
+
+def written_past(source: str) -> list[str]:
+    """Calls that write a file by its name, but for those into a folder of ``FOLDERS``."""
+    found = []
+    for part in ast.walk(ast.parse(source)):
+        if not isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        calls = [node for node in ast.walk(part) if isinstance(node, ast.Call)]
+        safe = {
+            item.optional_vars.id
+            for node in ast.walk(part)
+            if isinstance(node, ast.With)
+            for item in node.items
+            if isinstance(item.optional_vars, ast.Name)
+            and isinstance(item.context_expr, ast.Call)
+            and last_name(item.context_expr) in FOLDERS
+        }
+        given = {inner for c in calls if last_name(c) == "write_by" for inner in ast.walk(c)}
+        for call in calls:
+            name, names = ast.unparse(call.func), ast.walk(call.func)
+            if call in given or name.startswith("atomic.") or name == "write_text":
+                continue
+            if writes(call) and not safe & {n.id for n in names if isinstance(n, ast.Name)}:
+                found.append(name)
+    return found
+
+
+def last_name(call: ast.Call) -> str:
+    return ast.unparse(call.func).rpartition(".")[2]
+
+
+def writes(call: ast.Call) -> bool:
+    name, last = ast.unparse(call.func), last_name(call)
+    modes = [word.value for word in call.args if isinstance(word, ast.Constant)]
+    if last == "open":
+        return any(
+            isinstance(mode, str) and re.fullmatch(r"[rbt]*[wax+].*", mode) for mode in modes
+        )
+    return last in WRITES or name in OTHERS or (name.startswith("shutil.") and last in SHUTIL)
+
+
+def test_nothing_else_of_the_package_writes_a_file_in_place() -> None:
+    """A kill, or a full disk, amid ``path.write_text`` leaves half a file under its own name."""
+    found = {
+        path.relative_to(PACKAGE).as_posix(): written_past(path.read_text(encoding="utf-8"))
+        for path in PACKAGE.rglob("*.py")
+    }
+    assert {name: calls for name, calls in found.items() if calls} == ELSEWHERE
+    within = "def f(a):\n    with whole(a) as b:\n        (b / 'c').write_text('')\n"
+    assert written_past(within) == []
+    assert written_past(within.replace("(b", "(a")) == ["(a / 'c').write_text"]
+    assert written_past(within.replace("whole(a)", "other(a)")) == ["(b / 'c').write_text"]
+    assert written_past("def f(a):\n    open(a, 'wb').close()\n") == ["open"]

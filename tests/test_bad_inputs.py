@@ -1,7 +1,9 @@
 """Bad input to every command and to the Python interface: one line, 1 or 2, nothing written."""
 
 import json
+import os
 import shlex
+import shutil
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,13 +12,19 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import torch
 from click.testing import CliRunner
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 import mgdm_audio
+from mgdm_audio.audio.io import write
 from mgdm_audio.cli.main import main
+from mgdm_audio.cli.priors import priors
 from mgdm_audio.diffusion import NoiseSchedule
+from mgdm_audio.digest import hash_file
 from mgdm_audio.errors import UserError
+from mgdm_audio.images.io import read_image
 from mgdm_audio.images.presets import load_image_preset
 from mgdm_audio.images.tasks import build_operator
 from mgdm_audio.priors.images import load_image_prior
@@ -79,6 +87,26 @@ def fill(room: Path, prior: Path) -> None:
     with open(room / "damaged/model.safetensors", "r+b") as file:
         file.seek(-4, 2)
         file.write(b"\0\1\2\3")
+    for name in ("pipe.wav", "pipe.png", "pipe.toml"):
+        os.mkfifo(room / name)
+    (room / "folder.wav").mkdir()
+    (room / "loop.wav").symlink_to("loop.wav")
+    data = (room / "song.wav").read_bytes()
+    (room / "two.wav").write_bytes(data + data[data.index(b"data") :])
+    (room / "rate.wav").write_bytes(data[:24] + (10**9).to_bytes(4, "little") + data[28:])
+    (room / "deep.toml").write_text(f"a = {'[' * 5000}{']' * 5000}\n")
+    np.save(room / "objects.npy", np.array([{}]), allow_pickle=True)
+    np.save(room / "complex.npy", np.zeros((3, 16, 16), complex))
+    head = "{'descr': '<f8', 'fortran_order': False, 'shape': (3, 99999999, 99999999)}"
+    (room / "huge.npy").write_bytes(b"\x93NUMPY\1\0\x76\0" + head.ljust(117).encode() + b"\n")
+    for name in ("twice", "whole"):
+        shutil.copytree(prior, room / name)
+    text = (prior / "config.json").read_text()
+    (room / "twice/config.json").write_text(text.replace("{", '{"stems": [],', 1))
+    weights = room / "whole/model.safetensors"
+    save_file({name: tensor.int() for name, tensor in load_file(weights).items()}, weights)
+    config = json.loads(text) | {"sha256": hash_file(weights)}
+    (room / "whole/config.json").write_text(json.dumps(config))
     (room / "raises.py").write_text("raise OSError('no\\nluck')\n")
 
 
@@ -101,7 +129,7 @@ def here(room: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def files(room: Path) -> dict[str, tuple[int, int]]:
     """All but the byte code of modules, by size and time."""
     found = [p for p in room.rglob("*") if not p.is_dir() and p.suffix != ".pyc"]
-    return {str(p): (p.stat().st_size, p.stat().st_mtime_ns) for p in found}
+    return {str(p): (p.lstat().st_size, p.lstat().st_mtime_ns) for p in found}
 
 
 @pytest.mark.parametrize(("words", "says"), COMMANDS.items(), ids=COMMANDS)
@@ -180,6 +208,23 @@ CALLS: dict[str, Callable[[], Any]] = {
     "no task": lambda: restorer(task="sr5"),
     "no option": lambda: restorer(task="blur", options={"std": "wide"}),
     "no shape": lambda: operator("sr4", (3, 16)),
+    "no name of a folder": lambda: separator().separate("song.wav").save("a\0b"),
+    "no name for temporary files": lambda: separator().separate("song.wav", folder="a\0b"),
+    "no name of a file": lambda: separator().separate("a\0b.wav"),
+    "no name of an output": lambda: write("a\0b.wav", torch.zeros(1, 9), RATE),
+    "no limit": lambda: separator().separate("song.wav", max_seconds=float("nan")),
+    "a pipe": lambda: separator().separate("pipe.wav"),
+    "a rate of no sound": lambda: separator().separate("rate.wav"),
+    "another policy": lambda: separator().separate("song.wav", damaged="mend"),
+    "too long": lambda: separator().separate("song.wav", max_seconds=0.01),
+    "an output that is a pipe": lambda: write("pipe.wav", torch.zeros(1, 9), RATE),
+    "an output of another format": lambda: write("song.mp3", torch.zeros(1, 9), RATE),
+    "a picture that is a pipe": lambda: read_image("pipe.png", (3, 16, 16)),
+    "an array of objects": lambda: read_image("objects.npy", (3, 16, 16)),
+    "a key that is there twice": lambda: mgdm_audio.load_prior("twice"),
+    "weights of whole numbers": lambda: mgdm_audio.load_prior("whole"),
+    "a track of one stem": lambda: mgdm_audio.score(Path("again"), Path("true")),
+    "no stem of these": lambda: mgdm_audio.train("train.toml", "out", overrides=["data.segment=0"]),
     "no configuration": lambda: mgdm_audio.train("nope.toml", "out"),
 }
 
@@ -194,5 +239,7 @@ def test_python_says_it_in_one_line(call: Callable[[], Any], room: Path) -> None
 
 
 def test_there_are_enough() -> None:
-    assert len(COMMANDS) + len(CALLS) >= 80
+    assert len(COMMANDS) + len(CALLS) >= 200
+    named = {words.split()[1] for words in COMMANDS if words.startswith("priors ")}
+    assert named >= {*priors.commands}
     assert {words.split()[0] for words in COMMANDS} >= {*main.commands}

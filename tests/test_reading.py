@@ -19,6 +19,7 @@ BAD = {
     b"1" * 5000: "is too large",  # more digits than Python reads
     b"[" * 100_000: "nested too deeply",
     b'{"a": [1, 2': "delimiter",  # cut short
+    b'{"a": 1, "b": {"a": 2, "c": 3, "a": 2}}': "'a' is there twice",
 }
 
 

@@ -43,6 +43,7 @@ IMPORT = "what --import names on the command line"
 KNOWN = {
     ("mgdm_audio/__init__.py", "import_module"): "of a table of its own",
     ("mgdm_audio/cli/main.py", "import_module"): "of a table of its own",
+    ("mgdm_audio/audio/__init__.py", "import_module"): "the present place of a module of ours",
     ("mgdm_audio/cli/doctor.py", "import_module"): "of a list of its own",
     ("mgdm_audio/registry.py", "importlib.import_module"): IMPORT,
     ("mgdm_audio/registry.py", "spec.loader.exec_module"): IMPORT,

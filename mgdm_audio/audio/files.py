@@ -116,20 +116,20 @@ def _entries(folder: Path, output: Path, other: list[str]) -> Iterator[Path]:
         raise UserError(f"{error.filename}: cannot be read ({error.strerror})") from None
 
 
-STEM_SUFFIXES = (".wav", ".flac")  # in upper case too
-LOSSY_SUFFIXES = (".mp3", ".m4a", ".ogg")  # of stems that are estimates
+STEM_SUFFIXES = (".wav", ".flac", *sorted(SUFFIXES - {".wav", ".flac"}))  # in upper case too
 MIXTURES = ("mixture", "mix")  # names of a file beside the stems that is no stem
 
 
-def find_stems(folder: Path, suffixes: Sequence[str] = STEM_SUFFIXES) -> dict[str, Path]:
-    """Stem -> ``folder/<stem>.wav|flac``, sorted; hidden files and mixtures are left out.
+def find_stems(folder: Path) -> dict[str, Path]:
+    """Stem -> ``folder/<stem>.<suffix>``, sorted; hidden files and mixtures are left out.
 
-    ``suffixes``: in place of those two. Raises UserError for a stem that is there twice: nothing
-    says which of the files is meant.
+    The suffix is that of any format that is read.
+
+    Raises UserError for a stem that is there twice: nothing says which of the files is meant.
     """
     found: dict[str, Path] = {}
     for file in sorted(folder.iterdir()):
-        if file.suffix.lower() not in suffixes or file.name[0] == "." or not file.is_file():
+        if file.suffix.lower() not in STEM_SUFFIXES or file.name[0] == "." or not file.is_file():
             continue
         if file.stem in found:
             raise UserError(

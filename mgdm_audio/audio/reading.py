@@ -72,6 +72,8 @@ class Reading(Iterator[Audio]):
     ) -> None:
         if damaged not in POLICIES:
             raise UserError(f"damaged {damaged!r}: choose one of {', '.join(POLICIES)}")
+        if not max_seconds > 0:  # which is so of what is no number
+            raise UserError(f"max_seconds {max_seconds}: give a number above 0")
         self.path, self.sha256, self.size, self.mtime_ns = Path(path), "", 0, 0
         self.missing: list[Missing] = []
         self._stream, self._policy, self._most = stream, damaged, max_seconds

@@ -83,6 +83,7 @@ def open_segments(path: Path) -> Segments:
                 streams = flac.find_streams(file, size) if head == b"fLaC" else []
                 if len(streams) != 1 or not streams[0].samples:
                     raise UserError(other)
+                pieces = streams[0].pieces
             elif find_sound(file, size, sound.end) is not None:
                 raise UserError(other)
             with soundfile.SoundFile(window(file, pieces)) as found:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -44,6 +45,21 @@ def imports(command: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
+class Positive(click.FloatRange):
+    """A number above 0. Click's own range lets pass what is no number, which is below no limit."""
+
+    def __init__(self) -> None:
+        super().__init__(0, min_open=True)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        number: float = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is no number.", param, ctx)
+        return number
+
+
 class Bundled(click.ParamType):
     """A word. What the shell offers for it: the files or folders of a ``pattern`` in the package,
     and where none of them fits, the user's own ``kind``, "file" or "dir"."""
@@ -51,6 +67,11 @@ class Bundled(click.ParamType):
     def __init__(self, kind: str, *patterns: str) -> None:
         self.name = {"file": "name_or_toml", "dir": "name_or_dir"}[kind]
         self.patterns, self.kind = patterns, kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":  # a variable of the shell's that is not set, which is not the default
+            self.fail("the name is empty.", param, ctx)
+        return value
 
     def names(self) -> list[str]:
         package = Path(mgdm_audio.__file__).parent

@@ -122,6 +122,8 @@ def _check(outs: tuple[Path, ...], folders: tuple[Path, ...]) -> None:
     for out in outs:
         if not out.parent.is_dir():
             raise UserError(f"{out}: folder {out.parent} does not exist; make it first")
+        if out.exists() and not out.is_file():
+            raise UserError(f"{out}: is no regular file; choose another place")
     spare(outs, (file for folder in folders for file in folder.rglob("*")))
 
 

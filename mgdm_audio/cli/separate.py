@@ -14,6 +14,7 @@ from mgdm_audio.cli.options import (
     SET,
     STEM_PRIOR,
     Outputs,
+    Positive,
     imports,
     outputs,
     progress,
@@ -134,7 +135,7 @@ Row = tuple[str, str, str, str]
 )
 @click.option(
     "--max-duration",
-    type=click.FloatRange(0, min_open=True),
+    type=Positive(),
     default=12.0,
     show_default=True,
     metavar="HOURS",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mgdm_audio.cli.options import FORMAT, PRESET, STEM_PRIOR, Outputs, imports
+from mgdm_audio.cli.options import FORMAT, PRESET, STEM_PRIOR, Outputs, Positive, imports
 
 if TYPE_CHECKING:
     from mgdm_audio.audio.encoding.formats import FormatName
@@ -33,21 +33,21 @@ SETTINGS: dict[str, Any] = {"log_level": "error", "ws": "none", "timeout_gracefu
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
 @click.option(
     "--max-megabytes",
-    type=click.FloatRange(0, min_open=True),
+    type=Positive(),
     default=500.0,
     show_default=True,
     help="Largest size of a file.",
 )
 @click.option(
     "--max-sound-minutes",
-    type=click.FloatRange(0, min_open=True),
+    type=Positive(),
     default=180.0,
     show_default=True,
     help="Of the sound in a file.",
 )
 @click.option(
     "--max-minutes",
-    type=click.FloatRange(0, min_open=True),
+    type=Positive(),
     default=60.0,
     show_default=True,
     help="Longest computing time for a file.",

@@ -1,7 +1,7 @@
 """Standard output and standard error that stop no work.
 
-A name that they cannot show is escaped; what a reader that has left, or a full disk, does not take
-any more is dropped.
+A name that they cannot show is escaped, and so is what would steer a terminal; what a reader that
+has left, or a full disk, does not take any more is dropped.
 """
 
 import codecs
@@ -10,6 +10,11 @@ import io
 import os
 import sys
 
+# Of the control characters (ECMA-48) a text needs the ends of lines and words, a progress bar the
+# return. Names of files may hold any: some would move the cursor, change colours or the title.
+_STEERING = {
+    code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n\r"
+}
 NAMES = ("stdin", "stdout", "stderr")  # by their numbers as descriptors
 
 
@@ -20,7 +25,8 @@ class Lasting(io.TextIOWrapper):
 
     def write(self, text: str) -> int:
         try:
-            return super().write(text)
+            super().write(text.translate(_STEERING))
+            return len(text)
         except OSError as error:
             self._drop(error)
             return len(text)

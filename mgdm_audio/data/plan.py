@@ -9,6 +9,7 @@ from pathlib import Path
 from mgdm_audio.audio.files import SUFFIXES
 from mgdm_audio.config import nearest
 from mgdm_audio.errors import UserError
+from mgdm_audio.reading import require_regular
 
 LARGEST = 1 << 20  # bytes of a track's description; those of published data sets have thousands
 
@@ -89,10 +90,11 @@ def lost(folder: str, listed: int, description: str) -> str:
 def read_description(path: Path) -> bytes:
     """A track's metadata file. Raises UserError where it cannot be read or has more than 1 MiB."""
     try:
-        with open(path, "rb") as file:
+        with open(require_regular(path), "rb") as file:
             data = file.read(LARGEST + 1)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); fetch it again") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path}: cannot be read ({reason}); fetch it again") from None
     if len(data) > LARGEST:
         raise UserError(
             f"{path}: larger than {LARGEST} bytes; it describes no track, fetch it again"

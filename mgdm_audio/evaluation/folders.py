@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mgdm_audio import atomic
 from mgdm_audio.atomic import write_text
-from mgdm_audio.audio.files import LOSSY_SUFFIXES, find_stems
+from mgdm_audio.audio.files import find_stems
 from mgdm_audio.audio.io import Audio, read
 from mgdm_audio.digest import hash_file, hash_json
 from mgdm_audio.engine.processes import run_jobs
@@ -31,11 +31,10 @@ from mgdm_audio.reading import read_json
 FAILED = "failed"  # key of a track that cannot be scored -> why
 
 
-def find_tracks(folder: Path, *, lossy: bool = False) -> Tracks:
-    """Finds ``folder/<track>/<stem>.wav|flac``, sorted, without hidden files and mixtures.
+def find_tracks(folder: Path) -> Tracks:
+    """Finds the stems in ``folder/<track>``, see ``find_stems``, without hidden tracks.
 
-    ``lossy``: mp3, m4a and ogg too, in a track that has neither wav nor flac. Raises UserError if
-    there is no such track, and for a stem that exists in two formats.
+    Raises UserError if there is no such track, and for a stem that exists in two formats.
     """
     if not folder.is_dir():
         raise UserError(
@@ -43,10 +42,12 @@ def find_tracks(folder: Path, *, lossy: bool = False) -> Tracks:
         )
     found: Tracks = {}
     for track in sorted(p for p in folder.iterdir() if p.is_dir() and p.name[0] != "."):
-        if stems := find_stems(track) or (find_stems(track, LOSSY_SUFFIXES) if lossy else {}):
+        if stems := find_stems(track):
             found[track.name] = stems
     if not found:
-        raise UserError(f"{folder}: contains no <track>/<stem>.wav or .flac; check its layout")
+        raise UserError(
+            f"{folder}: contains no <track>/<stem>.wav, .flac or the like; check its layout"
+        )
     return found
 
 
@@ -69,7 +70,7 @@ def score(
 ) -> dict[str, Any]:
     """Scores every stem of every track under ``reference`` and returns JSON values.
 
-    Both contain ``<track>/<stem>.wav|flac``, ``estimate`` also mp3, m4a or ogg, and other files.
+    Both folders contain tracks as ``find_tracks`` has them; what only ``estimate`` has is ignored.
     The mixture is the sum of the reference stems. Stereo stems are scored as one vector of both
     channels, except by ``bss`` and ``mel``.
 

@@ -16,12 +16,26 @@ from torch import Tensor
 from mgdm_audio.errors import UserError
 from mgdm_audio.reading import require_regular
 
+MOST = 1 << 25  # pixels: with what Pillow and the resizing need, less than 1 GB
+
 
 class Picture(NamedTuple):
     """An image in the shape of a prior, and how it was changed."""
 
     x: Tensor  # [channel, height, width] float32 in [-1, 1]
     changes: str  # one line for the user; empty if there were none
+
+
+class _Pixels(NamedTuple):
+    """What a file holds, before it takes eight bytes a number."""
+
+    x: Tensor  # [channel, height, width] of the file's own type
+    white: int  # its value for 1; 0: the numbers are in [-1, 1] already
+    changes: list[str]
+
+    def scaled(self) -> Tensor:
+        """[channel, height, width] float64 in [-1, 1]."""
+        return self.x.double() / (self.white / 2) - 1 if self.white else self.x
 
 
 def read_image(path: str | Path, shape: Sequence[int]) -> Picture:
@@ -34,20 +48,24 @@ def read_image(path: str | Path, shape: Sequence[int]) -> Picture:
     UserError where a file cannot be read.
     """
     channels, height, width = shape
-    x, changes = _array(Path(path)) if Path(path).suffix == ".npy" else _decode(Path(path))
-    if x.shape[0] != channels:
+    found = _array(Path(path)) if Path(path).suffix == ".npy" else _decode(Path(path))
+    changes, (tall, wide) = found.changes, found.x.shape[1:]
+    if found.x.shape[0] != channels:
         changes.append("grey to colour" if channels == 3 else "colour to grey")
-        x = _recoloured(x, channels, path)
-    tall, wide = x.shape[1:]
     if tall * width != wide * height:
         rows = min(tall, max(1, round(wide * height / width)))
         columns = min(wide, max(1, round(tall * width / height)))
         top, left = (tall - rows) // 2, (wide - columns) // 2
-        x = x[:, top : top + rows, left : left + columns]
+        found = found._replace(x=found.x[:, top : top + rows, left : left + columns])
         changes.append(f"centre {columns} x {rows} of {wide} x {tall} pixels")
-    if x.shape[1:] != (height, width):
+    if found.x.shape[1:] == (height, width):
+        x = found.scaled()
+    else:
         changes.append(f"resized to {width} x {height}")
-        x = F.interpolate(x[None], (height, width), mode="bicubic", antialias=True)[0]
+        alone = (found._replace(x=channel) for channel in found.x.split(1))
+        x = torch.cat([_resized(channel.scaled()[None], height, width) for channel in alone])
+    if x.shape[0] != channels:
+        x = _recoloured(x, channels, path)
     return Picture(x.clamp(-1, 1).float(), ", ".join(changes))
 
 
@@ -61,7 +79,7 @@ def read_observation(path: str | Path, shape: Sequence[int]) -> Tensor:
     if path.suffix == ".npy":
         x = _load(path)
     else:
-        x = _decode(path)[0]
+        x = _decode(path).scaled()
         if x.shape[0] == 1 and shape[0] == 3:  # an image file may store equal channels once
             x = x.expand(3, -1, -1)
     if tuple(x.shape) != shape:
@@ -81,8 +99,9 @@ def read_kernel(path: str | Path) -> Tensor:
     if path.suffix == ".npy":
         kernel = _load(path)
     else:
-        x, changes = _decode(path)
-        if len(x) != 1 or changes:
+        pixels = _decode(path)
+        x = pixels.scaled()
+        if len(x) != 1 or pixels.changes:
             raise UserError(f"{path}: a kernel is grey, without transparency; convert it to that")
         kernel = x[0] + 1
     if kernel.ndim != 2:
@@ -120,20 +139,29 @@ def _load(path: Path) -> Tensor:
     return x
 
 
-def _array(path: Path) -> tuple[Tensor, list[str]]:
+def _array(path: Path) -> _Pixels:
     x = _load(path)
     x = x[None] if x.ndim == 2 else x
     largest = float(x.abs().max())
     if x.ndim != 3 or largest > 1:
         raise UserError(f"{path}: give an array [height, width] or [channel, height, width] "
                         f"in [-1, 1], not {tuple(x.shape)} up to {largest:g}")  # fmt: skip
-    return x, []
+    return _Pixels(x, 0, [])
 
 
-def _decode(path: Path) -> tuple[Tensor, list[str]]:
-    """Decodes an image file: ``[1 or 3, height, width]`` float64 in [-1, 1], and changes."""
+def _resized(x: Tensor, height: int, width: int) -> Tensor:
+    return F.interpolate(x, (height, width), mode="bicubic", antialias=True)[0]
+
+
+def _decode(path: Path) -> _Pixels:
+    """Decodes an image file of 1 or 3 channels."""
     try:
-        with Image.open(path) as file:
+        with Image.open(require_regular(path)) as file:
+            if file.width * file.height > MOST:
+                raise UserError(
+                    f"{path}: has {file.width} x {file.height} pixels, over the {MOST} that are "
+                    "read; make it smaller"
+                )
             image = ImageOps.exif_transpose(file)
             image.load()
     except FileNotFoundError:
@@ -144,7 +172,7 @@ def _decode(path: Path) -> tuple[Tensor, list[str]]:
         raise UserError(f"{path}: cannot be read as an image ({reason})") from None
     changes: list[str] = []
     if image.mode in ("I;16", "I;16B", "I;16L", "I"):  # Pillow's modes for grey of 16 bits
-        return torch.from_numpy(np.array(image, dtype=np.float64))[None] / 32767.5 - 1, changes
+        return _Pixels(torch.from_numpy(np.array(image, dtype=np.int32))[None], 65535, changes)
     if image.mode == "F":
         raise UserError(f"{path}: holds floating point, of unknown range; give 8 or 16 bits, "
                         "or a .npy array in [-1, 1]")  # fmt: skip
@@ -157,9 +185,8 @@ def _decode(path: Path) -> tuple[Tensor, list[str]]:
         image = Image.alpha_composite(white, rgba).convert("L" if grey else "RGB")
     elif image.mode not in ("L", "RGB"):
         image = image.convert("L" if image.mode == "1" else "RGB")
-    pixels = torch.from_numpy(np.array(image, dtype=np.float64))
-    pixels = pixels[None] if pixels.ndim == 2 else pixels.movedim(-1, 0)
-    return pixels / 127.5 - 1, changes
+    pixels = torch.from_numpy(np.array(image))
+    return _Pixels(pixels[None] if pixels.ndim == 2 else pixels.movedim(-1, 0), 255, changes)
 
 
 def _recoloured(x: Tensor, channels: int, path: str | Path) -> Tensor:

@@ -1,5 +1,6 @@
 """A result's folder, written whole or not at all, which spares the user's own files."""
 
+import errno
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -12,6 +13,7 @@ from mgdm_audio.errors import UserError
 
 def require_writable(folder: str | Path) -> None:
     """Before hours of computing, not after: UserError where files cannot be made in the folder."""
+    require_name(folder)
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -20,10 +22,17 @@ def require_writable(folder: str | Path) -> None:
         raise unwritable(folder, error) from None
 
 
+def require_name(folder: str | Path) -> None:
+    """UserError for a name that no system takes, which Python tells otherwise than others."""
+    if "\0" in str(folder):
+        raise UserError(f"{str(folder)!r}: a name holds no NUL; choose another one")
+
+
 def spare(planned: Iterable[Path], inputs: Iterable[Path]) -> None:
     """UserError where a file that is to be written is one of the user's ``inputs``.
 
-    By whatever name: links are seen through. What is not there is spared.
+    By whatever name: links are seen through. What is not there is spared. A name that the file
+    system does not take is a UserError as well: it is known before anything is computed.
     """
     there = {identity: file for file in planned if (identity := _identity(file)) is not None}
     for path in inputs if there else ():
@@ -35,10 +44,12 @@ def spare(planned: Iterable[Path], inputs: Iterable[Path]) -> None:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Of a file; None where there is none."""
+    """Of a file; None where there is none. UserError for a name that no file can have."""
     try:
         found = path.stat()
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        if getattr(error, "errno", None) == errno.ENAMETOOLONG:
+            raise UserError(f"{path}: the name is too long; choose a shorter one") from None
         return None
     return found.st_dev, found.st_ino
 
@@ -54,6 +65,7 @@ def whole(
     files that an earlier result left there, which are removed. Raises UserError where ``final``
     cannot be written.
     """
+    require_name(final)
     try:
         sweep(final.parent)  # where it was written before there was a folder
         with room(final if final.is_dir() else final.parent) as partial:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from mgdm_audio.digest import hash_file
+from mgdm_audio.digest import hash_file, unchanged
 from mgdm_audio.errors import UserError, described
 from mgdm_audio.reading import require_regular
 
@@ -111,6 +111,10 @@ def fill(
     what that means.
     """
     require_fit(_shapes(network.state_dict()), _shapes(tensors), path, otherwise)
+    floats = {name: tensor.is_floating_point() for name, tensor in network.state_dict().items()}
+    for name, tensor in tensors.items():  # else whole numbers would be taken for weights
+        if tensor.is_floating_point() != floats[name]:
+            raise UserError(f"{path}: {name!r} holds {tensor.dtype}; {otherwise}")
     require_finite(tensors, path)
     network.load_state_dict(tensors)
 
@@ -126,10 +130,11 @@ def load_weights(network: nn.Module, path: Path, sha256: str | None = None) -> s
     ``sha256``, and one that does not fit.
     """
     try:
-        tensors = read_tensors(path)
+        with unchanged([path]):
+            tensors = read_tensors(path)
+            found = hash_file(path)
     except (OSError, ValueError) as error:
         raise _not_tensors(path, error) from None
-    found = hash_file(path)
     if sha256 not in (None, found):
         raise UserError(
             f"{path}: hash {found[:12]} is not the {str(sha256)[:12]} of {CONFIG}; "

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from mgdm_audio.atomic import write_text
 from mgdm_audio.audio.files import find_stems
+from mgdm_audio.digest import hash_file
 from mgdm_audio.errors import UserError
 from mgdm_audio.evaluation.folders import score_track
 from mgdm_audio.report.markup import clock, content_security_policy, framed, resource, text_of
@@ -27,7 +28,7 @@ def write_pages(
 ) -> list[Path]:
     """Writes a page for the track ``folder``, or for every track in it and an index.
 
-    ``reference``: true stems, ``<track>/<stem>.wav|flac``, or those of the one track directly.
+    ``reference``: true stems, ``<track>/<stem>.wav`` or the like, or those of the one track.
     ``on_progress(done, total)`` counts tracks. ``on_error(track, error)`` is called where the page
     of one of many cannot be made, and the others are; without it the error is raised. Raises
     UserError where there is no track.
@@ -64,16 +65,21 @@ def write_page(folder: str | Path, reference: str | Path | None = None) -> Path:
     folder = Path(folder)
     run = read_run(folder)
     scores = None if reference is None else _scores(run, Path(reference))
-    write_text(folder / PAGE, to_html(run, scores))
+    write_text(folder / PAGE, to_html(run, scores) + _mark(folder))
     return folder / PAGE
 
 
 def ensure_page(folder: str | Path) -> Path | None:
-    """Calls ``write_page`` unless there is a page that is not older than the result."""
-    page, record = Path(folder) / PAGE, Path(folder) / RECORD
-    if page.is_file() and page.stat().st_mtime_ns >= record.stat().st_mtime_ns:
+    """Calls ``write_page`` unless there is a page of the result that is there."""
+    page = Path(folder) / PAGE
+    if page.is_file() and page.read_bytes().endswith(_mark(Path(folder)).encode()):
         return None
     return write_page(folder)
+
+
+def _mark(folder: Path) -> str:
+    """What a page ends with: of which record it is. Times would mislead after a clock went back."""
+    return f"<!-- {RECORD}: {hash_file(folder / RECORD)} -->\n"
 
 
 def write_index(folder: str | Path) -> Path:

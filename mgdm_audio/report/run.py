@@ -41,7 +41,7 @@ class Run:
 
 
 def read_run(folder: Path) -> Run:
-    """Reads ``OUT/<track>``, whose mixture is ``mixture.wav|flac`` or else the sum of the stems.
+    """Reads ``OUT/<track>``; the mixture is ``mixture.wav`` or the like, else the sum of the stems.
 
     Raises UserError for a folder without separation.json, for stems that it lists and that are
     missing, and for sounds of another shape than the recorded one.

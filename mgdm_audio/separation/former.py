@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from mgdm_audio.engine.runner import Progress
+from mgdm_audio.output.layout import Layout
 from mgdm_audio.separation.result import Separation
 
 
@@ -25,6 +26,8 @@ class FormerNames:
         seed: int = 0,
         draws: int | None = None,
         keep_draws: bool = False,
+        two_stems: str | None = None,
+        folder: str | Path | None = None,
         on_progress: Progress | None = None,
     ) -> Separation: ...
 
@@ -77,6 +80,31 @@ class FormerNames:
         return self.separate(
             path, seed=seed, draws=draws, keep_draws=keep_draws, on_progress=on_progress
         )
+
+
+def separate_to_files(
+    separator: FormerNames,
+    path: str | Path,
+    layout: Layout,
+    *,
+    subtype: str = "PCM_24",
+    seed: int = 0,
+    draws: int | None = None,
+    keep_draws: bool = False,
+    two_stems: str | None = None,
+    on_progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Former name of ``separate(path, folder=layout.root, ...).save(layout, subtype)``."""
+    with separator.separate(
+        path,
+        seed=seed,
+        draws=draws,
+        keep_draws=keep_draws,
+        two_stems=two_stems,
+        folder=layout.root,
+        on_progress=on_progress,
+    ) as found:
+        return found.save(layout, subtype)
 
 
 def _warn(old: str, new: str) -> None:

@@ -18,7 +18,7 @@ from mgdm_audio.audio.reading import MAX_SECONDS, RATES, Policy, Reading
 from mgdm_audio.audio.store import Held, Spool, Store
 from mgdm_audio.engine.runner import Progress
 from mgdm_audio.errors import UserError
-from mgdm_audio.output.result_folder import unwritable
+from mgdm_audio.output.result_folder import require_name, unwritable
 from mgdm_audio.priors.folder import DEFAULT_PRIOR, LoadedPrior
 from mgdm_audio.samplers.presets import Preset
 from mgdm_audio.separation.drawing import Drawing
@@ -236,6 +236,7 @@ def _stores(folder: str | Path | None) -> Iterator[Callable[[tuple[int, ...]], S
 
         try:
             if folder is not None:
+                require_name(folder)
                 Path(folder).mkdir(parents=True, exist_ok=True)
             yield store
         except OSError as error:

@@ -11,11 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mgdm_audio.audio.resampling import resample
-from mgdm_audio.ranges import Checked, within
+from mgdm_audio.ranges import Checked, not_negative, within
 
 NORMAL = 64  # speeds are integers over this: steps of 27 cents at most, short polyphase filters
 _MARGIN = 5 * NORMAL  # samples on either side that the filter's ends may spoil
 
+_SHARE = within("[0, 1]")
+_DECIBELS = not_negative()
 _PITCH = within("[0, 12]", "{name} = {value}: give 0 to 12 semitones")
 _REST = within("[0, 1)", "{name} = {value}: give a share from 0 to below 1")
 _ACTIVE = within("[0, inf)", "{name} = {value}: give a number of stems, 0 for any")
@@ -25,12 +27,14 @@ _ACTIVE = within("[0, inf)", "{name} = {value}: give a number of stems, 0 for an
 class Augmentation(Checked):
     """What is done to segments in training. Gains and equaliser bands in dB."""
 
-    remix: float = 0.5  # share of the examples whose stems come from different songs
-    gain: float = 4.0  # each stem, uniform in +- gain
+    # Share of the examples whose stems come from different songs.
+    remix: Annotated[float, _SHARE] = 0.5
+    gain: Annotated[float, _DECIBELS] = 4.0  # each stem, uniform in +- gain
     polarity: bool = True  # each stem's sign, at random
-    equalise: float = 0.5  # share of the stems that pass a random smooth equaliser
-    equalise_gain: float = 6.0  # its bands, uniform in +- this
-    loudness: float = 3.0  # the whole example, uniform in +- this
+    # Share of the stems that pass a random smooth equaliser.
+    equalise: Annotated[float, _SHARE] = 0.5
+    equalise_gain: Annotated[float, _DECIBELS] = 6.0  # its bands, uniform in +- this
+    loudness: Annotated[float, _DECIBELS] = 3.0  # the whole example, uniform in +- this
     # Semitones: each song's speed, and pitch and tempo with it, within +- this.
     pitch: Annotated[float, _PITCH] = 0.0
     rest: Annotated[float, _REST] = 0.0  # share of the stems silenced, never all of an example

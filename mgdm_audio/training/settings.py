@@ -7,27 +7,44 @@ from typing import Annotated, Literal, get_args
 import torch
 from torch import Tensor
 
-from mgdm_audio.ranges import Checked, one_of, within
+from mgdm_audio.ranges import (
+    Checked,
+    SettingError,
+    at_least,
+    not_negative,
+    one_of,
+    positive,
+    within,
+)
 
 Kind = Literal["cosine", "stable"]
 Precision = Literal["auto", "bf16", "no"]
+_Share = Annotated[float, within("[0, 1]")]
+_Positive = Annotated[float, positive()]
+_NotNegative = Annotated[float, not_negative()]
+_Steps = Annotated[int, at_least(0)]
 
 
 @dataclass(frozen=True)
-class NoiseLevels:
+class NoiseLevels(Checked):
     """How noise levels are drawn: log sigma normal around log(center), clamped to its bounds.
 
     A share ``given`` of the examples also shows the network the mixture. Those lean to larger
     sigma: the mixture already fixes much of x_0, so the open questions are decided earlier.
     """
 
-    center: float = 0.067  # median of sigma where the mixture is not shown
-    spread: float = 1.5  # standard deviation of log sigma there
-    given: float = 0.5  # share of the examples that also show the mixture
-    given_center: float = 0.3  # median of sigma in these
-    given_spread: float = 2.0  # standard deviation of log sigma in these
-    minimum: float = 5e-4  # least sigma
-    maximum: float = 20.0  # largest sigma
+    center: _Positive = 0.067  # median of sigma where the mixture is not shown
+    spread: _NotNegative = 1.5  # standard deviation of log sigma there
+    given: _Share = 0.5  # share of the examples that also show the mixture
+    given_center: _Positive = 0.3  # median of sigma in these
+    given_spread: _NotNegative = 2.0  # standard deviation of log sigma in these
+    minimum: _Positive = 5e-4  # least sigma
+    maximum: _Positive = 20.0  # largest sigma
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.minimum > self.maximum:
+            raise SettingError(f"minimum = {self.minimum:g}: is over maximum = {self.maximum:g}")
 
     def draw(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """(sigma, given), each [batch]. Stratified over the batch: less gradient noise."""
@@ -49,13 +66,13 @@ class Schedule(Checked):
     With ``seconds`` the rate falls by whichever of steps and time is further on. The time is the
     main process's, taken where the loss is looked at; a resumed run goes on with what is left."""
 
-    steps: int = 10_000  # of the optimiser
-    learning_rate: float = 2e-3  # its largest value
-    warmup: int = 100  # steps
+    steps: Annotated[int, at_least(1)] = 10_000  # of the optimiser
+    learning_rate: _NotNegative = 2e-3  # its largest value
+    warmup: _Steps = 100  # steps
     # How the learning rate falls.
     kind: Annotated[Kind, one_of(*get_args(Kind))] = "cosine"
-    decay: int = 1_000  # steps of the fall of a stable run
-    seconds: float = 0.0  # training ends after these if ``steps`` are not done, 0: never
+    decay: _Steps = 1_000  # steps of the fall of a stable run
+    seconds: _NotNegative = 0.0  # training ends after these if ``steps`` are not done, 0: never
 
     def at(self, step: int, elapsed: float = 0.0) -> float:
         """The rate of a step after ``elapsed`` seconds of training, interruptions not counted."""
@@ -84,9 +101,10 @@ class Training(Checked):
 
     seed: int = 0  # of the initial weights and of every draw
     batch: _Count = 6  # segments a step and process
-    ema: float = 0.999  # decay of the average over the weights
-    weight_decay: float = 0.01  # of AdamW
-    gradient_clip: float = 1.0  # norm, of each of gradient_groups by itself
+    ema: _Share = 0.999  # decay of the average over the weights
+    weight_decay: _NotNegative = 0.01  # of AdamW
+    # Norm, of each of gradient_groups by itself.
+    gradient_clip: Annotated[float, within("(0, inf]")] = 1.0
     # Of the network's matrix products: auto is bf16 where the device is faster in it, else "no",
     # float32. A CPU without instructions for bf16 is several times slower in it.
     precision: Annotated[Precision, one_of(*get_args(Precision))] = "auto"
@@ -94,5 +112,6 @@ class Training(Checked):
     look_every: _Count = 1  # steps between looks at the loss: each waits for the device
     save_every: _Count = 200  # steps
     validate_every: _Count = 1_000  # steps
-    validation_sigmas: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0)  # noise levels
+    # Noise levels.
+    validation_sigmas: Annotated[tuple[float, ...], positive()] = (0.01, 0.03, 0.1, 0.3, 1.0)
     licence: str = ""  # of the weights, for the model card: an identifier of the hub, or any text

@@ -16,7 +16,7 @@ from mgdm_audio.diffusion.schedule import NoiseSchedule
 from mgdm_audio.errors import UserError
 from mgdm_audio.networks.tf_unet import TFUNet, TFUNetConfig
 from mgdm_audio.priors.folder import load_prior, read_config, save_prior
-from mgdm_audio.ranges import Checked, filled, within
+from mgdm_audio.ranges import Checked, at_least, filled, within
 from mgdm_audio.rng import generator_for
 from mgdm_audio.training.augmentation import Augmentation, Leakage
 from mgdm_audio.training.card import About, card
@@ -52,7 +52,8 @@ class DataConfig(Checked):
     validation_segments: _Count = 24  # of all validation songs together
     augment: dict[str, Any] = field(default_factory=dict)  # a section of its own
     resident: bool = False  # all songs in the device's memory: for accelerators
-    refresh: int = 0  # steps between looks for new songs, 0: none; for resident songs
+    # Steps between looks for new songs, 0: none; for resident songs.
+    refresh: Annotated[int, at_least(0)] = 0
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
     python mixtures.py REFERENCE OUT
 
-REFERENCE holds <track>/<stem>.wav or .flac; OUT gets <track>.wav in 32-bit float. A mixture of
+REFERENCE holds <track>/<stem>.wav or the like; OUT gets <track>.wav in 32-bit float. A mixture of
 stems of the same names, sizes and times is kept, and so is one that would be the same again:
 whatever was made of it stays valid.
 """

@@ -1,5 +1,6 @@
 """Files that are cut short or damaged: refused naming the time, or kept saying what is missing."""
 
+import ast
 from pathlib import Path
 
 import numpy as np
@@ -141,3 +142,25 @@ def test_what_is_missing_is_told_of_a_reading(tmp_path: Path) -> None:
 def test_another_policy_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="damaged 'ignore': choose one of refuse, keep"):
         Reading(tmp_path / "a.wav", damaged="ignore")  # type: ignore[arg-type]
+
+
+def test_every_command_and_recipe_says_what_becomes_of_damage() -> None:
+    """``io.read`` alone keeps it by default, with a warning: who explores in Python sees that."""
+    root = Path(__file__).parents[2]
+    calls = 0
+    for path in (
+        p for part in ("mgdm_audio", "recipes", "egs") for p in root.glob(f"{part}/**/*.py")
+    ):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        if not any(
+            isinstance(node, ast.ImportFrom)
+            and node.module == "mgdm_audio.audio.io"
+            and any(alias.name == "read" for alias in node.names)
+            for node in ast.walk(tree)
+        ):
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "read":
+                assert "damaged" in {word.arg for word in node.keywords}, f"{path}:{node.lineno}"
+                calls += 1
+    assert calls >= 5

@@ -4,16 +4,20 @@ The files in ``written`` were written by LAME, oggenc, opusenc, flac and FFmpeg 
 hold the 0.25 s of ``sound.wav``, those named ``wide`` in two channels at 16,000 Hz.
 """
 
+import io
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 import torch
 from torch import Tensor
 
-from mgdm_audio.audio.decoding import mp3
+from mgdm_audio.audio.decoding import flac, mp3
 from mgdm_audio.audio.io import read
 from mgdm_audio.audio.reading import Audio, Reading
+from mgdm_audio.audio.segments import open_segments
+from mgdm_audio.errors import DamagedError, UserError
 
 WRITTEN = Path(__file__).parent / "written"
 RATE, TIME = 8000, 2000  # Hz, samples
@@ -28,6 +32,22 @@ def put(path: Path, *parts: bytes | str) -> Path:
     data = (part if isinstance(part, bytes) else (WRITTEN / part).read_bytes() for part in parts)
     path.write_bytes(b"".join(data))
     return path
+
+
+def flac_of(samples: Tensor, blocksize: int) -> bytes:
+    """FLAC of frames of ``blocksize`` samples, by FFmpeg."""
+    av = pytest.importorskip("av")
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="flac") as container:
+        stream = container.add_stream("flac", rate=RATE, layout="mono")
+        stream.codec_context.options = {"frame_size": str(blocksize)}
+        stream.codec_context.format = "s16"
+        steps = np.ascontiguousarray((samples * 2**15).short().numpy())
+        frame = av.AudioFrame.from_ndarray(steps, "s16", "mono")
+        frame.sample_rate, frame.pts = RATE, 0
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return buffer.getvalue()
 
 
 def whole(path: Path) -> Audio:
@@ -99,8 +119,64 @@ def test_every_link_of_a_chain_is_read(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["ffmpeg.flac", "flac.flac"])
 def test_flac_of_unknown_length_is_read_to_its_end(name: str) -> None:
-    pytest.importorskip("av")
     assert torch.equal(whole(WRITTEN / name).samples, sound())
+
+
+@pytest.mark.parametrize("blocksize", [16, 192, 576, 1000, 4096])
+@pytest.mark.parametrize("said", [0, 1, 1999, 2000])
+@pytest.mark.parametrize("behind", [b"", bytes(3000), b"TAG" + bytes(125), b"\xff\xf8" * 50])
+def test_flac_has_the_samples_of_its_frames_whatever_its_header_says(
+    tmp_path: Path, said: int, blocksize: int, behind: bytes
+) -> None:
+    """Its 36 bits say fewer where it was appended to, and 0 where they were left open."""
+    data = bytearray(flac_of(sound(), blocksize))
+    data[21] &= 0xF0
+    data[22:26] = said.to_bytes(4, "big")
+    path = put(tmp_path / "a.flac", bytes(data), behind)
+    assert torch.equal(whole(path).samples, sound())
+    assert open_segments(path).frames == TIME
+    assert open_segments(path).read(TIME - 5, 5)[:, 0].tolist() == sound()[0, -5:].tolist()
+
+
+def test_flac_of_a_number_of_samples_that_takes_all_of_its_bytes() -> None:
+    """The numbers of RFC 9639, 9.1.5, have one to seven bytes, as UTF-8 has."""
+    for number, coded in {
+        0x7F: b"\x7f",
+        0x80: b"\xc2\x80",
+        0xFFFF: b"\xef\xbf\xbf",
+        0x10000: b"\xf0\x90\x80\x80",
+        2**36 - 1: b"\xfe" + b"\xbf" * 6,
+    }.items():
+        head = b"\xff\xf9\xc9\x18" + coded  # blocks of any size, here 4096
+        frame = (head + bytes([flac._crc8(head)])).ljust(20, b"\0")
+        assert flac._samples_of(frame, 0) == (number, number + 4096)
+        assert flac._samples_of(frame[:5] + b"\1" + frame[6:], 0) is None
+
+
+def test_mp3_in_wav_is_counted_by_its_frames(tmp_path: Path) -> None:
+    """Its header counts the encoder's delay as well, which made it a file that was cut short."""
+    samples = whole(WRITTEN / "ffmpeg_mp3.wav").samples
+    assert TIME <= samples.shape[1] <= TIME + 2 * 576  # up to two frames are the encoder's
+    assert match(samples, sound()) > 0.99
+    cut = put(tmp_path / "a.wav", (WRITTEN / "ffmpeg_mp3.wav").read_bytes()[:-200])
+    with pytest.raises(DamagedError, match="cut short"):
+        whole(cut)
+
+
+@pytest.mark.parametrize("name", ["sound.wav", "ffmpeg.w64", "sox.aiff", "oggenc.ogg", "flac.flac"])
+def test_a_tag_before_a_file_takes_nothing_from_its_end(tmp_path: Path, name: str) -> None:
+    """libsndfile counts it as sound, and gives as many bytes less."""
+    tag = b"ID3\x04\0\0\0\0\x02\0" + bytes(256)
+    tagged = whole(put(tmp_path / "a", tag, tag, name)).samples
+    assert torch.equal(tagged, whole(WRITTEN / name).samples)
+
+
+def test_a_wav_file_of_two_chunks_of_sound_is_refused(tmp_path: Path) -> None:
+    data = (WRITTEN / "sound.wav").read_bytes()
+    begin = data.index(b"data")
+    path = put(tmp_path / "a.wav", data, b"LIST\4\0\0\0INFO", data[begin:])
+    with pytest.raises(UserError, match="several chunks of sound"):
+        whole(path)
 
 
 def test_joined_flac_files_are_each_read_whole(tmp_path: Path) -> None:

@@ -27,3 +27,17 @@ def test_what_is_written_has_reached_the_disk_when_it_is_closed(
         writer.write(torch.linspace(-0.5, 0.5, 2 * FRAMES).view(2, FRAMES))
         assert not synced
     assert synced[-1] == (path.stat().st_ino, path.read_bytes())
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT"])
+def test_a_file_that_lacks_samples_is_not_whole(tmp_path: Path, subtype: str) -> None:
+    """libsndfile loses the reason of a write that failed: what the file holds tells."""
+    with pytest.raises(OSError, match="No space left"):  # noqa: SIM117
+        with WavWriter(tmp_path / "few.wav", 1, FRAMES, 22050, subtype) as writer:
+            writer.write(torch.zeros(1, FRAMES - 1))
+    writer = WavWriter(tmp_path / "lost.wav", 1, FRAMES, 22050, subtype)
+    writer.write(torch.zeros(1, FRAMES))
+    writer._sound.close()
+    os.truncate(tmp_path / "lost.wav", (tmp_path / "lost.wav").stat().st_size - FRAMES)
+    with pytest.raises(OSError, match="No space left"):
+        writer.close()

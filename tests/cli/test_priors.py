@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -61,6 +62,29 @@ def test_list_says_what_is_wrong_with_one_and_goes_on(bundled: Path, tmp_path: P
     lines = run("list").stdout.splitlines()
     assert lines[0].startswith(f"also: {tmp_path / 'also' / CONFIG}: cannot be read")
     assert lines[1].startswith("mine: bass")
+
+
+@pytest.mark.parametrize("command", ["list", "verify"])
+def test_a_bug_in_one_prior_stops_no_other(
+    bundled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    shutil.copytree(bundled, tmp_path / "also")
+    module, function = {"list": ("show", "read"), "verify": ("verify", "check")}[command]
+    place = sys.modules[f"mgdm_audio.cli.priors.{module}"]  # its name there is the command's
+    whole = getattr(place, function)
+
+    def fails(name: str) -> object:
+        if name == "also":
+            raise ZeroDivisionError("no such luck")
+        return whole(name)
+
+    monkeypatch.setattr(place, function, fails)
+    result = run(command)
+    bad, good = result.output.splitlines()
+    assert "also: internal error (ZeroDivisionError: no such luck" in bad
+    assert bad.endswith("; please report it")
+    assert good.startswith("mine: ")
+    assert result.exit_code == (command == "verify")
 
 
 def test_list_of_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

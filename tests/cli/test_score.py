@@ -203,8 +203,8 @@ def spoil(kind: str, reference: Path, estimate: Path) -> None:
     [
         ("no reference", "reference: is missing"),
         ("a file", "estimate: is not a folder"),
-        ("empty", "contains no <track>/<stem>.wav or .flac"),
-        ("flat", "contains no <track>/<stem>.wav or .flac"),
+        ("empty", "contains no <track>/<stem>.wav, .flac or the like"),
+        ("flat", "contains no <track>/<stem>.wav, .flac or the like"),
         ("track", "estimate/track1: missing"),
         ("stem", "estimate/track1/bass.wav: missing"),
         ("one stem", "reference/track1: has one stem"),

@@ -177,6 +177,14 @@ def test_a_folder_s_pages_have_an_index_and_are_kept(separate: Separate) -> None
     ]
     assert pages[0].stat().st_mtime_ns == kept
     assert pages[1].read_bytes() == made
+    # Another result, made while the clock was behind: its page is the old one's, though newer.
+    assert separate(*options[:1], "--seed", "1").exit_code == 0
+    for path in (separate.out / "a").iterdir():
+        if path.name != "report.html":
+            os.utime(path, (0, 0))
+    stale = pages[0].read_bytes()
+    assert f"written: {pages[0]}" in separate(*options, "--seed", "1").stdout
+    assert pages[0].read_bytes() != stale
 
 
 @pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT"])

@@ -1,5 +1,6 @@
 """Names that cannot be shown, and streams that are closed, full or read by nobody: no traceback."""
 
+import io
 import os
 import subprocess
 import sys
@@ -111,6 +112,23 @@ def test_terminals_that_cannot_show_a_name(encoding: str) -> None:
     assert result.returncode == 1
     shown = "żółw" if encoding != "latin-1" else "\\u017có\\u0142w"  # click takes UTF-8 for ASCII
     assert shown in result.stderr.decode(encoding.replace("ascii", "utf-8"))
+
+
+def test_names_do_not_steer_the_terminal() -> None:
+    """A name may hold ECMA-48's sequences: that of the colour red, that which sets the title."""
+    names = ["\x1b[31mred", "\x1b]0;title\x07", "\x9b31m", "\x7f\b"]
+    for name in names:
+        result = run("priors", "list", name)
+        said = result.stderr.decode()
+        assert result.returncode == 1
+        assert said.isprintable() or said[:-1].isprintable()
+        assert said.startswith(f"error: \\x{ord(name[0]):02x}")
+    stream = Lasting(io.BytesIO(), "utf-8")
+    text = "a\tü\r50 %\n"
+    assert stream.write(text) == len(text)
+    assert stream.write("\x1b") == 1
+    stream.flush()
+    assert stream.buffer.getvalue() == "a\tü\r50 %\n\\x1b".encode()
 
 
 @pytest.mark.parametrize("shell", ['"$@" >&-', '"$@" >/dev/full', '"$@" 2>&-', '"$@" | true'])

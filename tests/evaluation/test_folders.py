@@ -110,6 +110,19 @@ def test_si_sdr_improvement_is_the_protocol_s(folders: tuple[Path, Path]) -> Non
         assert record["si_sdri"]["all"] == pytest.approx(np.mean(means), abs=1e-6)
 
 
+def test_stems_of_any_format_are_scored(few: tuple[Path, Path]) -> None:
+    """Not those of WAV and FLAC alone: the samples decide, whatever the suffix."""
+    want = score(*few)
+    for folder, suffix in zip(few, (".aiff", ".caf"), strict=True):
+        for path in folder.glob("*/bass.wav"):
+            samples, rate = soundfile.read(path)
+            form = {".aiff": "AIFF", ".caf": "CAF"}[suffix]
+            subtype = soundfile.info(path).subtype
+            soundfile.write(path.with_suffix(suffix), samples, rate, subtype, format=form)
+            path.unlink()
+    assert score(*few) == want
+
+
 def test_every_metric_is_the_function_of_its_name(few: tuple[Path, Path]) -> None:
     for folder in few:
         shutil.rmtree(folder / "track2")

@@ -1,6 +1,7 @@
 """Image files: exact values in and out, what is done to fit a prior, and one line for the rest."""
 
 import os
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -192,3 +193,14 @@ def test_what_is_no_image_is_named_in_one_line(tmp_path: Path, says: str) -> Non
     assert says in message
     assert message.startswith(str(tmp_path / name))
     assert "\n" not in message
+
+
+def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    """A PNG file of a few bytes may say any size; the numbers of its pixels take many gigabytes."""
+    Image.new("L", (1, 1)).save(tmp_path / "a.png")
+    data = bytearray((tmp_path / "a.png").read_bytes())
+    data[16:24] = (6000).to_bytes(4, "big") * 2  # IHDR: width, height, five bytes, checksum
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    (tmp_path / "a.png").write_bytes(data)
+    with pytest.raises(UserError, match=r"has 6000 x 6000 pixels, over the .* make it smaller"):
+        read_image(tmp_path / "a.png", (1, 4, 4))

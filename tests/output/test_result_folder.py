@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mgdm_audio.output.result_folder import whole
+from mgdm_audio.errors import UserError
+from mgdm_audio.output.result_folder import spare, whole
 from tests.killing import killed_at_every_moment
 
 
@@ -51,6 +52,52 @@ def test_what_a_killed_process_left_is_gone_with_the_next_result(
         (partial / "record.json").write_text("record")
     assert files(tmp_path) == {"song/record.json": "record"}
     assert os.listdir(tmp_path) == ["song"]
+
+
+def test_a_folder_that_another_process_makes_in_the_last_moment_is_merged_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look whether it is there and the rename."""
+    final, replace = tmp_path / "song", os.replace
+
+    def interfere(source: Path, target: Path) -> None:
+        if target == final:
+            final.mkdir()
+            (final / "notes").write_text("theirs")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", interfere)
+    with whole(final, "record.json") as partial:
+        (partial / "record.json").write_text("record")
+    assert files(tmp_path) == {"song/notes": "theirs", "song/record.json": "record"}
+
+
+def test_where_one_file_cannot_be_replaced_none_is(tmp_path: Path) -> None:
+    """A folder has a stem's name: the old result stays, its record too."""
+    final = tmp_path / "song"
+    put(final, ("bass", "drums"), "old")
+    (final / "piano").mkdir()
+    before = files(tmp_path)
+    with pytest.raises(UserError, match="a folder is in the way"):
+        put(final, ("bass", "piano"), "new")
+    assert files(tmp_path) == before
+
+
+def test_files_of_a_record_outside_its_folder_are_spared(tmp_path: Path) -> None:
+    """A record may come from anywhere, and list anything."""
+    (tmp_path / "theirs").write_text("theirs")
+    final = tmp_path / "song"
+    final.mkdir()
+    with whole(final, "record.json", lambda folder: [folder / "../theirs", folder / "old"]) as new:
+        (new / "record.json").write_text("record")
+    assert files(tmp_path) == {"theirs": "theirs", "song/record.json": "record"}
+
+
+def test_a_name_that_is_too_long_is_known_before_anything_is_computed(tmp_path: Path) -> None:
+    """POSIX: 255 bytes on almost every file system."""
+    with pytest.raises(UserError, match="the name is too long; choose a shorter one"):
+        spare([tmp_path / "b.wav", tmp_path / ("ü" * 126 + ".wav")], [])
+    spare([tmp_path / ("ü" * 125 + ".wav")], [])
 
 
 def listed(folder: Path) -> list[Path]:

@@ -17,8 +17,10 @@ from torch import nn
 from mgdm_audio import atomic
 from mgdm_audio.diffusion import NoiseSchedule
 from mgdm_audio.diffusion.posterior import MODES
+from mgdm_audio.digest import hash_file
 from mgdm_audio.errors import UserError
 from mgdm_audio.networks.unet_1d import UNet1d, UNet1dConfig
+from mgdm_audio.priors import tensor_files
 from mgdm_audio.priors.folder import CONFIG, WEIGHTS, load_prior, read_config, save_prior
 from mgdm_audio.priors.images.trained_images import load_trained, read_trained, save_trained
 from mgdm_audio.priors.tensor_files import outline, read_tensors
@@ -200,6 +202,32 @@ def test_types_that_our_networks_have_are_read(tmp_path: Path) -> None:
     save_file(tensors, tmp_path / "a.safetensors")
     found = read_tensors(tmp_path / "a.safetensors")
     assert all(torch.equal(found[name], tensor) for name, tensor in tensors.items())
+
+
+def test_whole_numbers_are_no_weights(folder: Path) -> None:
+    """They would all be 0, or nearly: a network that gives silence, without a word."""
+    tensors = {name: tensor.int() for name, tensor in read_tensors(folder / WEIGHTS).items()}
+    save_file(tensors, folder / WEIGHTS)
+    config = json.loads((folder / CONFIG).read_text())
+    config["sha256"] = hash_file(folder / WEIGHTS)
+    (folder / CONFIG).write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"holds torch.int32; it does not fit config.json"):
+        load_prior(folder)
+
+
+def test_weights_that_are_replaced_while_they_are_read_are_refused(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hash in a record would else be that of other weights than were used."""
+    other = Path(shutil.copy(folder / WEIGHTS, tmp_path / "other"))
+
+    def replaced(path: Path) -> str:
+        os.replace(other, path)
+        return hash_file(path)
+
+    monkeypatch.setattr(tensor_files, "hash_file", replaced)
+    with pytest.raises(UserError, match="changed while it was read"):
+        load_prior(folder)
 
 
 def test_the_count_is_of_one_thread_alone(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The separator: what holds for any prior and sampler, good or bad."""
 
 import hashlib
+import importlib
 import json
 import math
 from collections.abc import Callable
@@ -14,15 +15,18 @@ import torch
 from torch import Tensor
 
 from mgdm_audio import __version__
+from mgdm_audio.audio.files import find_tracks
 from mgdm_audio.audio.resampling import resample
 from mgdm_audio.diffusion import EDMDenoiser
 from mgdm_audio.errors import UserError
 from mgdm_audio.measurement import MixtureSum
 from mgdm_audio.networks.unet_1d import UNet1d, UNet1dConfig
+from mgdm_audio.output.layout import Layout
 from mgdm_audio.priors.folder import load_prior
 from mgdm_audio.rng import generator_for, randn
 from mgdm_audio.samplers import Step
 from mgdm_audio.samplers.presets import Preset, load_preset
+from mgdm_audio.separation.former import separate_to_files
 from mgdm_audio.separation.segments import active_level
 from mgdm_audio.separation.separator import Separator
 from tests.toys import STEMS, song
@@ -515,6 +519,21 @@ def test_former_names_warn_and_give_the_same(make: Make, tmp_path: Path) -> None
         assert torch.equal(stacked(make().posterior(x, RATE)), want)
     with pytest.warns(DeprecationWarning, match=r"write separate\(path\)"):
         assert torch.equal(stacked(make().separate_file(tmp_path / "a.wav")), want)
+
+
+def test_former_places_warn_and_lead_to_the_present_ones(make: Make, tmp_path: Path) -> None:
+    moved = {"tracks": find_tracks, "layout": Layout, "streaming": separate_to_files}
+    for place, thing in moved.items():
+        module = importlib.import_module(f"mgdm_audio.audio.{place}")
+        with pytest.warns(DeprecationWarning, match=f"import {thing.__name__} from "):
+            assert getattr(module, thing.__name__) is thing
+        with pytest.raises(AttributeError):
+            module.__nothing__  # noqa: B018
+    soundfile.write(tmp_path / "a.wav", song(1, 1, 3000, RATE)[0].numpy(), RATE, "FLOAT")
+    layout = Layout(tmp_path / "o", "{track}/{stem}", "a")
+    record = separate_to_files(make(), tmp_path / "a.wav", layout)
+    want = make().separate(tmp_path / "a.wav").save(tmp_path / "want")
+    assert list(record["files"].values()) == list(want["files"].values())
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

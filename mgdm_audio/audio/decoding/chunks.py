@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO, NamedTuple
 
 from mgdm_audio.audio.decoding.window import Piece
@@ -65,6 +65,8 @@ class Sound:
     pieces: tuple[Piece, ...]  # the file, with the length that there is in place of an open one
     end: int  # where what follows the sound begins
     mask: int = 0  # of speakers, by the format chunk
+    tag: int = 0  # of the codec, by a WAV file's format chunk
+    again: bool = False  # another chunk of sound follows in the container
 
     @property
     def excess(self) -> float:
@@ -98,7 +100,7 @@ def find_sound(file: BinaryIO, size: int, begin: int = 0) -> Sound | None:
     form = next((f for f in FORMS if head.startswith(f.magic) and _kind(f, head)), None)
     if form is None:
         return None
-    mask, long_length, ds64 = 0, None, 0
+    mask, tag, long_length, ds64 = 0, 0, None, 0
     for name, at, length in _chunks(file, form, begin + form.first, size):
         if name == form.data:
             width = struct.calcsize(form.length)
@@ -110,11 +112,16 @@ def find_sound(file: BinaryIO, size: int, begin: int = 0) -> Sound | None:
             start = at + form.before
             end = start + max(length, 0)
             end += -(end - begin) % form.multiple
-            meant = _is_meant(length, size - start, _is_followed(file, form, end, size))
+            followed = _is_followed(file, form, end, size)
+            meant = _is_meant(length, size - start, followed)
             promised = length if meant else None
-            return _located(form.name, begin, size, start, promised, place, end, mask)
-        if name[:4] == b"fmt " and length >= 40 - form.id_bytes:
-            mask = _wave_mask(file.read(40))
+            found = _located(form.name, begin, size, start, promised, place, end, mask)
+            later = _chunks(file, form, end, size) if followed and promised is not None else ()
+            return replace(found, tag=tag, again=any(n == form.data for n, _, _ in later))
+        if name[:4] == b"fmt ":
+            body = file.read(40)
+            tag = int.from_bytes(body[:2], "little")
+            mask = _wave_mask(body) if length >= 40 - form.id_bytes else 0
         elif name == b"ds64":
             ds64, long_length = at, struct.unpack("<Q", file.read(16)[8:].ljust(8, b"\0"))[0]
     return None

@@ -1,8 +1,8 @@
 """What is in a sound file, and which decoder takes it: the one place that decides.
 
 The content decides, never the suffix. libsndfile reads WAV, RF64, W64, AIFF, CAF, AU, FLAC, MP1 to
-MP3, Ogg Vorbis and Opus; FFmpeg, where the extra ``formats`` is installed, all that it refuses,
-FLAC whose header leaves the length open, and what follows damage in FLAC.
+MP3, Ogg Vorbis and Opus; FFmpeg, where the extra ``formats`` is installed, all that it refuses, and
+what follows damage in FLAC.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mgdm_audio.audio.decoding import ffmpeg, flac, mp3, ogg, sndfile
-from mgdm_audio.audio.decoding.chunks import find_sound
+from mgdm_audio.audio.decoding.chunks import Sound, find_sound
 from mgdm_audio.audio.decoding.events import Block, Event, Loss
 from mgdm_audio.audio.decoding.sndfile import Refused
 from mgdm_audio.audio.decoding.window import window
 from mgdm_audio.errors import UserError
+
+_MPEG_TAGS = (0x50, 0x55)  # WAVE_FORMAT_MPEG and WAVE_FORMAT_MPEGLAYER3
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,15 @@ def find_content(path: Path, file: BinaryIO, size: int, stream: int = 0) -> Cont
     """
     if stream:
         return _by_ffmpeg(path, file, "it reads no stream but the first", stream)
-    for find in (_chunks, _flac, _ogg, _mpeg):
+    begin = mp3.tags_before(file, size)  # decoders of other formats do not expect them, or miscount
+    bare = window(file, [(begin, size)]) if begin else file
+    for find in (_chunks, _ogg):
+        if (content := find(path, bare, size - begin)) is not None:
+            return content
+    for find in (_flac, _mpeg):
         if (content := find(path, file, size)) is not None:
             return content
-    return _by_any(path, window(file, [(0, size)]))
+    return _by_any(path, window(file, [(begin, size)]))
 
 
 def _by_any(path: Path, file: BinaryIO, mask: int = 0, excess: float = 1.0) -> Content:
@@ -89,11 +96,27 @@ def _chunks(path: Path, file: BinaryIO, size: int) -> Content | None:
     """WAV and its like; several where files were joined."""
     parts, begin = [], 0
     while begin < size and (sound := find_sound(file, size, begin)) is not None:
+        if sound.again:
+            raise UserError(f"{path}: has several chunks of sound; export it again")
         last = find_sound(file, size, sound.end) is None
         pieces = sound.pieces if last else ((begin, sound.end),)
-        parts.append(_by_any(path, window(file, pieces), sound.mask, sound.excess))
+        inside = _mpeg_in_wav(path, file, sound)
+        parts.append(inside or _by_any(path, window(file, pieces), sound.mask, sound.excess))
         begin = size if last else sound.end
     return _joined(parts) if parts else None
+
+
+def _mpeg_in_wav(path: Path, file: BinaryIO, sound: Sound) -> Content | None:
+    """Frames of MP2 or MP3, which the header's number of samples does not count."""
+    if sound.tag not in _MPEG_TAGS:
+        return None
+    content = _mpeg(path, window(file, [(sound.start, sound.start + sound.there)]), sound.there)
+    if content is None or sound.excess == 1:
+        return content
+    lacking = content.seconds * (sound.excess - 1)
+    return _joined(
+        [content, Content(0, lambda: iter([Loss(lacking, "the file ends before", True)]))]
+    )
 
 
 @dataclass(frozen=True)
@@ -118,7 +141,7 @@ def _flac(path: Path, file: BinaryIO, size: int) -> Content | None:
         return None
     parts = []
     for stream in flac.find_streams(file, size):
-        part = window(file, [(stream.start, stream.stop)])
+        part = window(file, stream.pieces)
         if not stream.samples:
             parts.append(_by_ffmpeg(path, part, "its header leaves the length open"))
         else:

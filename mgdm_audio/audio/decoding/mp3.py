@@ -228,9 +228,7 @@ def begin_of(file: BinaryIO, size: int) -> int | None:
 
     Tags, zeros, and the end of a frame that began earlier, may come before it.
     """
-    data, at = _Bytes(file), 0
-    while at < size and (length := tag_length(data, at)):
-        at += length
+    data, at = _Bytes(file), tags_before(file, size)
     while at < size and not any(held := data.at(at, _BUFFER)):
         at += max(1, len(held))
     start = at
@@ -240,6 +238,14 @@ def begin_of(file: BinaryIO, size: int) -> int | None:
     return start if found else None
 
 
+def tags_before(file: BinaryIO, size: int) -> int:
+    """Bytes of the tags that a file begins with."""
+    data, at = _Bytes(file), 0
+    while at < size and (length := tag_length(data, at)):
+        at += length
+    return at
+
+
 _TAGS = b"ITAL"  # what the tags below begin with
 
 
@@ -247,13 +253,9 @@ def tag_length(data: _Bytes, at: int) -> int:
     """Bytes of the tag that stands there, 0 where there is none: ID3v1, ID3v2, APE, Lyrics3."""
     head = data.at(at, 32)
     if head[:3] == b"ID3" and len(head) >= 10 and max(head[6:10]) < 128:
-        length = int.from_bytes(bytes(head[6:10]), "big")
-        length = (
-            (length >> 3 & 0xFE00000)
-            | (length >> 2 & 0x1FC000)
-            | (length >> 1 & 0x3F80)
-            | (length & 0x7F)
-        )
+        length = 0
+        for byte in head[6:10]:  # seven bits each
+            length = length << 7 | byte
         return 10 + length + (10 if head[5] & 0x10 else 0)
     if head[:4] == b"TAG+":
         return 227

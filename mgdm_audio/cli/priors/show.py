@@ -19,7 +19,7 @@ def list_(folder: Path | None) -> None:
     mgdm-audio priors list
     mgdm-audio priors list my_priors
     """
-    from mgdm_audio.errors import UserError
+    from mgdm_audio.errors import UserError, recorded
     from mgdm_audio.priors.folder import CONFIG, list_image_priors, list_priors
 
     if folder is not None and not folder.is_dir():
@@ -29,8 +29,8 @@ def list_(folder: Path | None) -> None:
     for name in names:
         try:
             click.echo(f"{name}: {summary(read(name))}")
-        except UserError as error:
-            click.echo(f"{name}: {error}")
+        except Exception as error:  # one of many stops no other
+            click.echo(f"{name}: {recorded(error, None, name).removeprefix(f'{name}: ')}")
     if not names:
         click.echo("none")
 

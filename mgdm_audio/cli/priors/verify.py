@@ -40,7 +40,7 @@ def verify(names: tuple[str, ...], stems: Path | None, segments: int) -> None:
     mgdm-audio priors verify RUN/prior
     mgdm-audio priors verify mini-slakh-v2 --probe songs/validation
     """
-    from mgdm_audio.errors import UserError
+    from mgdm_audio.errors import recorded
     from mgdm_audio.priors.folder import list_image_priors, list_priors
 
     failed = False
@@ -49,8 +49,9 @@ def verify(names: tuple[str, ...], stems: Path | None, segments: int) -> None:
             click.echo(f"{name}: ok, {check(name)}")
             if stems is not None:
                 click.echo(_probe(name, stems, segments))
-        except UserError as error:
-            click.echo(f"error: {name}: {' '.join(str(error).split())}", err=True)
+        except Exception as error:  # one of many stops no other
+            line = recorded(error, None, name).removeprefix(f"{name}: ")
+            click.echo(f"error: {name}: {line}", err=True)
             failed = True
     if failed:
         sys.exit(1)

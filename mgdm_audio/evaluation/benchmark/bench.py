@@ -29,13 +29,15 @@ from mgdm_audio.evaluation.estimates import Tracks
 from mgdm_audio.evaluation.folders import find_tracks, track_number
 from mgdm_audio.evaluation.metric_registry import find_metrics
 from mgdm_audio.evaluation.metrics import has_window, why_none
-from mgdm_audio.output.result_folder import require_writable
+from mgdm_audio.output.result_folder import require_writable, whole
 from mgdm_audio.priors.folder import LoadedPrior, load_prior
 from mgdm_audio.reading import read_json
 from mgdm_audio.samplers.presets import Preset, load_preset
 from mgdm_audio.separation.separator import DEFAULT_SAMPLER
 from mgdm_audio.separation.speeds import speeds_of
 from mgdm_audio.version import __version__
+
+TABLE, PLOT = "table.json", "cost.svg"
 
 
 class Bench:
@@ -168,7 +170,7 @@ class Bench:
             record = self._run_row(row, progress)
             path = self._path(row)
             path.parent.mkdir(parents=True, exist_ok=True)
-            _write_json(path, record)
+            atomic.write_text(path, _json(record))
             records[row.name] = record
             self._write([records[r.name] for r in self.rows if r.name in records])
             if on_row is not None:
@@ -182,7 +184,8 @@ class Bench:
     def _write(self, records: list[Record]) -> list[Line]:
         """Writes table.json, table.csv, table.md and cost.svg, and returns the table's lines.
 
-        Without matplotlib there is no cost.svg (``why_no_plot``), and an older one is removed.
+        Where table.json is there, the others are of the same records. Without matplotlib there is
+        no cost.svg (``why_no_plot``), and an older one is removed.
         """
         published = {name: preset.published for name, preset in self.presets.items()}
         lines = lines_of(records, published)
@@ -201,14 +204,17 @@ class Bench:
             f"prior {self.loaded.name} ({self.loaded.sha256[:12]}), {self.device}, "
             f"mgdm_audio {__version__}"
         )
-        _write_json(self.output / "table.json", table)
-        atomic.write_text(self.output / "table.csv", to_csv(lines))
-        atomic.write_text(self.output / "table.md", f"{to_markdown(lines)}\n{made_with}\n")
-        if self.why_no_plot:
-            (self.output / "cost.svg").unlink(missing_ok=True)
-        else:
+        files = {
+            TABLE: _json(table),
+            "table.csv": to_csv(lines),
+            "table.md": f"{to_markdown(lines)}\n{made_with}\n",
+        }
+        if not self.why_no_plot:
             axes = ("seconds of computing per second of audio", "SI-SDRi, dB")
-            atomic.write_text(self.output / "cost.svg", cost_plot(panels_of(lines), *axes))
+            files[PLOT] = cost_plot(panels_of(lines), *axes)
+        with whole(self.output, TABLE, lambda folder: [folder / PLOT]) as fresh:
+            for name, text in files.items():
+                (fresh / name).write_bytes(text.encode(errors="backslashreplace"))
         return lines
 
     def _run_row(self, row: Row, progress: Progress) -> Record:
@@ -254,9 +260,8 @@ class Bench:
         }
 
 
-def _write_json(path: Path, value: Any) -> None:
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
-    atomic.write_text(path, text + "\n")
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _preset(system: System) -> Preset:

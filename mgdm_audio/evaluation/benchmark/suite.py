@@ -30,7 +30,9 @@ class TrackSet(Checked):
     """An entry of ``[[sets]]`` describes tracks with their true stems."""
 
     name: Annotated[str, _NAME]
-    reference: str = ""  # folder of <track>/<stem>.wav|flac; empty: given when the suite is run
+    reference: str = (
+        ""  # folder of <track>/<stem>.wav or the like; empty: given when the suite is run
+    )
     seconds: Annotated[float | None, _SECONDS] = None  # length of an excerpt; None: whole tracks
     start: float | None = None  # of the excerpt, in seconds; by default it is in the middle
     per_track: int = 1  # number of evenly spread excerpts; each counts as a track

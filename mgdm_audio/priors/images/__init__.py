@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from mgdm_audio.config import nearest
+from mgdm_audio.digest import unchanged
 from mgdm_audio.errors import UserError
 from mgdm_audio.priors import hub
 from mgdm_audio.priors.folder import CONFIG, bundled_folder, list_image_priors
@@ -37,16 +38,18 @@ def load_image_prior(
     name = str(path)
     path = bundled_folder(name) or hub.located(path)
     if path.is_file() and path.suffix in (".pt", ".safetensors"):
-        return load_adm(path, device, image_size=size)
-    if path.is_dir() and is_pipeline(path):
-        opened = load_pipeline(path, device)
-    elif (path / CONFIG).is_file():
-        opened = load_trained(path, device)
-    else:
-        if path.exists():
+        with unchanged([path]):
+            return load_adm(path, device, image_size=size)
+    with unchanged(path.rglob("*.safetensors") if path.is_dir() else ()):
+        if path.is_dir() and is_pipeline(path):
+            opened = load_pipeline(path, device)
+        elif (path / CONFIG).is_file():
+            opened = load_trained(path, device)
+        elif path.exists():
             raise UserError(f"{path}: contains no prior for images; give {FORMATS}")
-        raise UserError(f"{path}: no such prior for images{nearest(name, list_image_priors())}; "
-                        f"or give {FORMATS}")  # fmt: skip
+        else:
+            near = nearest(name, list_image_priors())
+            raise UserError(f"{path}: no such prior for images{near}; or give {FORMATS}")
     if (found := hub.origin(path)) is not None:
         opened = replace(opened, name=found[0], revision=found[1])
     return opened if size is None else _resized(opened, size)

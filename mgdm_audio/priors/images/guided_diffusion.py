@@ -29,6 +29,7 @@ from mgdm_audio.priors.images.image_prior import (
     require_size,
 )
 from mgdm_audio.priors.tensor_files import fill, read_tensors
+from mgdm_audio.reading import require_regular
 
 HEAD = 64  # channels of an attention head
 SIZES = {(1, 1, 2, 2, 4, 4): 256, (1, 1, 2, 3, 4): 128, (1, 2, 3, 4): 64}
@@ -86,7 +87,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return read_tensors(path)
-        value = torch.load(path, map_location="cpu", weights_only=True)
+        value = torch.load(require_regular(path), map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, KeyError,
             pickle.UnpicklingError) as error:  # fmt: skip
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]

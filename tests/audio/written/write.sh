@@ -36,4 +36,5 @@ opusenc --quiet --serial 4 --bitrate 256 $wide.6.wav opusenc_51.opus
 flac --totally-silent -f --no-padding -o flac_51.flac $wide.6.wav
 ffmpeg -v error -bitexact -i $wide -fflags +bitexact -c:a aac -b:a 32k -y -f adts ffmpeg_wide.aac
 ffmpeg -v error -bitexact -i $wav -fflags +bitexact -c:a aac -ar 16000 -b:a 16k -y -f adts ffmpeg.aac
+ffmpeg -v error -bitexact -i $wav -fflags +bitexact -c:a libmp3lame -b:a 16k -y ffmpeg_mp3.wav
 rm -f $raw $wav $wide $six $wide.6.wav

@@ -16,6 +16,7 @@ from mgdm_audio.digest import hash_file, hash_json
 from mgdm_audio.engine.memory import CLEAR_REFS, PeakMemory
 from mgdm_audio.engine.sharding import Shard
 from mgdm_audio.errors import RefusedError, UserError
+from mgdm_audio.evaluation.benchmark import bench as benchmark
 from mgdm_audio.evaluation.benchmark.baselines import baselines
 from mgdm_audio.evaluation.benchmark.bench import Bench
 from mgdm_audio.evaluation.benchmark.measuring import Measuring, load_stems
@@ -32,6 +33,7 @@ from mgdm_audio.evaluation.spectral import multi_resolution_stft
 from mgdm_audio.samplers import MGDM, WienerGuidance
 from mgdm_audio.samplers.presets import load_preset
 from mgdm_audio.separation.separator import Separator
+from tests.killing import killed_at_every_moment
 from tests.toys import STEMS, song
 
 RATE = 22050
@@ -122,6 +124,35 @@ def test_the_table_has_other_metrics_where_they_are_asked_for(make: Make, stems:
     assert len(computed(make(System("oracle-mask")))) == 2
     with pytest.raises(UserError, match="metric 'mr-sftf' is unknown; did you mean mr-stft"):
         make(metrics=("mr-sftf",))
+
+
+def test_a_killed_run_leaves_tables_of_one_state_or_none(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """table.json is the first to go and the last to come: where it is, the others belong to it."""
+    monkeypatch.setattr(benchmark, "cost_plot", lambda *given: "a plot")
+    bench, out, states = make(), tmp_path / "out", []
+    row = {"set": "test", "system": "quick", "track": "a", "status": "failed"}
+
+    def put(reason: str, plot: bool) -> None:
+        bench.why_no_plot = "" if plot else "no matplotlib"
+        bench._write([row | {"reason": reason}])
+
+    def found() -> dict[str, str]:
+        return {path.name: path.read_text() for path in out.glob("[tc]*")}
+
+    for state in (("old", True), ("new", False)):
+        put(*state)
+        states.append(found())
+    assert [sorted(state) for state in states] == [
+        ["cost.svg", "table.csv", "table.json", "table.md"],
+        ["table.csv", "table.json", "table.md"],
+    ]
+    seen = set()
+    for _ in killed_at_every_moment(lambda: put("new", False), out, lambda: put("old", True)):
+        there = found()
+        seen.add(states.index(there) if "table.json" in there else None)
+    assert seen == {0, None, 1}
 
 
 def test_shares_of_the_rows_make_the_table_of_one_process(make: Make, tmp_path: Path) -> None:
