@@ -98,9 +98,7 @@ def score(
         raise UserError(f"{museval}: museval's files contain the metric bss; add it to the metrics")
     if museval is not None and draws:
         raise UserError(f"{museval}: museval's files are of one estimate a track; without draws")
-    pairs = pair(
-        reference, estimate, find_tracks(reference), find_tracks(estimate, lossy=True), draws
-    )
+    pairs = pair(reference, estimate, find_tracks(reference), find_tracks(estimate), draws)
     for folder in filter(None, (cache, museval and museval / "test")):
         require_writable(folder)
     jobs = {

@@ -129,7 +129,7 @@ class Bench:
         for name in (name for name, scorable in sets.items() if not scorable):
             rows = [row for row in self.rows if row.set.name == name]
             if not any(self._has_window(row) for row in rows if row.system == rows[0].system):
-                truth, rate = self.measuring.load(rows[0])
+                truth, rate = self.measuring.truth(rows[0])
                 raise RefusedError(
                     f"set {name!r}: no track can be scored ({rows[0].track}: "
                     f"{why_none(truth.shape[-1], rate)}); give longer tracks or excerpts, in which "
@@ -138,7 +138,7 @@ class Bench:
 
     def _has_window(self, row: Row) -> bool:
         try:
-            return has_window(*self.measuring.load(row))
+            return has_window(*self.measuring.truth(row))
         except UserError as error:
             raise RefusedError(f"set {row.set.name!r}: {error}") from None
 

@@ -74,7 +74,7 @@ class Measuring:
 
         ``sha256``: of the stems' files, see ``load_stems``.
         """
-        truth, rate = self.load(row, sha256)
+        truth, rate = self.truth(row, sha256)
         mixture = truth.double().sum(0).float()
         if row.system.is_reference:
             estimates, costs = self._refer(row, mixture, truth, rate)
@@ -95,7 +95,7 @@ class Measuring:
             }
         return record
 
-    def load(self, row: Row, sha256: str | None = None) -> tuple[Tensor, int]:
+    def truth(self, row: Row, sha256: str | None = None) -> tuple[Tensor, int]:
         """The true stems [stem, channel, time] of the row and their rate in Hz, see ``load_stems``.
 
         Raises UserError too where the row's system cannot separate them under this prior.
