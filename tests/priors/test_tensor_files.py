@@ -279,9 +279,12 @@ def test_a_prior_that_is_killed_while_it_is_saved_is_the_old_or_the_new_one(
 
 
 @pytest.mark.parametrize("at_once", [True, False])
-@pytest.mark.parametrize("alone", [True, False])  # an autoencoder, as the first stage of training
+@pytest.mark.parametrize("opened", [load_trained, load_image_prior, load_autoencoder])
 def test_so_is_a_prior_of_pictures_with_its_autoencoder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: bool, alone: bool
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    at_once: bool,
+    opened: Callable[[Path], Any],
 ) -> None:
     def cannot(one: bytes, other: bytes) -> None:
         raise NotImplementedError
@@ -289,7 +292,7 @@ def test_so_is_a_prior_of_pictures_with_its_autoencoder(
     if not at_once:
         monkeypatch.setattr(atomic, "_exchange_at_once", cannot)
     autoencoder, unet, schedule = tiny_autoencoder(), tiny_unet(2), NoiseSchedule.linear()
-    folder = tmp_path / "a"
+    folder, alone = tmp_path / "a", opened is load_autoencoder  # as training's first stage does
 
     def save(which: str) -> None:
         torch.nn.init.constant_(next(autoencoder.parameters()), float(which == "new"))
@@ -301,8 +304,8 @@ def test_so_is_a_prior_of_pictures_with_its_autoencoder(
 
     def found() -> set[float]:
         if alone:
-            return {next(load_autoencoder(folder).parameters()).unique().item()}
-        sha256 = load_image_prior(folder).sha256
+            return {next(opened(folder).parameters()).unique().item()}
+        sha256 = opened(folder).sha256
         assert sha256 == {name: hash_file(folder / name) for name in sha256}
         networks = [read_tensors(folder / name) for name in sha256]
         names = [next(n for n, _ in net.named_parameters()) for net in (unet, autoencoder)]
