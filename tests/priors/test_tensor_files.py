@@ -22,7 +22,14 @@ from mgdm_audio.errors import UserError
 from mgdm_audio.networks.unet_1d import UNet1d, UNet1dConfig
 from mgdm_audio.priors import tensor_files
 from mgdm_audio.priors.folder import CONFIG, WEIGHTS, load_prior, read_config, save_prior
-from mgdm_audio.priors.images.trained_images import load_trained, read_trained, save_trained
+from mgdm_audio.priors.images import load_image_prior
+from mgdm_audio.priors.images.trained_images import (
+    load_autoencoder,
+    load_trained,
+    read_trained,
+    save_autoencoder,
+    save_trained,
+)
 from mgdm_audio.priors.tensor_files import outline, read_tensors
 from tests.images.toys import tiny_autoencoder, tiny_unet
 from tests.killing import killed_at_every_moment
@@ -269,6 +276,47 @@ def test_a_prior_that_is_killed_while_it_is_saved_is_the_old_or_the_new_one(
         seen.append(loaded.config["which"])
     assert seen == sorted(seen, reverse=True)
     assert set(seen) == {"old", "new"}
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("opened", [load_trained, load_image_prior, load_autoencoder])
+def test_so_is_a_prior_of_pictures_with_its_autoencoder(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    at_once: bool,
+    opened: Callable[[Path], Any],
+) -> None:
+    def cannot(one: bytes, other: bytes) -> None:
+        raise NotImplementedError
+
+    if not at_once:
+        monkeypatch.setattr(atomic, "_exchange_at_once", cannot)
+    autoencoder, unet, schedule = tiny_autoencoder(), tiny_unet(2), NoiseSchedule.linear()
+    folder, alone = tmp_path / "a", opened is load_autoencoder  # as training's first stage does
+
+    def save(which: str) -> None:
+        torch.nn.init.constant_(next(autoencoder.parameters()), float(which == "new"))
+        torch.nn.init.constant_(next(unet.parameters()), float(which == "new"))
+        if alone:
+            save_autoencoder(folder, autoencoder)
+        else:
+            save_trained(folder, unet, schedule, (4, 4), autoencoder)
+
+    def found() -> set[float]:
+        if alone:
+            return {next(opened(folder).parameters()).unique().item()}
+        sha256 = opened(folder).sha256
+        assert sha256 == {name: hash_file(folder / name) for name in sha256}
+        networks = [read_tensors(folder / name) for name in sha256]
+        names = [next(n for n, _ in net.named_parameters()) for net in (unet, autoencoder)]
+        return {net[name].unique().item() for net, name in zip(networks, names, strict=True)}
+
+    seen = []
+    for _ in killed_at_every_moment(lambda: save("new"), tmp_path, lambda: save("old")):
+        (value,) = found()  # of one of the two, both files
+        seen.append(value)
+    assert seen == sorted(seen)
+    assert set(seen) == {0.0, 1.0}
 
 
 def test_a_latent_prior_is_replaced_with_its_autoencoder(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from mgdm_audio.atomic import recover
 from mgdm_audio.config import nearest
 from mgdm_audio.digest import unchanged
 from mgdm_audio.errors import UserError
@@ -37,6 +38,7 @@ def load_image_prior(
     """
     name = str(path)
     path = bundled_folder(name) or hub.located(path)
+    recover(path)
     if path.is_file() and path.suffix in (".pt", ".safetensors"):
         with unchanged([path]):
             return load_adm(path, device, image_size=size)

@@ -102,6 +102,7 @@ def load_trained(folder: Path, device: torch.device | str = "cpu") -> ImagePrior
 
 def load_autoencoder(folder: Path, device: torch.device | str = "cpu") -> Autoencoder2d:
     """Loads the codec in a folder. Raises UserError for invalid contents."""
+    recover(folder)
     shape, config = _read(folder, "autoencoder_2d")
     network, _ = open_network(lambda: Autoencoder2d(shape), folder / WEIGHTS, config.get("sha256"))
     return ready(network, device)
