@@ -138,6 +138,17 @@ def test_flac_has_the_samples_of_its_frames_whatever_its_header_says(
     assert open_segments(path).read(TIME - 5, 5)[:, 0].tolist() == sound()[0, -5:].tolist()
 
 
+def test_flac_that_ends_within_its_head_is_refused(tmp_path: Path) -> None:
+    """Its stream information is 42 bytes long; the frames come after the other blocks."""
+    data = (WRITTEN / "flac.flac").read_bytes()
+    for length in range(4, 90):
+        path = put(tmp_path / "a.flac", data[:length])
+        with pytest.raises(UserError, match="a.flac"):
+            read(path)
+        with pytest.raises(UserError, match="a.flac"):
+            open_segments(path)
+
+
 def test_flac_of_a_number_of_samples_that_takes_all_of_its_bytes() -> None:
     """The numbers of RFC 9639, 9.1.5, have one to seven bytes, as UTF-8 has."""
     for number, coded in {

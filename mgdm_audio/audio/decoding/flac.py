@@ -73,7 +73,7 @@ def _samples_until_end(file: BinaryIO, head: bytes, start: int, stop: int) -> in
     largest = int.from_bytes(head[15:18], "big")  # bytes of a frame, 0 where nobody knows
     begin = max(start + _HEAD, stop - max(_BUFFER, 3 * largest))
     file.seek(begin)
-    data = file.read(stop - begin)
+    data = file.read(max(0, stop - begin))  # the file may end within its head
     ends, last = {0}, 0
     for match in _SYNC.finditer(data):
         found = _samples_of(data[match.start() : match.start() + _FRAME_HEAD], block)
