@@ -11,8 +11,10 @@ recipes/docs/onnx.md has a program of numpy that adds them.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import importlib.util
+import io
 import warnings
 from pathlib import Path
 from typing import Any, cast
@@ -107,7 +109,9 @@ def _traced(graph: MeanGivenMixture) -> Any:
     batch, time_ = torch.export.Dim("batch"), config.bins * torch.export.Dim("hops")
     shape = {0: batch, 2: time_}
     # Under no_grad the network takes a path with operations in place, which is no faster here.
-    with torch.enable_grad(), warnings.catch_warnings():
+    # onnxscript before 0.7 prints what it rewrote.
+    quiet = contextlib.redirect_stdout(io.StringIO())
+    with torch.enable_grad(), warnings.catch_warnings(), quiet:
         warnings.simplefilter("ignore")  # torch's own, on names of axes and coming versions
         return torch.onnx.export(
             graph,

@@ -18,30 +18,41 @@ TOOLS = ("dev", "docs")  # extras of tools, of which the newest will do
 WHEEL_MB = 60
 
 
-def bounds() -> dict[str, str]:
-    """Distribution -> its lower bound, of the package and its extras."""
-    extras = PROJECT["optional-dependencies"]
-    lists = [PROJECT["dependencies"], *(extras[name] for name in extras if name not in TOOLS)]
+def bounds(*lists: list[str]) -> dict[str, str]:
+    """Distribution -> its lower bound in these lists of requirements."""
     found = {}
     for requirement in (each for every in lists for each in every):
-        name, least = re.fullmatch(r"([A-Za-z0-9_-]+)>=([\d.]+)", requirement).groups()  # type: ignore[union-attr]
-        found[name] = least
+        match = re.fullmatch(r"([A-Za-z0-9_-]+)>=([\d.]+)", requirement)
+        assert match is not None, requirement
+        found[match[1]] = match[2]
     return found
 
 
+EXTRAS = {k: v for k, v in PROJECT["optional-dependencies"].items() if k not in TOOLS}
+ONNX = EXTRAS.pop("onnx")  # needs a newer torch than the rest
+BOUNDS = bounds(PROJECT["dependencies"], *EXTRAS.values())
+
+
+def pinned(name: str) -> dict[str, str]:
+    lines = (ROOT / "recipes/local" / f"{name}.txt").read_text().splitlines()
+    return dict(line.split("==") for line in lines if not line.startswith("#"))
+
+
 def test_every_lower_bound_is_one_that_the_oldest_releases_are_tested_at() -> None:
-    lines = (ROOT / "recipes/local/oldest.txt").read_text().splitlines()
-    pinned = dict(line.split("==") for line in lines if not line.startswith("#"))
-    assert bounds() == pinned
+    assert pinned("oldest") == BOUNDS
+    onnx = bounds(ONNX)
+    assert pinned("onnx") == onnx | {"torchaudio": onnx["torch"]}  # released together
 
 
 def test_the_job_on_the_oldest_installs_every_extra() -> None:
     text = (ROOT / "recipes/oldest.sh").read_text()
-    (words,) = re.findall(r"^environment (.*)$", text, re.M)
-    extras = set(PROJECT["optional-dependencies"])
-    assert set(words.split()) == extras - {"docs"}
+    for_onnx, for_all = re.findall(r"^ +environment (.*)$", text, re.M)
+    assert for_onnx == "dev onnx"
+    assert set(for_all.split()) == {"dev", *EXTRAS}
     oldest = PROJECT["requires-python"].removeprefix(">=")
     assert f"python=python{oldest} " in text
+    for path in re.findall(r"\btests/[\w/.]+", re.sub(r"_\{.*?\}\.py", "", text)):
+        assert (ROOT / path).exists() or list(ROOT.glob(f"{path}*")), path
 
 
 def test_the_wheel_has_at_most_60_mb() -> None:
@@ -78,7 +89,8 @@ def test_what_is_imported_is_required_by_name() -> None:
             imported |= {name.partition(".")[0]: path for name in names}
     foreign = imported.keys() - own - set(sys.stdlib_module_names) - ASIDE
     assert len(foreign) > 15
-    assert {MODULES.get(name, name) for name in foreign} - bounds().keys() == set()
+    required = BOUNDS.keys() | bounds(ONNX).keys()
+    assert {MODULES.get(name, name) for name in foreign} - required == set()
 
 
 def test_the_container_has_what_it_installs_and_runs() -> None:
