@@ -117,7 +117,11 @@ def room(parent: Path) -> Iterator[Path]:
         here.mkdir()
         yield here
     finally:
-        shutil.rmtree(here, ignore_errors=True)
+        try:
+            shutil.rmtree(here, ignore_errors=True)
+        except KeyboardInterrupt:  # Ctrl-C meanwhile: it goes all the same
+            shutil.rmtree(here, ignore_errors=True)
+            raise
 
 
 def sweep(parent: Path) -> None:

@@ -208,7 +208,6 @@ COMMANDS = {
     TRAIN + "--set schedule.steps=many": "steps",
     TRAIN + """--set 'data.stems=["vocals", "other"]'""": "with stems vocals, other",
     TRAIN + "--set prior_schedule.kind=odd": "prior_schedule",
-    TRAIN + "--set data.sample_rate=44100": "44100",
     TRAIN + "--set data.augment.remix=0 -o file": "file",
     "priors list nope": "nope: no such folder",
     "priors list pipe.wav": "pipe.wav: no such folder",

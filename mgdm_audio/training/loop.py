@@ -246,9 +246,11 @@ def in_words(seconds: float) -> str:
 def _accelerator(precision: str) -> Any:
     try:
         from accelerate import Accelerator, PartialState
+        from accelerate.utils import parse_flag_from_env
     except ImportError:
         raise UserError("training needs accelerate: pip install 'mgdm_audio[train]'") from None
-    device = PartialState().device  # that the accelerator will have
+    # What the accelerator will have; it reads the variable too.
+    device = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU")).device
     return Accelerator(mixed_precision=mixed_precision(precision, device))
 
 

@@ -122,7 +122,9 @@ def test_names_do_not_steer_the_terminal() -> None:
         said = result.stderr.decode()
         assert result.returncode == 1
         assert said.isprintable() or said[:-1].isprintable()
-        assert said.startswith(f"error: \\x{ord(name[0]):02x}")
+        # click drops a colour's sequence where there is no terminal; other characters are escaped.
+        shown = "red" if name.endswith("red") else f"\\x{ord(name[0]):02x}"
+        assert said.startswith(f"error: {shown}")
     stream = Lasting(io.BytesIO(), "utf-8")
     text = "a\tü\r50 %\n"
     assert stream.write(text) == len(text)

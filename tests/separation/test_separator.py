@@ -434,6 +434,7 @@ def test_a_file_comes_with_a_report(make: Make, tmp_path: Path) -> None:
         "draws": 3,
         "keep_draws": False,
         "two_stems": None,
+        "chosen": None,
         "seed": 3,
         "segment_seconds": 0.5,
         "overlap_seconds": 0.1,
