@@ -119,7 +119,7 @@ def room(parent: Path) -> Iterator[Path]:
     finally:
         try:
             shutil.rmtree(here, ignore_errors=True)
-        except KeyboardInterrupt:  # Ctrl-C meanwhile: it goes all the same
+        except KeyboardInterrupt:  # Ctrl-C meanwhile: the folder is still removed
             shutil.rmtree(here, ignore_errors=True)
             raise
 

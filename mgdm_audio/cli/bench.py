@@ -51,12 +51,13 @@ def bench(
     needs the extra plot (pip install 'mgdm_audio[plot]'), and a record of every row in OUTPUT/rows.
     Finished rows are computed again only if the prior, options, input or version have changed,
     failed rows always.  A failed row does not stop the others; the exit code is then 1.  Stems
-    that cannot be scored, missing or unequal ones say, are refused before anything is computed,
-    with the exit code 2.
+    that cannot be scored, because they are missing or differ in length, are refused with exit
+    code 2 before anything is computed.
 
     \b
     SUITE.toml:
       prior = "mini-slakh-v2"
+      metrics = ["mr-stft"]        # further columns beside SI-SDRi; may be left out
       [[sets]]
       name = "test"
       reference = "stems"          # <track>/<stem>.wav, relative to SUITE.toml

@@ -84,8 +84,10 @@ class LazyGroup(click.Group):
             code = error.exit_code
         except click.ClickException as error:
             ctx = getattr(error, "ctx", None)
-            more = f" See {ctx.command_path} --help." if ctx else ""
-            click.echo(f"error: {' '.join(error.format_message().split())}{more}", err=True)
+            said = " ".join(error.format_message().split())
+            if ctx:
+                said = f"{said.removesuffix('.')}. See {ctx.command_path} --help."
+            click.echo(f"error: {said}", err=True)
             code = error.exit_code
         except click.Abort:
             code = 1

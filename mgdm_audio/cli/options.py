@@ -110,8 +110,8 @@ FORMAT = click.option(
     type=click.Choice(FORMAT_NAMES),
     default="wav",
     show_default=True,
-    help="Of the files: m4a is AAC, ogg is Vorbis; stem.mp4 is Native Instruments Stems, the "
-    "mixture and four stems in one file.",
+    help="Format of the files. m4a is AAC, ogg is Vorbis; stem.mp4 is Native Instruments Stems, "
+    "the mixture and four stems in one file. m4a and stem.mp4 need PyAV.",
 )
 SUBTYPE = click.option(
     "--subtype",

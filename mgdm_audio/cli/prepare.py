@@ -163,9 +163,9 @@ def mirdata(
 ) -> None:
     """Data sets that mirdata loads as multitracks.
 
-    SRC is mirdata's data_home. These are slakh, phenicx_anechoic, dagstuhl_choirset, filosax and
-    jtd. Nothing is downloaded: fetch the data set by mirdata first. Needs mirdata: pip install
-    'mgdm_audio[mirdata]'.
+    SRC is mirdata's data_home. The data sets are slakh, phenicx_anechoic, dagstuhl_choirset,
+    filosax and jtd. Nothing is downloaded: fetch the data set by mirdata first. Needs mirdata:
+    pip install 'mgdm_audio[mirdata]'.
 
     \b
     Patterns of the mapping match the instrument of a part, or the end of its id:

@@ -60,8 +60,8 @@ def score(
     """Score separated tracks against their true stems.
 
     Prints the SI-SDR improvement over the mixture (the sum of the true stems) in dB: the mean over
-    windows of 4 s every 2 s in which two or more stems sound. Files are wav or flac,
-    estimates also mp3, m4a or ogg.
+    windows of 4 s every 2 s in which two or more stems sound. Files are of any format that
+    mgdm-audio separate reads.
 
     \b
     --metrics, in dB except mr-stft, and averaged over tracks except bss:

@@ -41,9 +41,9 @@ Separate sound files, and those in folders, into stems.
 Writes OUTPUT/<track>/<stem>.wav, at the input's rate, channels and length, and
 separation.json, which says how they were made.  The stems sum to the input, or to the input
 lowered by a common gain where PCM would clip (a line then says so); those of mp3, m4a and ogg,
-which are lossy, do so only nearly.  Tags and cover of the input are copied.  <track> is the file's
-name; for the sound files below a folder, their path in it, with the suffix where two differ in
-nothing else.  A track that fails stops no other, and no input is ever overwritten.
+which are lossy, do so only nearly.  Tags of the input are copied, and with PyAV its cover.  <track>
+is the file's name.  For the sound files in a folder it is their path in it, with the suffix where
+two paths are otherwise equal.  A track that fails stops no other; no input is ever overwritten.
 
 WAV, RF64, W64, AIFF, CAF, AU, FLAC, MP3, Ogg Vorbis and Opus are read as they are; m4a, aac, mka,
 webm, wma and others need PyAV: pip install 'mgdm_audio[formats]'.
@@ -79,9 +79,7 @@ Row = tuple[str, str, str, str]
     metavar="N",
     help="Average N posterior samples (default: the preset's number).",
 )
-@click.option(
-    "--keep-samples", is_flag=True, help="Also write each sample to samples/<number>/<stem>.wav."
-)
+@click.option("--keep-samples", is_flag=True, help="Also write each sample to samples/<number>/.")
 @outputs
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option(
@@ -139,7 +137,7 @@ Row = tuple[str, str, str, str]
     default=12.0,
     show_default=True,
     metavar="HOURS",
-    help="Of sound that a file may decode to.",
+    help="Longest sound that a file may contain.",
 )
 @click.option(
     "--report", is_flag=True, help="Also write a page to listen to them, and of a folder an index."

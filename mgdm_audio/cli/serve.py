@@ -43,7 +43,7 @@ SETTINGS: dict[str, Any] = {"log_level": "error", "ws": "none", "timeout_gracefu
     type=Positive(),
     default=180.0,
     show_default=True,
-    help="Of the sound in a file.",
+    help="Longest sound in a file.",
 )
 @click.option(
     "--max-minutes",
@@ -68,9 +68,9 @@ def serve(
     """Serve a local web page that separates the sound files dropped on it and plays the stems.
 
     Only this computer can open it.  Files are separated one after the other; their stems can be
-    saved from the page, also as a zip.  All of it lies in the folder for temporary files (TMPDIR
-    changes it) until it is removed on the page or the server stops, by Ctrl-C; other users cannot
-    look into it.  The limits are said at the start.
+    saved from the page, also as a zip.  Uploads and stems are kept in the folder for temporary
+    files (TMPDIR changes it) until they are removed on the page or the server stops (Ctrl-C);
+    other users cannot read them.  The limits are printed at the start.
 
     \b
     mgdm-audio serve

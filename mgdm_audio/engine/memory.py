@@ -2,7 +2,7 @@
 
 By default glibc returns every large block to the system when it is freed, and the next network call
 allocates the same blocks again, page by page: a fifth of the time of a call on two cores of a Zen
-3. Results and peak memory do not change where it keeps them.
+3. Keeping them changes neither results nor peak memory.
 """
 
 import contextlib

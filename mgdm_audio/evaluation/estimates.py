@@ -28,7 +28,9 @@ def pair(reference: Path, estimate: Path, truth: Tracks, found: Tracks, draws: b
         for folder, stems in there.items():
             for stem in files:
                 if stem not in stems:
-                    raise UserError(f"{folder / stem}.wav: missing, as is its .flac")
+                    raise UserError(
+                        f"{folder}: has no stem {stem!r}, which the true ones have; add it"
+                    )
         if len(files) < 2:
             raise UserError(f"{reference / track}: has one stem; separation needs two or more")
         pairs[track] = (files, [{s: stems[s] for s in files} for stems in there.values()])

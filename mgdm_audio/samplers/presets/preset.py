@@ -97,7 +97,8 @@ def load_preset(
 
     ``overrides``: ``["gibbs_steps=2", "noise_std=1e-3", "vi_steps.base=5"]``. A key that is not
     one of the file's own (sampler, noise_std, draws, published, start_from, options, separation) is
-    an option of the sampler. What they change stands for no published row, unless they name one.
+    an option of the sampler. With changed options a preset has no published row, unless they name
+    one.
     ``settled``: overrides that come first and are part of the preset, as those of an image task.
     Raises ``ConfigError`` for an unknown name (naming the nearest), key, value or file.
     """
