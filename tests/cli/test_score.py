@@ -206,7 +206,7 @@ def spoil(kind: str, reference: Path, estimate: Path) -> None:
         ("empty", "contains no <track>/<stem>.wav, .flac or the like"),
         ("flat", "contains no <track>/<stem>.wav, .flac or the like"),
         ("track", "estimate/track1: missing"),
-        ("stem", "estimate/track1/bass.wav: missing"),
+        ("stem", "estimate/track1: has no stem 'bass'"),
         ("one stem", "reference/track1: has one stem"),
         ("twice", "as wav and as flac"),
         ("short", "no track can be scored; track0: 2.00 s long"),
