@@ -42,7 +42,8 @@ def report(folder: Path, reference: Path | None) -> None:
 
     def note(track: Path, error: Exception) -> None:
         failed.append(track)
-        tqdm.write(f"error: {recorded(error, folder, track)}", file=sys.stderr)
+        with tqdm.external_write_mode():  # the bar goes and comes again
+            click.echo(f"error: {recorded(error, folder, track)}", err=True)
 
     with progress("pages") as update:
         written = write_pages(folder, reference, on_progress=update, on_error=note)

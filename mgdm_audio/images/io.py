@@ -16,7 +16,7 @@ from torch import Tensor
 from mgdm_audio.errors import UserError
 from mgdm_audio.reading import require_regular
 
-MOST = 1 << 25  # pixels: with what Pillow and the resizing need, less than 1 GB
+MOST = 24_000_000  # pixels: with what Pillow and the resizing need, less than 1 GB
 
 
 class Picture(NamedTuple):
@@ -153,15 +153,39 @@ def _resized(x: Tensor, height: int, width: int) -> Tensor:
     return F.interpolate(x, (height, width), mode="bicubic", antialias=True)[0]
 
 
+def _require_size(path: Path, size: tuple[int, int]) -> None:
+    width, height = size
+    if width * height > MOST:
+        raise UserError(
+            f"{path}: has {width} x {height} pixels, over the {MOST} that are read; make it smaller"
+        )
+
+
+def _webp_size(head: bytes) -> tuple[int, int]:
+    """Width and height in the first bytes of a WebP file (RFC 9649), (0, 0) for another format.
+
+    Pillow allocates its pixels, twice, before it says how many there are.
+    """
+    kind, data = head[12:16], head[20:32].ljust(12, b"\0")
+    if head[:4] != b"RIFF" or head[8:12] != b"WEBP":
+        return 0, 0
+    if kind == b"VP8X":
+        sides = [int.from_bytes(data[at : at + 3], "little") for at in (4, 7)]
+        return sides[0] + 1, sides[1] + 1
+    if kind == b"VP8L":
+        bits = int.from_bytes(data[1:5], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    sides = [int.from_bytes(data[at : at + 2], "little") & 0x3FFF for at in (6, 8)]
+    return sides[0], sides[1]
+
+
 def _decode(path: Path) -> _Pixels:
     """Decodes an image file of 1 or 3 channels."""
     try:
-        with Image.open(require_regular(path)) as file:
-            if file.width * file.height > MOST:
-                raise UserError(
-                    f"{path}: has {file.width} x {file.height} pixels, over the {MOST} that are "
-                    "read; make it smaller"
-                )
+        with require_regular(path).open("rb") as head:
+            _require_size(path, _webp_size(head.read(32)))
+        with Image.open(path) as file:
+            _require_size(path, file.size)
             image = ImageOps.exif_transpose(file)
             image.load()
     except FileNotFoundError:

@@ -7,8 +7,10 @@ reader is too strict: it fails on classes filled like a list or a dictionary, on
 4 and later, and on some modules whatever replaces their names.
 """
 
+import os
 import pickle
 from collections.abc import Callable
+from contextlib import suppress
 from typing import IO, Any, ClassVar
 
 import torch
@@ -91,7 +93,30 @@ KNOWN: dict[tuple[str, str], Any] = {
 
 
 class Unpickler(pickle.Unpickler):
-    """An unpickler that imports nothing, since only ``find_class`` could."""
+    """An unpickler that imports nothing, since only ``find_class`` could.
+
+    Storages, which ``torch.load`` makes by ``persistent_load``, may not be longer than the file.
+    """
+
+    def __init__(self, file: IO[bytes], **options: Any) -> None:
+        super().__init__(file, **options)
+        self._size: int | None = None  # bytes of the file, where it is one
+        with suppress(OSError, AttributeError):
+            self._size = os.fstat(file.fileno()).st_size
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "persistent_load":
+            value = self._bounded(value)
+        super().__setattr__(name, value)
+
+    def _bounded(self, load: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def bounded(given: Any) -> Any:
+            count = given[4] if given[:1] == ("storage",) and len(given) > 4 else 0
+            if self._size is not None and count > self._size:
+                raise pickle.UnpicklingError(f"a storage of {count} numbers exceeds the file")
+            return load(given)
+
+        return bounded
 
     def find_class(self, module: str, name: str) -> Any:
         known = KNOWN.get((module, name))

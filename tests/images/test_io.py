@@ -4,6 +4,7 @@ import os
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 from PIL import Image
 
 from mgdm_audio.errors import UserError
+from mgdm_audio.images import io as images
 from mgdm_audio.images.io import png, read_image, read_observation
 
 GREY, RGB = (1, 4, 6), (3, 4, 6)
@@ -204,3 +206,21 @@ def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path: 
     (tmp_path / "a.png").write_bytes(data)
     with pytest.raises(UserError, match=r"has 6000 x 6000 pixels, over the .* make it smaller"):
         read_image(tmp_path / "a.png", (1, 4, 4))
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"lossless": True}, {"xmp": b"<x/>"}], ids=["VP8", "VP8L", "VP8X"]
+)
+def test_a_webp_of_too_many_pixels_is_refused_before_it_is_opened(
+    options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pillow allocates the pixels of a WebP file, of any of its three kinds, as it opens it."""
+    path = tmp_path / "a.webp"
+    Image.new("RGB", (300, 200), "red").save(path, **options)
+    assert read_image(path, (3, 4, 6)).x.shape == (3, 4, 6)
+    monkeypatch.setattr(images, "MOST", 300 * 200)
+    assert read_image(path, (3, 4, 6)).x.shape == (3, 4, 6)
+    monkeypatch.setattr(images, "MOST", 300 * 200 - 1)
+    monkeypatch.setattr(Image, "open", None)
+    with pytest.raises(UserError, match="has 300 x 200 pixels"):
+        read_image(path, (3, 4, 6))

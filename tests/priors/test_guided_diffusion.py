@@ -1,6 +1,7 @@
 """Checkpoints of guided-diffusion, against deepinv's port of its network."""
 
 import math
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -192,3 +193,15 @@ def refused(path: Path, says: str, **options: Any) -> None:
     assert says in message
     assert message.startswith(str(path))
     assert "\n" not in message
+
+
+def test_a_pickle_that_ends_too_early_is_one_line(tmp_path: Path) -> None:
+    """torch's reader of plain tensors raises IndexError of it."""
+    torch.save({}, tmp_path / "good.pt")
+    with zipfile.ZipFile(tmp_path / "good.pt") as good:
+        parts = {name: good.read(name) for name in good.namelist()}
+    with zipfile.ZipFile(tmp_path / "a.pt", "w") as bad:
+        for name, data in parts.items():
+            bad.writestr(name, b"\x80\x02." if name.endswith("data.pkl") else data)
+    with pytest.raises(UserError, match="is no file of plain tensors"):
+        load_adm(tmp_path / "a.pt")

@@ -155,3 +155,24 @@ def test_an_ordered_dictionary_comes_without_its_attributes() -> None:
     assert list(read.items()) == [("a", 1), ("b", 2)]
     assert read.get("b") == 2
     assert not hasattr(read, "_metadata")
+
+
+def test_a_storage_is_no_longer_than_the_file(tmp_path: Path) -> None:
+    """``torch.load`` allocates what a persistent name of the earlier format asks for."""
+
+    class Naming(pickle.Pickler):
+        def persistent_id(self, value: object) -> object:
+            return ("storage", None, "0", "cpu", value.stop) if isinstance(value, range) else None
+
+    def read(count: int) -> object:
+        with (tmp_path / "a").open("wb") as file:
+            Naming(file, 2).dump([range(count)])
+            file.write(b"\0" * 1000)
+        with (tmp_path / "a").open("rb") as file:
+            unpickler = inert_pickle.Unpickler(file)
+            unpickler.persistent_load = lambda given: given[4]
+            return unpickler.load()
+
+    assert read(1000) == [1000]
+    with pytest.raises(pickle.UnpicklingError, match="a storage of 10000000000 numbers"):
+        read(10**10)
