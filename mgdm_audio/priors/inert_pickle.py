@@ -98,8 +98,8 @@ class Unpickler(pickle.Unpickler):
     Storages, which ``torch.load`` makes by ``persistent_load``, may not be longer than the file.
     """
 
-    def __init__(self, file: IO[bytes], **options: Any) -> None:
-        super().__init__(file, **options)
+    def __init__(self, file: IO[bytes], *, encoding: str = "ASCII") -> None:
+        super().__init__(file, encoding=encoding)
         self._size: int | None = None  # bytes of the file, where it is one
         with suppress(OSError, AttributeError):
             self._size = os.fstat(file.fileno()).st_size
