@@ -75,9 +75,10 @@ def write(
         raise UserError(
             f"{path}: {form} cannot hold {samples.shape[0]} channels at {sample_rate} Hz; use .wav"
         ) from None
-    data = buffer.getbuffer()
-    if subtype == "FLOAT":
-        forget_time(data)
-    if form == "WAVEX":
-        set_mask(data, mask)
-    atomic.write_bytes(path, data)
+    # Released at once: Python 3.12.1 crashes where the garbage collector meets it, in a traceback.
+    with buffer.getbuffer() as data:
+        if subtype == "FLOAT":
+            forget_time(data)
+        if form == "WAVEX":
+            set_mask(data, mask)
+        atomic.write_bytes(path, data)
