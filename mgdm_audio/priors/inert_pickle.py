@@ -9,6 +9,7 @@ reader is too strict: it fails on classes filled like a list or a dictionary, on
 
 import os
 import pickle
+import pickletools
 from collections.abc import Callable
 from contextlib import suppress
 from typing import IO, Any, ClassVar
@@ -95,14 +96,24 @@ KNOWN: dict[tuple[str, str], Any] = {
 class Unpickler(pickle.Unpickler):
     """An unpickler that imports nothing, since only ``find_class`` could.
 
-    Storages, which ``torch.load`` makes by ``persistent_load``, may not be longer than the file.
+    Storages, which ``torch.load`` makes by ``persistent_load``, may not be longer than the file,
+    nor may a place of the memo be beyond its length: memory is allocated up to it.
     """
 
     def __init__(self, file: IO[bytes], *, encoding: str = "ASCII") -> None:
         super().__init__(file, encoding=encoding)
+        self._file = file
         self._size: int | None = None  # bytes of the file, where it is one
         with suppress(OSError, AttributeError):
             self._size = os.fstat(file.fileno()).st_size
+
+    def load(self) -> Any:
+        start = self._file.tell()
+        for code, place, at in pickletools.genops(self._file):
+            if code.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(place or 0) > (at or 0):
+                raise pickle.UnpicklingError(f"place {place} of the memo at byte {at}")
+        self._file.seek(start)
+        return super().load()
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "persistent_load":

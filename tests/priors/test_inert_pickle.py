@@ -176,3 +176,10 @@ def test_a_storage_is_no_longer_than_the_file(tmp_path: Path) -> None:
     assert read(1000) == [1000]
     with pytest.raises(pickle.UnpicklingError, match="a storage of 10000000000 numbers"):
         read(10**10)
+
+
+def test_a_place_of_the_memo_is_no_larger_than_the_pickle() -> None:
+    """CPython allocates the memo up to the largest place, 16 bytes each."""
+    assert loads(b"\x80\x02]r\x02\x00\x00\x00.") == []
+    with pytest.raises(pickle.UnpicklingError, match="place 4294967295 of the memo"):
+        loads(b"\x80\x02]r\xff\xff\xff\xff.")
