@@ -174,7 +174,9 @@ def npy(header: str) -> bytes:
 def test_what_is_no_array_is_named_in_one_line(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.npy").write_bytes(content)
     for read in (read_image, read_observation):
-        with pytest.raises(UserError, match="cannot be read as an array of numbers") as caught:
+        # numpy 2.0 reads a negative shape, as an array of no values.
+        says = "cannot be read as an array of numbers|not finite, or none"
+        with pytest.raises(UserError, match=says) as caught:
             read(tmp_path / "a.npy", (1, 4, 4))
         assert "\n" not in str(caught.value)
 
