@@ -445,7 +445,7 @@ ELSEWHERE: dict[str, list[str]] = {  # the other calls that write, and why that 
     "audio/encoding/mp4.py": ["open", "self._av.open"],
     "audio/encoding/stem_atom.py": ["open"],
     "audio/encoding/tag_blocks.py": ["open"],
-    "audio/wav.py": ["open"],
+    "audio/encoding/wav.py": ["open"],
     "cli/streams.py": ["open"],  # the streams themselves
     "engine/locks.py": ["open"],  # the lock, whose content nobody needs
     "errors.py": ["open"],  # one more of the bugs

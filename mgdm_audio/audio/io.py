@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mgdm_audio import atomic
+from mgdm_audio.audio.encoding.wav import forget_time, set_mask, wav_form
 from mgdm_audio.audio.pcm import SUBTYPES, storable
 from mgdm_audio.audio.reading import (
     MAX_SECONDS,
@@ -17,7 +18,6 @@ from mgdm_audio.audio.reading import (
     Reading,
     require_finite,
 )
-from mgdm_audio.audio.wav import forget_time, set_mask, wav_form
 from mgdm_audio.errors import UserError
 
 _FORMATS = {".wav": "WAV", ".flac": "FLAC"}

@@ -10,6 +10,7 @@ import torch
 from mgdm_audio.audio.decoding.chunks import find_sound
 from mgdm_audio.audio.decoding.events import Block
 from mgdm_audio.audio.decoding.ffmpeg import Stream
+from mgdm_audio.audio.encoding.wav import WavWriter
 from mgdm_audio.audio.io import read, write
 from mgdm_audio.audio.speakers import (
     NAMES,
@@ -22,7 +23,6 @@ from mgdm_audio.audio.speakers import (
     vorbis_mask,
     vorbis_order,
 )
-from mgdm_audio.audio.wav import WavWriter
 
 WRITTEN = Path(__file__).parent / "written"
 FRONT = {"FL": 300, "FR": 400, "FC": 500, "LFE": 60, "BL": 700, "BR": 800}  # Hz, in WAV's order

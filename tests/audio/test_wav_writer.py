@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mgdm_audio.audio.wav import WavWriter
+from mgdm_audio.audio.encoding.wav import WavWriter
 
 FRAMES = 1000
 

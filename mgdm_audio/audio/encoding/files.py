@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,8 +16,9 @@ from mgdm_audio.audio.encoding.formats import Format
 from mgdm_audio.audio.encoding.mp4 import Mp4Writer
 from mgdm_audio.audio.encoding.sndfile import SoundWriter
 from mgdm_audio.audio.encoding.tags import Tags
+from mgdm_audio.audio.encoding.wav import WavWriter
+from mgdm_audio.audio.encoding.writer import Writer
 from mgdm_audio.audio.reading import Audio, Reading
-from mgdm_audio.audio.wav import WavWriter
 from mgdm_audio.errors import UserError
 
 
@@ -51,7 +52,7 @@ class Files:
         self._stack, self._mp4 = ExitStack(), form.by_ffmpeg
         self._in_one_file = form.in_one_file
         with self._stack as stack:  # those that are open are closed where another cannot be
-            self._writers: list[Any] = [
+            self._writers: list[Writer] = [
                 stack.enter_context(writer)
                 for writer in _open(form, paths, names, shape, subtype, tags)
             ]
@@ -84,7 +85,7 @@ def _open(
     shape: Shape,
     subtype: str | None,
     tags: Tags,
-) -> Iterator[WavWriter | SoundWriter | Mp4Writer]:
+) -> Iterator[Writer]:
     channels, time, rate, mask = shape
     if form.in_one_file:
         yield Mp4Writer(paths[0], form, channels, rate, subtype, tags, names=names)

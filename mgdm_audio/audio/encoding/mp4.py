@@ -6,7 +6,6 @@ import io
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from mgdm_audio.audio.decoding.ffmpeg import require_av
 from mgdm_audio.audio.encoding.formats import Format, at_the_back
 from mgdm_audio.audio.encoding.stem_atom import add_stem_atom
 from mgdm_audio.audio.encoding.tags import Tags
+from mgdm_audio.audio.encoding.writer import Writer
 from mgdm_audio.audio.pcm import storable
 from mgdm_audio.audio.speakers import names_of
 from mgdm_audio.errors import UserError, described
@@ -29,7 +29,7 @@ _PREROLL = 1024  # samples
 _SAMPLES = {"PCM_16": "s16p", "PCM_24": "s32p", None: "fltp"}
 
 
-class Mp4Writer:
+class Mp4Writer(Writer):
     """``write`` takes [track, channel, time]; the file is whole after ``close``.
 
     One track of AAC (m4a), or five of ALAC: the mixture and the stems of ``names``. Mono becomes
@@ -105,21 +105,13 @@ class Mp4Writer:
             packet.stream, packet.pts, packet.dts = stream, 0, 0
             self._container.mux(packet)
 
-    def __enter__(self) -> Mp4Writer:
-        return self
+    def abandon(self) -> None:
+        self._file.close()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: object, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self._file.close()
-
-    def write(self, tracks: Tensor) -> None:
+    def write(self, samples: Tensor) -> None:
         """[track, channel, time], the samples that follow."""
-        self._encode(tracks.expand(-1, self._channels, -1), self._at)
-        self._at += tracks.shape[-1]
+        self._encode(samples.expand(-1, self._channels, -1), self._at)
+        self._at += samples.shape[-1]
 
     def _encode(self, tracks: Tensor, at: int) -> None:
         kind = _SAMPLES[self._subtype]

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import errno
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import soundfile
@@ -16,6 +11,7 @@ from torch import Tensor
 from mgdm_audio.audio.encoding.formats import DEFAULT_SUBTYPE, Format
 from mgdm_audio.audio.encoding.tag_blocks import add_tags
 from mgdm_audio.audio.encoding.tags import Tags
+from mgdm_audio.audio.encoding.writer import Writer, by_libsndfile
 from mgdm_audio.audio.pcm import storable
 from mgdm_audio.audio.speakers import vorbis_order
 from mgdm_audio.errors import UserError
@@ -25,7 +21,7 @@ _VORBIS = {"subtype": "VORBIS", "compression_level": 0.2}  # quality 8, about 25
 _PIECE = 1 << 14  # samples a channel in one call: libvorbis holds what it is given on the stack
 
 
-class SoundWriter:
+class SoundWriter(Writer):
     """``write`` takes [channel, time] as often as one likes; the file is whole after ``close``.
 
     ``subtype``: of FLAC. Raises UserError for what the format cannot hold, and OSError where the
@@ -59,17 +55,6 @@ class SoundWriter:
                 f"{path.name}: {form.name} cannot hold {channels} channels at {sample_rate} Hz"
             ) from None
 
-    def __enter__(self) -> SoundWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: object, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self._sound.close()
-
     def write(self, samples: Tensor) -> None:
         """[channel, time], the samples that follow."""
         if self._places is not None:
@@ -77,20 +62,16 @@ class SoundWriter:
             ordered[self._places] = samples
             samples = ordered
         data = storable(samples, self._subtype or "FLOAT")
-        with self._on_the_disk():
+        with by_libsndfile(self.path):
             for start in range(0, len(data), _PIECE):
                 self._sound.write(data[start : start + _PIECE])
 
-    @contextmanager
-    def _on_the_disk(self) -> Iterator[None]:
-        try:
-            yield
-        except (soundfile.LibsndfileError, AssertionError):  # it loses the reason: a full disk
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path)) from None
+    def abandon(self) -> None:
+        self._sound.close()
 
     def close(self) -> None:
         """Raises OSError where the rest cannot be written."""
-        with self._on_the_disk():
+        with by_libsndfile(self.path):
             self._sound.close()
         if self._tags:
             add_tags(self.path, self._tags)

@@ -10,7 +10,7 @@ from typing import Any
 import soundfile
 
 from mgdm_audio.audio.decoding.ffmpeg import OPTIONS, require_av
-from mgdm_audio.audio.wav import TEXTS
+from mgdm_audio.audio.encoding.wav import TEXTS
 from mgdm_audio.errors import UserError
 
 # FFmpeg's names of tags. What else files have is of the encoder, or true of the whole mixture only

@@ -6,11 +6,11 @@ import errno
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 
 import soundfile
 from torch import Tensor
 
+from mgdm_audio.audio.encoding.writer import Writer, by_libsndfile
 from mgdm_audio.audio.pcm import storable
 from mgdm_audio.errors import UserError
 
@@ -22,7 +22,7 @@ TEXTS = {
 } | {"track": "tracknumber"}
 
 
-class WavWriter:
+class WavWriter(Writer):
     """``write`` takes [channel, time] as often as one likes; the file is whole after ``close``.
 
     ``samples``: how many there will be, over all channels. ``subtype``: PCM_16, PCM_24 or FLOAT, as
@@ -61,29 +61,19 @@ class WavWriter:
                 f"{path.name}: WAV cannot hold {channels} channels at {sample_rate} Hz"
             ) from None
 
-    def __enter__(self) -> WavWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: object, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self._sound.close()
-            self._file.close()
-
     def write(self, samples: Tensor) -> None:
         """[channel, time], the samples that follow."""
         samples = samples.detach().cpu()
         if not samples.isfinite().all():
             wrong = samples[~samples.isfinite()][0].item()
             raise UserError(f"{self.path.name}: a sample is {wrong}; nothing is written")
-        try:
+        with by_libsndfile(self.path):
             self._sound.write(storable(samples, self.subtype))
-        except (soundfile.LibsndfileError, AssertionError):  # it loses the reason: a full disk
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path)) from None
         self._done += samples.numel()
+
+    def abandon(self) -> None:
+        self._sound.close()
+        self._file.close()
 
     def close(self) -> None:
         """Raises OSError where the file is not whole."""
