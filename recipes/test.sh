@@ -53,4 +53,4 @@ mypy mgdm_audio
 mypy --strict --config-file= --follow-imports=silent --cache-dir .mypy_cache/strict tests/typed/user.py
 # A process a core, of one thread each; the tests of a file share what its fixtures make.
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
-python -m pytest -n "$(nproc)" --dist loadfile "$@"
+python -m pytest -n logical --dist loadfile "$@"
