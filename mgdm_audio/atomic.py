@@ -155,12 +155,12 @@ def recover(path: Path) -> None:
 
 
 def is_taken(error: OSError) -> bool:
-    """Whether a folder could not be moved for one that is there and holds something."""
+    """Returns whether a folder could not be moved for one that is there and holds something."""
     return error.errno in (errno.ENOTEMPTY, errno.EEXIST)
 
 
 def require_new(path: str | Path) -> None:
-    """UserError where something of that name exists."""
+    """Raises UserError where something of that name exists."""
     if os.path.lexists(path):
         raise UserError(f"{path}: exists already; choose another place, or remove it first")
 
@@ -265,7 +265,7 @@ def _name(end: str = _PARTIAL) -> str:
 
 @cache
 def _host() -> str:
-    """Where the numbers of processes mean the same: this machine, and this container on it."""
+    """Returns a name of this machine and container, within which numbers of processes agree."""
     name = socket.gethostname()
     with suppress(OSError):  # Linux alone has it
         name += os.readlink("/proc/self/ns/pid")

@@ -11,7 +11,7 @@ _INT = 2**63  # whole numbers are below it: tensors and floats take no larger on
 
 
 def read_bytes(path: Path) -> bytes:
-    """Of a regular file of at most ``LARGEST`` bytes: of a pipe or a device none is waited for.
+    """Returns the bytes of a regular file of at most ``LARGEST``: it does not wait for a pipe.
 
     Raises OSError, and ValueError where it is none of those.
     """
@@ -49,7 +49,7 @@ def parse(text: str | bytes) -> Any:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Of two values for a key nothing says which is meant."""
+    """Returns the pairs as a dictionary. Raises ValueError for a key that is there twice."""
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]

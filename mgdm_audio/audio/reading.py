@@ -186,7 +186,7 @@ def _opened(path: Path) -> BinaryIO:
 
 
 def require_finite(path: Path, samples: Tensor, before: int = 0) -> None:
-    """UserError where a sample is no finite number; ``before``: samples a channel before these."""
+    """Raises UserError for a sample that is not finite, ``before`` samples after the start."""
     wrong = ~torch.isfinite(samples)
     if wrong.any():
         index = int(wrong.any(0).nonzero()[0])

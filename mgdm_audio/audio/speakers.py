@@ -103,7 +103,7 @@ def matrix(mask: int, channels: int, to_mask: int, to_channels: int) -> np.ndarr
 
 
 def _places(name: str) -> list[tuple[tuple[str, ...], float]]:
-    """Where a speaker's sound may go, the best first, and its gain there."""
+    """Returns where a speaker's sound may go, the best first, and its gain there."""
     other = {"SL": "BL", "SR": "BR", "BL": "SL", "BR": "SR"}.get(name)
     places: list[tuple[tuple[str, ...], float]] = [((name,), 1.0)]
     if name == "LFE":

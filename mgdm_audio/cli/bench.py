@@ -110,7 +110,7 @@ def _notes(runner: "Bench") -> "Iterator[str]":
 
 
 def _folders(references: tuple[str, ...]) -> dict[str, str]:
-    """Of ``--reference``, by set."""
+    """Returns the folders of ``--reference`` by set."""
     from mgdm_audio.errors import UserError
 
     folders = {}

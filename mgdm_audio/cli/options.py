@@ -144,7 +144,7 @@ class Outputs:
             return form, form.require(self.subtype)
 
     def choice(self, available: Sequence[str], report: bool = False) -> Choice:
-        """Of the prior's stems. ``report``: for a page. Raises click.UsageError."""
+        """Returns the choice of the prior's stems. Raises click.UsageError."""
         from mgdm_audio.output.choice import Choice, choose, require_fit
         from mgdm_audio.separation.result import check_stem
 

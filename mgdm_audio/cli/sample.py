@@ -100,7 +100,7 @@ def sample(
 
 
 def _files(given: tuple[str, ...]) -> dict[str, Path]:
-    """Of ``--given``, by stem."""
+    """Returns the files of ``--given`` by stem."""
     from mgdm_audio.errors import UserError
 
     files: dict[str, Path] = {}

@@ -115,7 +115,7 @@ def _end(result: dict[str, Any]) -> None:
 
 
 def _check(outs: tuple[Path, ...], folders: tuple[Path, ...]) -> None:
-    """UserError where a file cannot be made, or is one of those that are scored."""
+    """Raises UserError where a file cannot be made, or is one of those that are scored."""
     from mgdm_audio.errors import UserError
     from mgdm_audio.output.result_folder import spare
 

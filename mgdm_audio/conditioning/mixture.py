@@ -48,7 +48,7 @@ class KnownMixture:
 
     @property
     def mixes_only(self) -> bool:
-        """Whether the operator acts on sources only, so that transforms of time commute with it."""
+        """Returns whether only sources are mixed: transforms of time commute with the operator."""
         return not isinstance(self.known, Mask)
 
     def split(self, y: Tensor) -> tuple[Tensor | None, Tensor | None]:

@@ -84,7 +84,7 @@ def _name(value: Any, allowed: str = "") -> str:
 
 
 def medleydb_raw(track: Path) -> Listing:
-    """As ``medleydb``, of the raw files: one for every microphone."""
+    """Reads as ``medleydb`` does, of the raw files: one for every microphone."""
     return medleydb(track, raw=True)
 
 

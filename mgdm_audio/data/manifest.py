@@ -40,7 +40,7 @@ def load_record(folder: Path) -> Record | None:
 
 
 def is_intact(record: Record, root: Path) -> bool:
-    """Whether every stem's file under ``root`` has the recorded bytes."""
+    """Returns whether every stem's file under ``root`` has the recorded bytes."""
     try:
         return all(hash_file(root / s["path"]) == s["sha256"] for s in record["stems"].values())
     except UserError:
@@ -48,7 +48,7 @@ def is_intact(record: Record, root: Path) -> bool:
 
 
 def is_of(record: Record, files: dict[tuple[str, int | None], Path]) -> bool:
-    """Whether the record's sources have the content that they had, by (path, stream).
+    """Returns whether the record's sources, by (path, stream), still have the same content.
 
     Size and time of the last change tell; where they differ, the bytes do.
     """

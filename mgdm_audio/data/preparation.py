@@ -123,14 +123,14 @@ def prepare_track(track: Track, out: Path, planner: Planner, options: Options) -
 
 
 def _fingerprint(track: Track, plan: Plan, options: Options) -> str:
-    """Of all that the stems follow from, but for the sources' samples: of these, their sizes."""
+    """Hashes all that the stems depend on; of the sources' samples, only the sizes."""
     planned = [source for sources in plan.stems.values() for source in sources]
     sizes = {s.path: s.file(track.folder).stat().st_size for s in sorted(planned)}
     return hash_json([_VERSION, track.split, track.source, asdict(plan), sizes, asdict(options)])
 
 
 def _is_current(record: Record, fingerprint: str, track: Track, plan: Plan, out: Path) -> bool:
-    """Whether it is of these sources, unchanged, and every stem has the recorded bytes."""
+    """Returns whether sources and stems are those that the record has."""
     sources = [source for sources in plan.stems.values() for source in sources]
     files = {(source.path, source.stream): source.file(track.folder) for source in sources}
     return (

@@ -33,7 +33,7 @@ class Survey:
     decisions: tuple[Decision, ...]
 
     def describe(self, sources: Sequence[Source]) -> list[dict[str, Any]]:
-        """Of a stem's sources, for the manifest."""
+        """Returns the entries of a stem's sources for the manifest."""
         return [
             {
                 "path": source.path,

@@ -40,7 +40,7 @@ def lock(folder: Path, doing: str) -> Iterator[None]:
 
 
 def _taken(path: Path, doing: str) -> TextIO | None:
-    """The locked file; None where it was removed before it could be locked, by whoever had it."""
+    """Returns the locked file, or None where its holder removed it before it could be locked."""
     import fcntl  # POSIX alone has it
 
     file = open(path, "a+")  # noqa: SIM115  (the caller closes it: the lock is that of the opening)

@@ -94,7 +94,7 @@ def _checked(estimates: Tensor, references: Tensor, mixture: Tensor | None) -> T
 
 
 def has_window(references: Tensor, sample_rate: int) -> bool:
-    """Whether ``si_sdr_improvement`` has a window of these references to score."""
+    """Returns whether ``si_sdr_improvement`` has a window of these references to score."""
     return any(True for _ in _kept(references, sample_rate))
 
 

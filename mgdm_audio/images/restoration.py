@@ -54,7 +54,7 @@ class Restoration:
 
     @property
     def is_picture(self) -> bool:
-        """Whether the observation is an image: one or three channels within the range of images.
+        """Returns whether the observation is an image: 1 or 3 channels within the range of images.
 
         Noise does not exceed the range by more than 6 noise_std; a Fourier transform does.
         """
@@ -117,7 +117,7 @@ class Restoration:
 
 
 def is_restored(folder: Path, asked: Mapping[str, Any], y: Tensor, original: Tensor | None) -> bool:
-    """Whether ``folder`` holds what restoring ``y`` would write.
+    """Returns whether ``folder`` holds what restoring ``y`` would write.
 
     Its report has the settings ``asked`` for (``Restorer.asked``), and scores if there is an
     ``original``; its observation is ``y``, bit for bit.

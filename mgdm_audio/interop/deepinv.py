@@ -246,7 +246,7 @@ class _FromModule:
 
 
 def _check(operator: Operator, physics: Any, event_shape: tuple[int, ...]) -> None:
-    """UserError unless an event of that shape is observed as a real tensor, and back."""
+    """Raises UserError unless an event of that shape is observed as a real tensor, and back."""
     name = type(physics).__name__
     own = [buffer for buffer in physics.buffers() if buffer.is_floating_point()]
     dtype = reduce(torch.promote_types, [buffer.dtype for buffer in own], torch.float32)

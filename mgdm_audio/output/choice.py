@@ -17,7 +17,7 @@ REST = "rest"  # the name of what is left
 
 @dataclass(frozen=True)
 class Choice:
-    """Files by name, and the numbers of the stems of which each is the sum.
+    """A ``Choice`` names the files and gives the numbers of the stems that each is the sum of.
 
     ``rest``: the last name is that of what the stems in no other file sum to, as the mixture less
     those. ``settings``: how it was asked for, for the record; None: every stem.
@@ -36,7 +36,7 @@ def choose(
     mixes: Iterable[str] = (),
     rest: bool = False,
 ) -> Choice:
-    """Of the stems that are ``available``: ``stems``, ``mixes`` as "drums+bass", and the rest.
+    """Chooses ``stems``, ``mixes`` such as "drums+bass", and the rest of the ``available`` stems.
 
     Without any of them it is every stem. Raises UserError for a stem that is not there, one that is
     named twice, a mix of fewer than two, and where nothing is left for the rest.
@@ -79,7 +79,7 @@ def _refuse_twice(names: Sequence[str]) -> None:
 
 
 def require_fit(form: Format, names: Sequence[str], complete: bool) -> None:
-    """UserError where a format that holds the stems in one file cannot hold these."""
+    """Raises UserError where a format that holds the stems in one file cannot hold these."""
     if not form.in_one_file:
         return
     if len(names) != STEMS:

@@ -34,13 +34,13 @@ class Layout:
     form: Format = WAV
 
     def files(self, names: Iterable[str], sample: int | None = None) -> list[PurePath]:
-        """Of the stems, or of draw number ``sample`` of them: one each, or one of the track."""
+        """Returns the files of the stems, or of draw number ``sample``: one each, or one in all."""
         if self.form.in_one_file:
             names = [PurePath(self.track).name or "track"]
         return [self.stem(name, sample) for name in names]
 
     def stem(self, name: str, sample: int | None = None) -> PurePath:
-        """Of a stem (the mean of the draws), or of draw number ``sample`` of it."""
+        """Returns the file of a stem (the mean of draws), or of its draw number ``sample``."""
         path = self._fill(name, self.form.suffix, MEAN if sample is None else str(sample))
         if sample is None or "sample" in fields_of(self.template):
             return path
@@ -100,7 +100,7 @@ def check_template(template: str) -> None:
 
 
 def clashes(layouts: Iterable[Layout]) -> dict[int, str]:
-    """Number of a track that would write the files of one before it -> the line that says so."""
+    """Returns the numbers of tracks that would replace an earlier track's files -> why."""
     seen: dict[PurePath, str] = {}
     found: dict[int, str] = {}
     for i, layout in enumerate(layouts):

@@ -23,13 +23,13 @@ def require_writable(folder: str | Path) -> None:
 
 
 def require_name(folder: str | Path) -> None:
-    """UserError for a name that no system takes, which Python tells otherwise than others."""
+    """Raises UserError for a name with a NUL, for which Python raises no OSError."""
     if "\0" in str(folder):
         raise UserError(f"{str(folder)!r}: a name holds no NUL; choose another one")
 
 
 def spare(planned: Iterable[Path], inputs: Iterable[Path]) -> None:
-    """UserError where a file that is to be written is one of the user's ``inputs``.
+    """Raises UserError where a file that is to be written is one of the user's ``inputs``.
 
     By whatever name: links are seen through. What is not there is spared. A name that the file
     system does not take is a UserError as well: it is known before anything is computed.
@@ -44,7 +44,7 @@ def spare(planned: Iterable[Path], inputs: Iterable[Path]) -> None:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Of a file; None where there is none. UserError for a name that no file can have."""
+    """Returns device and inode of a file, or None. Raises UserError for a name that is too long."""
     try:
         found = path.stat()
     except (OSError, ValueError) as error:

@@ -35,7 +35,7 @@ class Block(NamedTuple):
 
 
 class Encoding(NamedTuple):
-    """How the files are written."""
+    """An ``Encoding`` says how the files are written."""
 
     subtype: str | None  # how they store samples; None: the format is lossy
     tags: Tags  # of the mixture
@@ -134,7 +134,7 @@ def _write_samples(
 
 
 def _rounded(stems: Tensor, subtype: str | None, complete: bool) -> Tensor:
-    """[stem, channel, time] as the files hold them; as they are for a lossy format."""
+    """Returns [stem, channel, time] as the files store them; unchanged for a lossy format."""
     if subtype is None:
         return stems
     if complete:
@@ -143,7 +143,7 @@ def _rounded(stems: Tensor, subtype: str | None, complete: bool) -> Tensor:
 
 
 class _Residual:
-    """Of what is written, in double precision."""
+    """Sums the energy of what is written less what is wanted, in double precision."""
 
     def __init__(self, gain: float, complete: bool, count: int) -> None:
         self._gain, self._complete, self._count = gain, complete, count
@@ -166,12 +166,12 @@ def _beside(file: PurePath, record: PurePath) -> str:
 
 
 def _earlier(folder: Path, record: PurePath) -> list[Path]:
-    """What the record that is there lists."""
+    """Returns the files that an earlier record lists."""
     return list(listed(folder / record))
 
 
 def check_inputs(layout: Layout, names: Sequence[str], draws: int, inputs: Iterable[Path]) -> None:
-    """UserError where what ``write_result`` writes or removes is one of ``inputs``.
+    """Raises UserError where what ``write_result`` writes or removes is one of ``inputs``.
 
     ``draws``: how many are kept. Links and other names of a file are seen through.
     """
@@ -181,7 +181,7 @@ def check_inputs(layout: Layout, names: Sequence[str], draws: int, inputs: Itera
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """Of an earlier result; empty where there is none, or none that can be read."""
+    """Returns an earlier result's record; empty where none can be read."""
     try:
         record = read_json(path)
     except (OSError, ValueError):
@@ -230,7 +230,7 @@ SETTINGS = (
 
 
 def is_done(layout: Layout, path: Path, wanted: dict[str, Any]) -> bool:
-    """Whether what ``layout`` leads to is what separating ``path`` as ``wanted`` would write.
+    """Returns whether the files of ``layout`` are those that separating ``path`` would write.
 
     The record must hold the ``SETTINGS`` of ``wanted`` and the hash of ``path``, and every file
     that it lists must be as it was written. One of a damaged file counts where "damaged" is "keep".

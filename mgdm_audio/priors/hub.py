@@ -31,7 +31,7 @@ _HUB_NAME = re.compile(r"([\w-][\w.-]*/[\w-][\w.-]*)(?:@(\S+))?", re.ASCII)
 
 
 def is_hub_name(name: str | Path) -> bool:
-    """Whether it has the form ``owner/name[@revision]``, and nothing on the disk is called so.
+    """Returns whether a name has the form ``owner/name[@revision]`` and no file has that name.
 
     A ``Path`` is always a place on the disk.
     """
@@ -39,13 +39,13 @@ def is_hub_name(name: str | Path) -> bool:
 
 
 def located(name: str | Path) -> Path:
-    """The folder of a prior on the hub, fetched; any other name as the path that it is."""
+    """Returns the folder of a prior, which is fetched if the name is one of the hub."""
     return fetch(str(name)) if is_hub_name(name) else Path(name)
 
 
 @cache  # in one process a name stands for one commit, whatever is pushed meanwhile
 def fetch(name: str) -> Path:
-    """The folder in the cache that holds those of ``FILES`` that ``owner/name[@revision]`` has.
+    """Returns the folder in the cache with those of ``FILES`` that the repository has.
 
     Its own name is the commit. Raises UserError, in one line, without the extra ``hub``, for a
     prior or a revision that is not there or not for this user, and where neither the hub nor the
@@ -65,7 +65,7 @@ def fetch(name: str) -> Path:
 
 
 def origin(folder: Path) -> tuple[str, str] | None:
-    """``(owner/name, commit)`` of a folder that ``fetch`` returned; None for any other."""
+    """Returns ``(owner/name, commit)`` of a folder that ``fetch`` returned; None for others."""
     folder = folder.resolve()
     if folder.parent.name != "snapshots" or not re.fullmatch(r"[0-9a-f]{40}", folder.name):
         return None
@@ -74,7 +74,7 @@ def origin(folder: Path) -> tuple[str, str] | None:
 
 
 def push(folder: Path, name: str, *, private: bool = False) -> str:
-    """Upload those of ``FILES`` that ``folder`` has, as one commit to main of ``owner/name``.
+    """Uploads those of ``FILES`` that ``folder`` has, as one commit to main of ``owner/name``.
 
     Returns the commit. Where there is no such repository it is made, ``private`` or public. Whether
     the prior works is not checked. Raises UserError, in one line, as ``require_pushable`` does, and
@@ -98,7 +98,7 @@ def push(folder: Path, name: str, *, private: bool = False) -> str:
 
 
 def require_pushable(folder: Path, name: str) -> tuple[Any, str]:
-    """huggingface_hub, and ``owner/name``.
+    """Returns the module huggingface_hub, and ``owner/name``.
 
     Raises UserError without that library, for another form of ``name``, and for a folder without a
     model card.
@@ -136,7 +136,7 @@ def _library(start: str) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No bar where standard error is no terminal, and no warning in several lines."""
+    """Switches off the bar without a terminal, and warnings of several lines."""
     from huggingface_hub.utils import (
         are_progress_bars_disabled,
         disable_progress_bars,
@@ -156,7 +156,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _failure(start: str, repo: str, revision: str | None, error: Exception) -> UserError:
-    """In one line, with the remedy."""
+    """Returns the error in one line, with the remedy."""
     from huggingface_hub import constants, errors
 
     where = f"{constants.ENDPOINT}/{repo}"
@@ -180,6 +180,6 @@ def _failure(start: str, repo: str, revision: str | None, error: Exception) -> U
 
 
 def _reason(error: BaseException) -> str:
-    """Its first two lines as one: the second names what the first complains of."""
+    """Returns the first two lines of an error as one; the second names the object."""
     lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()]
     return " ".join(lines[:2]).rstrip(".") or described(error)

@@ -55,7 +55,7 @@ class MeanGivenMixture(nn.Module):
 
 
 def default_sigma(loaded: LoadedPrior) -> float:
-    """The noise level sigma / alpha of the single call of the preset ``default``."""
+    """Returns the noise level sigma / alpha of the single call of the preset ``default``."""
     sampler = load_preset("default").sampler
     assert isinstance(sampler, WienerGuidance)
     assert sampler.amortised
@@ -64,7 +64,7 @@ def default_sigma(loaded: LoadedPrior) -> float:
 
 
 def export_onnx(loaded: LoadedPrior, path: str | Path) -> None:
-    """Write ``MeanGivenMixture`` of a prior to ``path``, with float32 weights, whole or not at all.
+    """Writes ``MeanGivenMixture`` of a prior to ``path`` in float32, whole or not at all.
 
     Any number of items and hops may be given to the graph. Its metadata say what goes in and comes
     out: ``stems`` (their names, by commas), ``sample_rate`` (Hz), ``mixture_rms`` (the level,
@@ -101,7 +101,7 @@ def export_onnx(loaded: LoadedPrior, path: str | Path) -> None:
 
 
 def _traced(graph: MeanGivenMixture) -> Any:
-    """The graph as an ``ONNXProgram`` of torch, of any number of items and hops."""
+    """Returns the graph as an ``ONNXProgram`` of torch, of any number of items and hops."""
     items, hops = EXAMPLE
     config = graph.network.config
     time = hops * config.bins

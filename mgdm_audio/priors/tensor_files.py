@@ -84,14 +84,14 @@ def _not_tensors(path: Path, error: Exception) -> UserError:
 
 
 def require_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """UserError where a weight is no number."""
+    """Raises UserError where a weight is no number."""
     for name, tensor in tensors.items():
         if not bool(torch.isfinite(tensor).all()):
             raise UserError(f"{path}: {name!r} is not finite; the file is damaged, fetch it again")
 
 
 def require_fit(own: Shapes, found: Shapes, path: Path, otherwise: str) -> None:
-    """UserError naming the first tensor of ``path`` that is missing, unknown or misshapen."""
+    """Raises UserError for the first tensor of ``path`` that is missing, unknown or misshapen."""
     missing, surplus = sorted(own.keys() - found.keys()), sorted(found.keys() - own.keys())
     shapes = sorted(n for n in own.keys() & found.keys() if own[n] != found[n])
     for what, names in (("lacks", missing), ("has unknown", surplus), ("has misshapen", shapes)):

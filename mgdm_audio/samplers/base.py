@@ -111,7 +111,7 @@ class Stepwise(Checked):
 
     @property
     def takes_start(self) -> bool:
-        """Whether the sampler can start from an estimate of x_0: see ``sample``."""
+        """Returns whether the sampler can start from an estimate of x_0: see ``sample``."""
         return type(self).refinement is not Stepwise.refinement
 
     def check(self, prior: Prior, likelihood: Any) -> None:

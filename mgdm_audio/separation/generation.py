@@ -75,7 +75,7 @@ class Sample:
 
 
 def check_planned(folder: Path, stems: Iterable[str], given: Iterable[Path]) -> None:
-    """UserError where what ``Sample.save`` writes to ``folder`` is one of the files ``given``."""
+    """Raises UserError where ``Sample.save`` to ``folder`` would replace one of ``given``."""
     planned = [folder / f"{name}.wav" for name in (*stems, "mixture")]
     spare([*planned, folder / RECORD], given)
 

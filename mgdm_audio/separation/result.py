@@ -200,7 +200,7 @@ class Separation(Mapping[str, Tensor]):
         return "" if self.path is None else self.path.stem
 
     def _fitted(self, form: Format) -> Separation:
-        """At a rate that the format has, with a report of its channels."""
+        """Returns the result at a rate that the format has, with the channels in its report."""
         report, rate = self.report, form.rate_for(self.sample_rate)
         if form.in_one_file and self.source.shape[0] == 1:
             report = report | {"channels": 2}  # equal ones: the format has stereo alone

@@ -247,7 +247,7 @@ def _stores(folder: str | Path | None) -> Iterator[Callable[[tuple[int, ...]], S
 def _opened(
     source: Any, sample_rate: int | None, on_progress: Progress | None
 ) -> tuple[Iterator[Tensor], int, int]:
-    """Samples [channel, any] in consecutive blocks, their rate in Hz, and the mask of speakers."""
+    """Returns consecutive blocks [channel, any], their rate in Hz, and the mask of speakers."""
     if not isinstance(source, Reading):
         if sample_rate is None:
             raise UserError("samples in memory: give their sample_rate in Hz")

@@ -190,9 +190,9 @@ class _Page:
 
 
 def file_name(query: Any) -> str:
-    """The query's name without folders, short enough for a file.
+    """Returns the query's file name: without folders, and short enough for a file system.
 
-    Nor has it what is no character: controls, and marks that change the direction of a text.
+    Control characters are left out, as are marks that change the direction of text.
     """
     last = query.get("name", "").replace("\\", "/").rpartition("/")[2]
     shown = "".join(c for c in last if unicodedata.category(c)[0] != "C")

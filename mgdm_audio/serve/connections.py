@@ -14,12 +14,12 @@ from mgdm_audio.serve.limits import Limits
 
 
 def bounded(limits: Limits) -> type[asyncio.Protocol]:
-    """A protocol for ``uvicorn.Config(http=...)``."""
+    """Returns a protocol for ``uvicorn.Config(http=...)``."""
     return type("Bounded", (_Bounded,), {"limits": limits})
 
 
 class _Bounded(H11Protocol):
-    """One that is too many takes the place of the one that has been idle longest, if any is.
+    """A connection beyond the limit replaces the one that has been idle longest, if any is idle.
 
     So whoever holds connections without a request on them keeps nobody else out.
     """
@@ -31,7 +31,7 @@ class _Bounded(H11Protocol):
 
     @property
     def busy(self) -> bool:
-        """Whether a request has begun and is not answered yet."""
+        """Returns whether a request has begun and is not answered yet."""
         return self.cycle is not None and not self.cycle.response_complete
 
     def connection_made(self, transport: Any) -> None:

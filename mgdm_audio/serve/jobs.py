@@ -195,7 +195,7 @@ class Jobs:
 
 
 def _identity(folder: Path) -> tuple[int, int] | None:
-    """Of the folder itself, whatever its name leads to later; None where there is none."""
+    """Returns device and inode of the folder itself, links not followed; None without one."""
     try:
         found = os.lstat(folder)
     except OSError:

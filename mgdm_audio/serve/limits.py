@@ -1,4 +1,4 @@
-"""What the server allows, whoever asks."""
+"""The limits of the server, which hold for every client."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mgdm_audio.errors import UserError
 
 @dataclass(frozen=True)
 class Limits:
-    """Each is said when the server starts."""
+    """The limits are printed when the server starts."""
 
     megabytes: float = 500.0  # of a file
     sound_minutes: float = 180.0  # of the sound in a file, which may be packed
@@ -37,7 +37,7 @@ class Limits:
         )
 
     def require_disk(self, folder: Path, wanted: float = 0) -> None:
-        """UserError unless so many bytes can be written there."""
+        """Raises UserError unless ``wanted`` bytes can be written to ``folder``."""
         free = shutil.disk_usage(folder).free
         if wanted + self.free_gigabytes * 1e9 > free:
             raise UserError(
@@ -49,10 +49,10 @@ class Limits:
 
 @contextmanager
 def private_room() -> Iterator[Path]:
-    """A new temporary folder that no other user can look into or put another in the place of.
+    """Makes a temporary folder that no other user can read or replace.
 
-    It goes when the block ends. Raises UserError where the folder for temporary files lets others
-    rename what is not theirs.
+    It is removed when the block ends. Raises UserError where other users may rename
+    entries of the folder for temporary files.
     """
     place = Path(tempfile.gettempdir())
     if hasattr(os, "getuid"):

@@ -157,7 +157,7 @@ class State:
                     buffer.copy_(tensors[f"buffer.{name}"])
 
     def _require_rest(self, path: Path, tensors: Mapping[str, Tensor]) -> None:
-        """UserError unless averages, moments and buffers belong to the parameters."""
+        """Raises UserError unless averages, moments and buffers belong to the parameters."""
         wanted = {f"average.{n}": v.shape for n, v in self.average.items()}
         for name, parameter in self.network.named_parameters():
             own = {f"adamw.{k}.{name}": parameter.shape for k in MOMENTS if k != "step"}

@@ -77,7 +77,7 @@ class Sound:
 
 
 class _Length(NamedTuple):
-    """Where a length stands, and how it is written."""
+    """Returns where a length stands, and how it is written."""
 
     at: int
     field: str  # ``struct`` format
@@ -85,7 +85,7 @@ class _Length(NamedTuple):
 
 
 def find_sound(file: BinaryIO, size: int, begin: int = 0) -> Sound | None:
-    """Where the sound lies in the container that begins at byte ``begin`` of a file of ``size``.
+    """Finds the sound in the container at byte ``begin`` of a file of ``size`` bytes.
 
     None where it is no such container, or holds no chunk of sound. Raises OSError.
     """
@@ -150,7 +150,7 @@ def _chunks(file: BinaryIO, form: Form, at: int, size: int) -> Iterator[tuple[by
 
 
 def _is_meant(length: int, there: int, followed: bool) -> bool:
-    """Whether it is no length left open. ``followed``: by another chunk, where it says."""
+    """Returns whether it is no length left open. ``followed``: by another chunk, where it says."""
     if any(low <= length <= high for low, high in OPEN):
         return 0 <= length <= there and followed
     # 32 bits hold the length of more than 4 GiB without what is above them.
@@ -158,7 +158,7 @@ def _is_meant(length: int, there: int, followed: bool) -> bool:
 
 
 def _is_followed(file: BinaryIO, form: Form, at: int, size: int) -> bool:
-    """Whether chunks, or another file, stand there and reach to the end."""
+    """Returns whether chunks, or another file, stand there and reach to the end."""
     if at >= size:
         return True
     file.seek(at)
@@ -201,6 +201,6 @@ _LARGEST_OF = {"<I": _LARGEST, ">I": _LARGEST, "<Q": 2**63 - 1, ">q": 2**63 - 1}
 
 
 def _wave_mask(body: bytes) -> int:
-    """Of WAVEFORMATEXTENSIBLE, whose tag is 0xFFFE."""
+    """Returns the speaker mask of WAVEFORMATEXTENSIBLE (tag 0xFFFE), 0 for other formats."""
     extensible = body[:2] == b"\xfe\xff" and len(body) >= 24
     return struct.unpack("<I", body[20:24])[0] if extensible else 0

@@ -71,7 +71,7 @@ def _by_ffmpeg(path: Path, file: BinaryIO, refusal: str, stream: int = 0) -> Con
 
 
 def _ends_early(file: BinaryIO) -> bool:
-    """Whether containers that FFmpeg reads as far as they go were cut: AVI, Ogg, MPEG-TS."""
+    """Returns whether an AVI, Ogg or MPEG-TS file was cut, which FFmpeg does not report."""
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     head = file.read(200)

@@ -68,7 +68,7 @@ def _stream(file: BinaryIO, start: int, stop: int) -> Stream:
 
 
 def _samples_until_end(file: BinaryIO, head: bytes, start: int, stop: int) -> int:
-    """By the last frame that goes on where one before it ends; 0 where there is none."""
+    """Returns the end of the last frame that follows another, in samples; 0 without one."""
     block = int.from_bytes(head[8:10], "big")  # of all frames but the last, where it is fixed
     largest = int.from_bytes(head[15:18], "big")  # bytes of a frame, 0 where nobody knows
     begin = max(start + _HEAD, stop - max(_BUFFER, 3 * largest))
@@ -108,7 +108,7 @@ def _samples_of(head: bytes, block: int) -> tuple[int, int] | None:
 
 
 def _crc8(data: bytes) -> int:
-    """Of the polynomial 0x07 (RFC 9639, 9.1.8)."""
+    """Returns the CRC of the polynomial 0x07 (RFC 9639, 9.1.8)."""
     crc = 0
     for byte in data:
         crc ^= byte

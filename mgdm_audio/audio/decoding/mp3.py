@@ -196,7 +196,7 @@ def _tokens(
 
 
 def _follow(data: _Bytes, at: int, size: int) -> bool:
-    """Whether frames of one kind stand there in a row, to a tag or the end at least."""
+    """Returns whether frames of one kind stand there in a row, to a tag or the end at least."""
     first = None
     for count in range(_AHEAD):
         if at == size or (first is not None and tag_length(data, at)):
@@ -211,7 +211,7 @@ def _follow(data: _Bytes, at: int, size: int) -> bool:
 
 
 def _next(data: _Bytes, at: int, stop: int, size: int) -> int:
-    """Where the next frame or tag begins before ``stop``, else that; of a file of ``size``."""
+    """Returns the start of the next frame or tag, or ``stop``; ``size``: of the file."""
     while at < stop:
         held = data.at(at, _BUFFER)[: stop - at]
         for offset, letter in enumerate(held):
@@ -224,7 +224,7 @@ def _next(data: _Bytes, at: int, stop: int, size: int) -> int:
 
 
 def begin_of(file: BinaryIO, size: int) -> int | None:
-    """Where the first frame stands; None where the file is no such stream.
+    """Returns where the first frame stands; None where the file is no such stream.
 
     Tags, zeros, and the end of a frame that began earlier, may come before it.
     """

@@ -124,7 +124,7 @@ def _without_last_loss(found: list[Run | Loss]) -> list[Run | Loss]:
 
 
 def ends_within_page(file: BinaryIO, size: int) -> bool:
-    """Whether the file was cut amid a page, whatever its streams are."""
+    """Returns whether the file was cut amid a page, whatever its streams are."""
     last = None
     for last in _pages(file, size):  # noqa: B007
         pass
@@ -179,7 +179,7 @@ def checksum(page: bytes) -> bytes:
 
 
 def _next(file: BinaryIO, at: int, size: int) -> int:
-    """Where the next page begins, else ``size``."""
+    """Returns where the next page begins, else ``size``."""
     while at < size:
         file.seek(at)
         data = file.read(_BUFFER)

@@ -23,7 +23,7 @@ from mgdm_audio.errors import UserError
 
 
 class Shape(NamedTuple):
-    """Of every stem."""
+    """The shape of every stem."""
 
     channels: int
     time: int  # samples

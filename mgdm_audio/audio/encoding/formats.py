@@ -47,7 +47,7 @@ class Format:
 
     @property
     def in_one_file(self) -> bool:
-        """Whether all stems and the mixture are tracks of one file (Native Instruments Stems)."""
+        """Returns whether stems and mixture are tracks of one file (Native Instruments Stems)."""
         return self.name == "stem.mp4"
 
     def rate_for(self, sample_rate: int) -> int:

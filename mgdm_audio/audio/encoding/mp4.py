@@ -131,7 +131,7 @@ class Mp4Writer(Writer):
             raise self._refusal(error) from None
 
     def _refusal(self, error: Any) -> Exception:
-        """Of the system, with its reason, or of an encoder."""
+        """Returns OSError for an error of the system, UserError for one of an encoder."""
         if isinstance(error, OSError) and error.errno and error.errno > 0:
             return OSError(error.errno, error.strerror, str(self.path))
         return UserError(f"{self.path.name}: FFmpeg cannot write it ({described(error)})")

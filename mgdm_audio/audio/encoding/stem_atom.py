@@ -49,7 +49,7 @@ def add_stem_atom(path: Path, names: Sequence[str]) -> None:
 
 
 def _last(file: BinaryIO) -> tuple[int, bytes]:
-    """Where the last atom begins, and its bytes."""
+    """Returns where the last atom begins, and its bytes."""
     start = at = 0
     while head := file.read(16):
         start, size = at, int.from_bytes(head[:4], "big")

@@ -68,7 +68,7 @@ def _id3_frame(name: str, data: bytes) -> bytes:
 
 
 def _sevens(number: int) -> bytes:
-    """Of 28 bits, seven a byte."""
+    """Returns an integer of 28 bits with seven of them in each byte."""
     return bytes(number >> shift & 0x7F for shift in (21, 14, 7, 0))
 
 
@@ -95,7 +95,7 @@ def _picture(tags: Tags) -> bytes:
 
 
 def _flac(old: BinaryIO, new: BinaryIO, tags: Tags) -> None:
-    """In place of libsndfile's comments (block 4); padding (1) goes, other blocks stay."""
+    """Replaces libsndfile's comments (block 4) and drops padding (1); other blocks stay."""
     new.write(old.read(4))
     blocks, last = [], False
     while not last:
@@ -145,7 +145,7 @@ def _pages(file: BinaryIO) -> Iterator[tuple[bytes, bytes, bytes]]:
 
 
 def _paginate(packets: list[bytes]) -> Iterator[tuple[bool, bytes, bytes]]:
-    """Whether a page goes on with a packet of the one before, its table and its body."""
+    """Returns whether a page goes on with a packet of the one before, its table and its body."""
     table = b"".join(b"\xff" * (len(p) // 255) + bytes([len(p) % 255]) for p in packets)
     data, at = b"".join(packets), 0
     for start in range(0, len(table), 255):

@@ -35,7 +35,7 @@ class Tags:
         return next((mime for mark, mime in _PICTURES.items() if self.cover.startswith(mark)), "")
 
     def of_part(self, name: str) -> Tags:
-        """With the name of a stem in the title, if there is a title."""
+        """Returns the tags with the name of a stem in the title, if there is a title."""
         if "title" not in self.texts:
             return self
         return replace(self, texts={**self.texts, "title": f"{self.texts['title']} ({name})"})
