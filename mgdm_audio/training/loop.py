@@ -18,41 +18,15 @@ from mgdm_audio.engine.device import fast_precision
 from mgdm_audio.errors import UserError
 from mgdm_audio.rng import generator_for
 from mgdm_audio.training.log import Log
-from mgdm_audio.training.settings import NoiseLevels, Schedule, Training
+from mgdm_audio.training.objective import Objective, gradient_groups, validate
+from mgdm_audio.training.settings import NoiseLevels, OneCall, Schedule, Training
 from mgdm_audio.training.state import STATE, State, read_settings, run_folder
-from mgdm_audio.training.validation import validate
 
 Batches = Callable[[int, torch.Generator], Tensor]
 Disturb = Callable[[Tensor, Tensor, torch.Generator], Tensor]
 Export = Callable[[nn.Module, int], None]
 Progress = Callable[[int, int, dict[str, float]], None]
 Note = Callable[[str], None]
-
-
-class Objective(nn.Module):
-    """``network.loss(x_0, sigma, noise, given)`` as a forward pass, which is what data-parallel
-    wrappers can split."""
-
-    def __init__(self, network: nn.Module):
-        super().__init__()
-        self.network = network
-
-    def forward(
-        self, x_0: Tensor, sigma: Tensor, noise: Tensor, given: Tensor, weight: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        denoising, likelihood = self.network.loss(x_0, sigma, noise, given)  # type: ignore[operator]
-        return (weight * denoising).mean(), (weight * likelihood).mean()
-
-
-def gradient_groups(network: nn.Module) -> dict[str, list[nn.Parameter]]:
-    """The parameters by group, each of which has its gradient clipped by itself.
-
-    A network may name submodules that train on a loss of their own, as ``heads``: how large their
-    gradient is shall not change the step of the rest, the group "body".
-    """
-    heads = {n: list(network.get_submodule(n).parameters()) for n in getattr(network, "heads", ())}
-    apart = {id(p) for group in heads.values() for p in group}
-    return {"body": [p for p in network.parameters() if id(p) not in apart], **heads}
 
 
 class Run:
@@ -95,8 +69,9 @@ class Run:
             network.trunk = self.compiled  # type: ignore[assignment]
         self.objective = accelerator.prepare(Objective(network))
         self.groups = gradient_groups(network)
-        # Since the last save: denoising, likelihood, and each group's norm of the gradient.
-        self.sums = torch.zeros(2 + len(self.groups), device=accelerator.device)
+        # Since the last save: denoising, likelihood, denoising of the examples of [one_call], and
+        # each group's norm of the gradient.
+        self.sums = torch.zeros(3 + len(self.groups), device=accelerator.device)
         self.since = 0
         self.started, self.worked = time.monotonic(), time.process_time()
         self.begun = self.started - self.state.elapsed
@@ -165,7 +140,7 @@ class Run:
                 self.network.trunk = self.compiled  # type: ignore[assignment]
 
     def examples(self, batches: Batches, disturb: Disturb | None) -> tuple[Tensor, ...]:
-        """x_0, sigma, noise, given and weight of this step and process."""
+        """The objective's arguments in this step and process."""
         rank, device = self.accelerator.process_index, self.accelerator.device
         generator = generator_for(self.config.seed, "train", self.state.step, rank)
         x_0 = batches(self.config.batch, generator).to(device)
@@ -178,21 +153,47 @@ class Run:
             eps += added
             # By the noise there is in all: else the few that are most disturbed outweigh the rest.
             weight = 1 / (1 + added.flatten(1).square().mean(1))
-        return x_0, sigma, eps, given, weight
+        return x_0, sigma, eps, given, weight, weight
 
-    def step(self, batches: Batches, disturb: Disturb | None, progress: Progress | None) -> bool:
+    def further_examples(self, one_call: OneCall, batches: Batches) -> tuple[Tensor, ...]:
+        """The same for the examples of section [one_call]."""
+        rank, device = self.accelerator.process_index, self.accelerator.device
+        generator = generator_for(self.config.seed, "one_call", self.state.step, rank)
+        x_0 = batches(one_call.batch, generator).to(device)
+        own = generator_for(
+            self.config.seed, "one_call noise", self.state.step, rank, device=device
+        )
+        one = torch.ones(len(x_0), device=device)
+        eps = torch.randn(x_0.shape, generator=own, device=device)
+        return x_0, self.noise.maximum * one, eps, one, one, one_call.variance * one
+
+    def backward(self, examples: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """Adds the examples' gradient; their denoising error and likelihood, detached."""
+        with self.accelerator.autocast():
+            denoising, likelihood = self.objective(*examples)
+        self.accelerator.backward(denoising + likelihood)
+        return denoising.detach(), likelihood.detach()
+
+    def step(
+        self,
+        batches: Batches,
+        disturb: Disturb | None,
+        progress: Progress | None,
+        one_call: tuple[OneCall, Batches] | None = None,
+    ) -> bool:
         """A step; whether it was the last one. UserError on a non-finite loss."""
         state, schedule, config = self.state, self.schedule, self.config
-        examples = self.examples(batches, disturb)
         rate = schedule.at(state.step, state.elapsed)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        with self.accelerator.autocast():
-            denoising, likelihood = self.objective(*examples)
         self.optimiser.zero_grad(set_to_none=True)
-        self.accelerator.backward(denoising + likelihood)
+        further = torch.zeros((), device=self.accelerator.device)
+        if one_call is not None:
+            with self.accelerator.no_sync(self.objective):  # processes share the sum of both
+                further, _ = self.backward(self.further_examples(*one_call))
+        denoising, likelihood = self.backward(self.examples(batches, disturb))
         norms = [nn.utils.clip_grad_norm_(g, config.gradient_clip) for g in self.groups.values()]
-        self.sums += torch.stack([denoising.detach(), likelihood.detach(), *norms])
+        self.sums += torch.stack([denoising, likelihood, further, *norms])
         saving = (state.step + 1) % config.save_every == 0 or state.step + 1 >= schedule.steps
         soon = state.step + 1 - self.first <= 2  # the pace is said early, of the second step too
         looking = saving or soon or (state.step + 1) % config.look_every == 0
@@ -223,11 +224,12 @@ class Run:
     def save(self, rate: float) -> None:
         """The state, and a line of the log on the steps since the last one."""
         self.state.save(self.folder / STATE)
-        loss, likelihood, *norms = (self.sums / self.since).tolist()
+        loss, likelihood, further, *norms = (self.sums / self.since).tolist()
         seconds = (time.monotonic() - self.started) / self.since
         cpu_seconds = (time.process_time() - self.worked) / self.since
         self.log(
             {"loss": round(loss, 5), "nll": round(likelihood, 5), "lr": rate}
+            | ({"one_call": round(further, 5)} if further else {})
             | {"gradient": {n: round(v, 5) for n, v in zip(self.groups, norms, strict=True)}}
             | {"step_s": round(seconds, 3), "cpu_s": round(cpu_seconds, 3)}
         )
@@ -272,6 +274,7 @@ def train(
     *,
     export: Export,
     disturb: Disturb | None = None,
+    one_call: tuple[OneCall, Batches] | None = None,
     progress: Progress | None = None,
     settings: Mapping[str, Any] | None = None,
     note: Note = lambda line: None,
@@ -281,6 +284,7 @@ def train(
     batches(size, generator) -> x_0 [size, sources, time]. ``export(network, step)`` is called with
     the averaged weights at each save, each validation and the end. ``disturb(x_0, sigma,
     generator)``, of the shape of ``x_0``, is added to the noisy examples beside the noise.
+    ``one_call``: the settings of that section, and what draws its examples.
     ``settings``: JSON values to keep in the state. ``note(line)``: device, precision and
     parameters, then the pace and the time left after the first two steps and at each save.
     ``folder`` gets log.jsonl and, where tensorboard is installed, the same numbers for it. Raises
@@ -294,6 +298,6 @@ def train(
         if run.accelerator.is_main_process and run.done:
             run.publish(True)  # a run that was stopped between its last save and its export
         while not run.done:
-            run.done = run.step(batches, disturb, progress)
+            run.done = run.step(batches, disturb, progress, one_call)
         run.accelerator.wait_for_everyone()
         return run.state

@@ -1,5 +1,6 @@
 """Training songs kept in a device's memory: batches without a reader, for accelerators."""
 
+import os
 from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -110,3 +111,12 @@ def _read(folder: StemFolder) -> list[Song]:
         has = tuple(path is not None for path in track.files)
         songs.append((track.name, whole.short(), has))
     return songs
+
+
+def opened_songs(
+    open_folder: Callable[[Collection[str]], StemFolder], resident: bool
+) -> StemFolder | ResidentStems:
+    """The folder, or its songs in the memory of this process's device."""
+    rank = os.environ.get("LOCAL_RANK", "0")  # torchrun's: each process has its own device
+    device = f"cuda:{rank}" if torch.cuda.is_available() else "cpu"
+    return ResidentStems(open_folder, device) if resident else open_folder(())

@@ -1,12 +1,13 @@
 """What a training run is told: how noise is drawn, how the rate falls, and everything else."""
 
 import math
-from dataclasses import dataclass
-from typing import Annotated, Literal, get_args
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
+from mgdm_audio.config import from_mapping
 from mgdm_audio.ranges import (
     Checked,
     SettingError,
@@ -16,6 +17,7 @@ from mgdm_audio.ranges import (
     positive,
     within,
 )
+from mgdm_audio.training.augmentation import Augmentation
 
 Kind = Literal["cosine", "stable"]
 Precision = Literal["auto", "bf16", "no"]
@@ -58,6 +60,33 @@ class NoiseLevels(Checked):
         return (center + spread * normal).exp().clamp(self.minimum, self.maximum), given
 
 
+_Count = Annotated[int, at_least(1)]
+_UNCHANGED = {"remix": 0.0, "gain": 0.0, "polarity": False, "equalise": 0.0, "loudness": 0.0}
+
+
+@dataclass(frozen=True)
+class OneCall(Checked):
+    """Section [one_call]: further examples of every step, made as the preset ``default`` calls the
+    network, with the mixture given and sigma at ``noise.maximum``.
+
+    Their stems may be another separator's, which sum to a real recording: the network then learns
+    to give in one call what the other gives (distillation). Such stems are estimates, on whose
+    errors ``variance`` should not be trained.
+    """
+
+    train: str = ""  # songs as in data.train; empty: no such examples
+    train_split: str = "train"  # of prepared data
+    segment: _Count = 2**17  # samples
+    batch: _Count = 2  # segments a step and process
+    variance: bool = True  # train the reported variance on them too
+    # A section of its own, with the settings of data.augment: what it does not give is off.
+    augment: dict[str, Any] = field(default_factory=dict)
+
+    def augmentation(self, where: str) -> Augmentation:
+        """The section ``augment``. Raises ConfigError, which begins with ``where``."""
+        return from_mapping(Augmentation, _UNCHANGED | self.augment, where)
+
+
 @dataclass(frozen=True)
 class Schedule(Checked):
     """Learning rate over ``steps``: linear warm-up, then "cosine", or "stable" until the last
@@ -87,12 +116,6 @@ class Schedule(Checked):
 
     def over(self, step: int, elapsed: float) -> bool:
         return step >= self.steps or 0 < self.seconds <= elapsed
-
-
-_Count = Annotated[
-    int,
-    within("[1, inf)", "batch, save_every, validate_every and look_every are at least 1"),
-]
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,10 +21,10 @@ from mgdm_audio.rng import generator_for
 from mgdm_audio.training.augmentation import Augmentation, Leakage
 from mgdm_audio.training.card import About, card
 from mgdm_audio.training.log import LOG
-from mgdm_audio.training.loop import Progress
+from mgdm_audio.training.loop import Batches, Progress
 from mgdm_audio.training.loop import train as run
-from mgdm_audio.training.resident import ResidentStems
-from mgdm_audio.training.settings import NoiseLevels, Schedule, Training
+from mgdm_audio.training.resident import ResidentStems, opened_songs
+from mgdm_audio.training.settings import NoiseLevels, OneCall, Schedule, Training
 from mgdm_audio.training.state import STATE, differences, read_settings
 from mgdm_audio.training.stems import StemFolder
 from mgdm_audio.training.usable import held_out, require_usable
@@ -64,6 +64,7 @@ class TrainConfig:
     model: dict[str, Any] = field(default_factory=dict)
     noise: dict[str, Any] = field(default_factory=dict)
     leakage: dict[str, Any] = field(default_factory=dict)
+    one_call: dict[str, Any] = field(default_factory=dict)
     schedule: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     prior_schedule: dict[str, Any] = field(default_factory=lambda: {"kind": "karras"})
@@ -78,6 +79,7 @@ class StemRun:
     augment: Augmentation
     noise: NoiseLevels
     leakage: Leakage
+    one_call: OneCall
     schedule: Schedule
     training: Training
     levels: NoiseSchedule
@@ -91,14 +93,20 @@ class StemRun:
         shape = replace(shape, sources=len(data.stems))
         noise = from_mapping(NoiseLevels, parsed.noise, f"{where}: noise")
         leakage = from_mapping(Leakage, parsed.leakage, f"{where}: leakage")
+        one_call = from_mapping(OneCall, parsed.one_call, f"{where}: one_call")
+        one_call.augmentation(f"{where}: one_call.augment")
         try:
             levels = NoiseSchedule.from_config(parsed.prior_schedule)
         except ValueError as error:
             raise ConfigError(f"{where}: prior_schedule: {error}") from None
-        if data.segment % shape.bins:
-            raise UserError(
-                f"{where}: data.segment = {data.segment}: give a multiple of {shape.bins}"
-            )
+        segments = {"data": data.segment} | (
+            {"one_call": one_call.segment} if one_call.train else {}
+        )
+        for name, segment in segments.items():
+            if segment % shape.bins:
+                raise UserError(
+                    f"{where}: {name}.segment = {segment}: give a multiple of {shape.bins}"
+                )
         if len(data.stems) == 1 and noise.given > 0:
             raise UserError(
                 f"{where}: noise.given = {noise.given:g}: the mixture of one stem is that stem; "
@@ -115,6 +123,7 @@ class StemRun:
             from_mapping(Augmentation, data.augment, f"{where}: data.augment"),
             noise,
             leakage,
+            one_call,
             from_mapping(Schedule, parsed.schedule, f"{where}: schedule"),
             from_mapping(Training, parsed.training, f"{where}: training"),
             levels,
@@ -128,6 +137,7 @@ class StemRun:
             "data": asdict(self.data) | {"augment": asdict(self.augment)},
             "noise": asdict(self.noise),
             "leakage": asdict(self.leakage),
+            "one_call": asdict(self.one_call),
             "training": asdict(self.training),
         }
 
@@ -157,22 +167,33 @@ def other_settings(
 class _Data:
     """Batches of the training songs, and the segments of the validation songs."""
 
-    def __init__(self, data: DataConfig, augment: Augmentation, begins: bool) -> None:
+    def __init__(self, config: StemRun, begins: bool) -> None:
         """``notes``: what one should know of the songs, more where the run ``begins``."""
-        self.data, self.augment, self.drawn = data, augment, 0
+        self.data, self.augment, self.drawn = config.data, config.augment, 0
+        data, augment, own = config.data, config.augment, config.one_call
         remix = augment.remix if begins else 0
         self.notes = require_usable(self._opened(), remix, augment.active)
-        rank = os.environ.get("LOCAL_RANK", "0")  # torchrun's: each process has its own device
-        device = f"cuda:{rank}" if torch.cuda.is_available() else "cpu"
-        self.songs = ResidentStems(self._opened, device) if data.resident else self._opened()
+        self.songs = opened_songs(self._opened, data.resident)
+        self.counts = {"training": (_number(self.songs), Path(data.train))}
         self.held_out: Tensor | None = None
-        self.validation: StemFolder | None = None
         if data.validation:
             split = data.validation_split
-            self.validation = StemFolder(data.validation, data.stems, data.sample_rate, split)
+            validation = StemFolder(data.validation, data.stems, data.sample_rate, split)
+            self.counts["validation"] = (_number(validation), Path(data.validation))
             count = data.validation_segments
-            self.held_out, notes = held_out(self.validation, count, data.segment)
+            self.held_out, notes = held_out(validation, count, data.segment)
             self.notes += notes
+        self.one_call: tuple[OneCall, Batches] | None = None
+        if own.train:
+            further = own.augmentation("one_call.augment")
+            self.notes += require_usable(self._further(own), further.remix, further.active)
+            songs = opened_songs(partial(self._further, own), data.resident)
+            self.counts["one call"] = (_number(songs), Path(own.train))
+            self.one_call = (own, lambda n, gen: songs.batch(n, own.segment, further, gen))
+
+    def _further(self, own: OneCall, skip: Collection[str] = ()) -> StemFolder:
+        data = self.data
+        return StemFolder(own.train, data.stems, data.sample_rate, own.train_split, skip)
 
     def _opened(self, skip: Collection[str] = ()) -> StemFolder:
         data = self.data
@@ -222,17 +243,17 @@ def _network(
     return network, level
 
 
+def _number(songs: StemFolder | ResidentStems) -> int:
+    return len(songs.tracks if isinstance(songs, StemFolder) else songs.names)
+
+
 def _about(name: str, batches: _Data) -> About:
-    data, songs = batches.data, batches.songs
-    count = len(songs.tracks if isinstance(songs, StemFolder) else songs.names)
-    splits = {"training": (count, Path(data.train))}
-    if batches.validation is not None:
-        splits["validation"] = (len(batches.validation.tracks), Path(data.validation))
+    data = batches.data
     return About(
         name=name,
         kind="`tf_unet`",
         over=f"the stems {', '.join(data.stems)}, {data.sample_rate:,} Hz mono",
-        data=splits,
+        data=batches.counts,
         item="song",
         example=f"{data.segment:,} samples ({data.segment / data.sample_rate:.1f} s) each",
         command="mgdm-audio separate song.mp3 -o stems --prior FOLDER",
@@ -255,7 +276,7 @@ def run_stems(
     level = before.pop("mixture_rms", None)
     state = str(output / STATE)
     changed = other_settings(state, before, config.settings, "train in another folder")
-    batches = _Data(data, config.augment, begins=not before)
+    batches = _Data(config, begins=not before)
     network, level = _network(config, init, level, batches)
     details = {
         "schedule": config.levels.to_config(),
@@ -288,6 +309,7 @@ def run_stems(
         config.training,
         export=export,
         disturb=leak if leakage.share > 0 else None,
+        one_call=batches.one_call,
         progress=on_progress,
         settings=config.settings | {"mixture_rms": level},
         note=on_note,

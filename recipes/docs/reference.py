@@ -160,6 +160,7 @@ STEM_SECTIONS = {
     "model": stem_run.TFUNetConfig,
     "noise": stem_run.NoiseLevels,
     "leakage": stem_run.Leakage,
+    "one_call": stem_run.OneCall,
     "schedule": stem_run.Schedule,
     "training": stem_run.Training,
 }

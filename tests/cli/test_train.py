@@ -282,6 +282,28 @@ def test_leakage_disturbs_the_examples_and_is_kept(config: Path) -> None:
     assert "one stem has no other to leak into" in line
 
 
+def test_further_examples_of_one_call(config: Path) -> None:
+    songs = f"one_call.train={config.parent / 'train'}"
+    sets = ("--set", songs, "--set", "one_call.segment=256")
+    assert train(config, *sets, "--set", "one_call.augment.gain=2.0").exit_code == 0
+    kept = read_settings(config.parent / "run" / STATE)["one_call"]
+    assert (kept["segment"], kept["augment"]) == (256, {"gain": 2.0})
+    log = (config.parent / "run" / LOG).read_text().splitlines()
+    assert all(json.loads(line)["one_call"] > 0 for line in log if "loss" in json.loads(line))
+    card = (config.parent / "run" / "prior" / CARD).read_text()
+    assert "- one call: 2 songs" in card
+    (config.parent / "run").rename(config.parent / "another")
+    for words, says in (
+        (("one_call.segment=100",), "one_call.segment = 100: give a multiple of"),
+        (("one_call.augment.gian=2.0",), "gian"),
+        (("one_call.batch=0",), "batch = 0: give at least 1"),
+    ):
+        asked = (word for each in words for word in ("--set", each))
+        assert says in complaint(train(config, "--set", songs, *asked))
+    line = complaint(train(config, "--set", f"one_call.train={config.parent / 'no'}"))
+    assert "no: no such folder of training tracks" in line
+
+
 def test_prepared_data_are_trained_on_by_split(config: Path) -> None:
     (mapping := config.parent / "map.toml").write_text(
         "[stems]\n" + "".join(f"{stem} = ['{stem}']\n" for stem in STEMS)

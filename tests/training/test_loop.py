@@ -19,11 +19,12 @@ from torch import Tensor, nn
 from mgdm_audio.errors import UserError
 from mgdm_audio.networks.tf_unet import TFUNet
 from mgdm_audio.priors.folder import load_prior, save_prior
+from mgdm_audio.rng import generator_for
 from mgdm_audio.training.log import BOARD, LOG
-from mgdm_audio.training.loop import gradient_groups, train
-from mgdm_audio.training.settings import NoiseLevels, Schedule, Training
+from mgdm_audio.training.loop import train
+from mgdm_audio.training.objective import gradient_groups, validate
+from mgdm_audio.training.settings import NoiseLevels, OneCall, Schedule, Training
 from mgdm_audio.training.state import STATE, State, differences, read_settings
-from mgdm_audio.training.validation import validate
 from tests.killing import full_disk, killed_at_every_moment, leftovers
 from tests.toys import STEMS, TINY, tiny_network
 
@@ -78,6 +79,7 @@ class Run:
         stop: int | None = None,
         validation: Tensor | None = None,
         settings: dict[str, Any] | None = None,
+        one_call: OneCall | None = None,
     ) -> State:
         def export(net: nn.Module, step: int) -> None:
             self.exported.append((step, next(net.parameters()).clone()))
@@ -97,6 +99,7 @@ class Run:
             self.schedule,
             self.settings,
             export=export,
+            one_call=None if one_call is None else (one_call, batches),
             progress=progress,
             settings=settings,
         )
@@ -129,6 +132,74 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(tmp_path: Path, stops: tuple[int
     assert torch.equal(a["adamw.step.enter.weight"], torch.tensor(7.0))
     assert [step for step, _ in whole.exported] == [2, 3, 4, 6, 7]  # saved or validated
     assert torch.equal(whole.exported[-1][1], broken.exported[-1][1])
+
+
+class Recorded(TFUNet):
+    """Keeps the arguments of its loss."""
+
+    def loss(
+        self, x_0: Tensor, sigma: Tensor, noise: Tensor, given: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        self.__dict__.setdefault("seen", []).append((len(x_0), sigma, given))
+        return super().loss(x_0, sigma, noise, given)
+
+
+def test_examples_of_one_call_show_the_mixture_at_the_largest_sigma(tmp_path: Path) -> None:
+    network = Recorded(TINY)
+    run = Run(tmp_path, schedule={"steps": 3}, noise=NoiseLevels(maximum=7.0))
+    run(network, one_call=OneCall("songs", batch=3))
+    seen = network.__dict__["seen"]
+    assert [size for size, _, _ in seen] == [3, 2] * 3
+    for _, sigma, given in seen[::2]:
+        assert torch.equal(sigma, torch.full((3,), 7.0))
+        assert torch.equal(given, torch.ones(3))
+    records = [record for record in run.records if "loss" in record]
+    assert all(record["one_call"] > 0 for record in records)
+
+
+def test_the_gradients_of_both_kinds_of_examples_are_summed(tmp_path: Path) -> None:
+    """AdamW's first moment after one step is .1 of the gradient, if nothing is clipped."""
+    moments = {}
+    for name, one_call, rate in (
+        ("both", OneCall("songs"), 1e-9),
+        ("plain", None, 1e-9),
+        ("estimated", OneCall("songs", variance=False), 1e-9),
+    ):
+        schedule = {"steps": 1, "learning_rate": rate}
+        run = Run(tmp_path / name, schedule=schedule, gradient_clip=math.inf)
+        run(tiny_network(0), one_call=one_call)
+        state = load_file(tmp_path / name / STATE)
+        moments[name] = {k: v for k, v in state.items() if k.startswith("adamw.exp_avg.")}
+    network = tiny_network(0).requires_grad_(True)
+    generator = generator_for(0, "one_call", 0, 0)
+    x_0 = tones(2, generator)
+    noise = torch.randn(x_0.shape, generator=generator_for(0, "one_call noise", 0, 0))
+    one = torch.ones(2)
+    denoising, likelihood = network.loss(x_0, 20.0 * one, noise, one)
+    names = [name for name, _ in network.named_parameters()]
+    parameters = list(network.parameters())
+    for name, loss in (
+        ("both", denoising.mean() + likelihood.mean()),
+        ("estimated", denoising.mean()),
+    ):
+        gradients = torch.autograd.grad(loss, parameters, retain_graph=True, materialize_grads=True)
+        for parameter, gradient in zip(names, gradients, strict=True):
+            key = f"adamw.exp_avg.{parameter}"
+            added = moments[name][key] - moments["plain"][key]
+            # Float32: two sums of gradients in another order, relative to the largest of them.
+            most = float(moments[name][key].abs().max()) + 1e-12
+            assert float((added - 0.1 * gradient).abs().max()) <= 1e-4 * most, (name, parameter)
+
+
+def test_a_stopped_run_with_examples_of_one_call_goes_on(tmp_path: Path) -> None:
+    whole, broken = Run(tmp_path / "whole"), Run(tmp_path / "broken")
+    one_call = OneCall("songs", batch=1)
+    whole(tiny_network(0, trained=False), one_call=one_call)
+    with pytest.raises(KeyboardInterrupt):
+        broken(tiny_network(0, trained=False), stop=4, one_call=one_call)
+    broken(tiny_network(0, trained=False), one_call=one_call)
+    a, b = (load_file(run.folder / STATE) for run in (whole, broken))
+    assert [name for name in a if not torch.equal(a[name], b[name])] == []
 
 
 def test_tensorboard_shows_what_the_log_holds_once(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from mgdm_audio.errors import UserError
 from mgdm_audio.networks.tf_unet import TFUNet, TFUNetConfig
 from mgdm_audio.priors.folder import load_prior
 from mgdm_audio.training.stems import StemFolder
-from mgdm_audio.training.validation import validate
+from mgdm_audio.training.objective import validate
 
 sys.path.append(str(Path(__file__).resolve().parents[3] / "recipes/local"))
 from script import run

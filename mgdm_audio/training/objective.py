@@ -1,4 +1,4 @@
-"""How well a network denoises examples that it was not trained on."""
+"""What training minimises, by which parameters, and what validation measures."""
 
 from typing import Any
 
@@ -6,6 +6,38 @@ import torch
 from torch import Tensor, nn
 
 from mgdm_audio.rng import generator_for, randn
+
+
+class Objective(nn.Module):
+    """``network.loss(x_0, sigma, noise, given)`` as a forward pass, which is what data-parallel
+    wrappers can split."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(
+        self,
+        x_0: Tensor,
+        sigma: Tensor,
+        noise: Tensor,
+        given: Tensor,
+        weight: Tensor,
+        variance: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        denoising, likelihood = self.network.loss(x_0, sigma, noise, given)  # type: ignore[operator]
+        return (weight * denoising).mean(), (variance * likelihood).mean()
+
+
+def gradient_groups(network: nn.Module) -> dict[str, list[nn.Parameter]]:
+    """The parameters by group, each of which has its gradient clipped by itself.
+
+    A network may name submodules that train on a loss of their own, as ``heads``: how large their
+    gradient is shall not change the step of the rest, the group "body".
+    """
+    heads = {n: list(network.get_submodule(n).parameters()) for n in getattr(network, "heads", ())}
+    apart = {id(p) for group in heads.values() for p in group}
+    return {"body": [p for p in network.parameters() if id(p) not in apart], **heads}
 
 
 @torch.no_grad()
