@@ -26,6 +26,8 @@ class Lasting(io.TextIOWrapper):
     def write(self, text: str) -> int:
         try:
             super().write(text.translate(_STEERING))
+            if self.write_through:  # PYTHONUNBUFFERED; the buffer below would keep it
+                super().flush()
             return len(text)
         except OSError as error:
             self._drop(error)

@@ -133,6 +133,23 @@ def test_names_do_not_steer_the_terminal() -> None:
     assert stream.buffer.getvalue() == "a\tü\r50 %\n\\x1b".encode()
 
 
+def test_an_unbuffered_stream_keeps_nothing_back(tmp_path: Path) -> None:
+    """With PYTHONUNBUFFERED, as containers set it, Python's streams write through."""
+    program = (
+        "import sys; from mgdm_audio.cli.streams import steady; steady(); "
+        "sys.stderr.write('a line\\n'); sys.stderr.write('50 %'); "
+        "sys.stdout.write(open(sys.argv[1]).read())"
+    )
+    with open(tmp_path / "log", "wb") as log:
+        result = subprocess.run(
+            [sys.executable, "-c", program, tmp_path / "log"],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        )
+    assert result.stdout == b"a line\n50 %"
+
+
 @pytest.mark.parametrize("shell", ['"$@" >&-', '"$@" >/dev/full', '"$@" 2>&-', '"$@" | true'])
 def test_help_is_no_exception(shell: str) -> None:
     run("--help", shell=shell)
