@@ -55,8 +55,8 @@ def randint(low: int, high: int, *, batch: int, generator: Generators) -> Tensor
         n = torch.randint(low, high, (batch,), generator=generator, device=generator.device)
         return n.cpu()
     _require_one_per_item(generator, batch)
-    items = [torch.randint(low, high, (), generator=g, device=g.device).cpu() for g in generator]
-    return torch.stack(items)
+    items = [torch.randint(low, high, (), generator=g, device=g.device) for g in generator]
+    return torch.stack(items).cpu()  # a GPU is waited for once
 
 
 def generator_for(

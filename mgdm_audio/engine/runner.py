@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mgdm_audio.diffusion import Prior
 from mgdm_audio.digest import hash_own_code
-from mgdm_audio.engine.device import at_precision, choose_device
+from mgdm_audio.engine.device import at_precision, choose_device, signal_device
 from mgdm_audio.engine.memory import keep_freed_memory
 from mgdm_audio.errors import UserError
 from mgdm_audio.measurement import Likelihood
@@ -36,8 +36,10 @@ class Runner:
     """Runs a preset on a prior, on a device and at a precision.
 
     ``prior``: the given prior at that precision; ``calls``: the counter of its network's calls;
-    ``device_reason``: why ``device`` was chosen; ``workers``: the number of batches drawn in
-    parallel, on a CPU the number of torch's threads, else one.
+    ``device_reason``: why ``device`` was chosen; ``signal_device``: where noise is drawn and
+    signals are processed, so that a seed has other draws on a CUDA device than on the CPU;
+    ``workers``: the number of batches drawn in parallel, on a CPU the number of torch's threads,
+    else one.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Runner:
         """
         self.preset = preset
         self.device, self.device_reason = choose_device(str(device))
+        self.signal_device = signal_device(self.device)
         if self.device.type == "cpu":
             keep_freed_memory()
         self.batch_size = batch_size

@@ -166,7 +166,10 @@ class Restorer(Runner):
         codec = None if isinstance(self.preset.sampler, DECODES) else self.prior.codec
         if codec is not None:
             likelihood = on_latents(likelihood, self.prior)
-        generators = [generator_for(self.seed, "draw", name, d) for _, name, d in items]
+        device = self.signal_device
+        generators = [
+            generator_for(self.seed, "draw", name, d, device=device) for _, name, d in items
+        ]
         decode = None if codec is None else codec.decode
         x = self.sample(
             self.prior, likelihood, generator=generators, on_step=on_step, decode=decode

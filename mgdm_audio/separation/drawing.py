@@ -243,8 +243,10 @@ class Drawing:
             given = self._also_known(mixture, known, padding)
         prior = self.runner.prior.with_event_shape((sources, mixture.shape[-1]))
         stream = () if self.start_at is None else ("started",)  # the start used the other stream
+        device = self.runner.signal_device
         generators = [
-            generator_for(self.seed, *stream, "segment", i.segment, "draw", i.draw) for i in items
+            generator_for(self.seed, *stream, "segment", i.segment, "draw", i.draw, device=device)
+            for i in items
         ]
         watch = None if self.on_progress is None and self.spread is None else step
         start = self._start(items, speed, padding)

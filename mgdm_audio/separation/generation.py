@@ -210,7 +210,8 @@ class Generator(StemRunner):
         """Draws [batch, sources, time] at the prior's rate and level; ``y``: [given, time]."""
         padding = -time_ % self.multiple
         prior = self.prior.with_event_shape((len(self.stems), time_ + padding))
-        generators = [generator_for(seed, "sample", i) for i in indices]
+        device = self.signal_device
+        generators = [generator_for(seed, "sample", i, device=device) for i in indices]
         if y is None:
             x_T = prior.sample_x_T(len(indices), generator=generators, device=self.device)
             x = self.sample(prior, None, generator=generators, x_T=x_T, on_step=on_step)

@@ -111,7 +111,7 @@ class _Track:
         channels, rate, runner = mixture.shape[0], self.rate, self.runner
 
         def scaled(start: int, stop: int) -> Tensor:
-            return mixture.read(start, stop) / unit
+            return mixture.read(start, stop).to(runner.signal_device) / unit
 
         resampled, seconds = self.store((channels,)), []
         common = math.gcd(self.sample_rate, rate)
@@ -165,12 +165,16 @@ class _Track:
         stems = self.store((parts, len(self.runner.stems), channels))
         # Content near and above the prior's Nyquist frequency belongs to some of the stems.
         cutoff = PASSBAND * min(self.rate, self.sample_rate) / 2
-        margin = reach(self.sample_rate)
+        margin, device = reach(self.sample_rate), self.runner.signal_device
+
+        def read(start: int, stop: int) -> Tensor:
+            return found.read(start, stop).to(device)
+
         for start, stop in spans(mixture.time, self.sample_rate):
             low, high = max(0, start - margin), min(stop + margin, mixture.time)
-            around = mixture.read(low, high)
+            around = mixture.read(low, high).to(device)
             inner = slice(start - low, stop - low)
-            back = resample_span(found.read, found.time, self.rate, self.sample_rate, low, high)
+            back = resample_span(read, found.time, self.rate, self.sample_rate, low, high)
             shared = [
                 share_residual(around / unit, part, self.sample_rate, cutoff)[..., inner] * unit
                 for part in back.transpose(1, 2)

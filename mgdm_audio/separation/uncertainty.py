@@ -118,7 +118,8 @@ class SpreadMap:
         """Adds a deviation [sources, any] of batch ``item`` from sample ``start`` of the track."""
         first = start // self.length
         power = self._power(F.pad(deviation, (start % self.length, 0)))
-        self.energy[item, :, first : first + power.shape[1]] += weight * power.cpu()
+        self.energy = self.energy.to(power.device)  # where it stays: no draw waits for a copy
+        self.energy[item, :, first : first + power.shape[1]] += weight * power
 
     def _power(self, x: Tensor) -> Tensor:
         return band_power(x, self.length, self.edges, self.rate)
@@ -127,7 +128,7 @@ class SpreadMap:
         """Returns the standard deviations: [batch, sources, window, band]."""
         rest = torch.arange(self.energy.shape[2], 0, -1) * self.length
         samples = (rest - (rest[0] - self.time)).clamp(max=self.length)
-        return (self.energy / samples[:, None]).clamp_min(0).sqrt()
+        return (self.energy.cpu() / samples[:, None]).clamp_min(0).sqrt()
 
 
 def band_edges(sample_rate: int) -> tuple[float, ...]:

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mgdm_audio.audio import resampling
 from mgdm_audio.audio.resampling import PASSBAND, resample, resample_back
@@ -127,3 +128,11 @@ def test_a_span_is_that_of_the_whole(old: int, new: int, time: int) -> None:
         assert (found - whole[:, start:stop]).abs().max() < 1e-5  # float32 sums, another order
     if time == 30_000 and old == 44100:  # a third of it would reach from end to end without a limit
         assert asked[1] < 600
+
+
+@pytest.mark.parametrize("rate", [44100, 44056])  # by a polyphase filter, and by a table of phases
+def test_a_gpus_samples_stay_on_the_gpu(rate: int) -> None:
+    """Under fake tensors an operation on two devices is refused, and no GPU is needed."""
+    with FakeTensorMode():
+        found = resample(torch.empty(2, 5000, device="cuda"), rate, 22050)
+    assert found.device.type == "cuda"

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mgdm_audio.diffusion import NoiseSchedule, Prior
 from mgdm_audio.engine import Runner
+from mgdm_audio.engine.device import signal_device
 from mgdm_audio.errors import UserError
 from mgdm_audio.images.presets import load_image_preset
 from mgdm_audio.images.restorer import Restorer
@@ -191,3 +192,8 @@ def test_out_of_memory_is_one_line_in_all_front_ends(tiny_prior: Path, error: Ex
     restorer = Restorer(ImagePrior(prior, "toy", (1, 8, 8), {}), preset, "denoising")
     with pytest.raises(UserError, match="out of memory at a size of 8 pixels; give a smaller"):
         restorer.restore(torch.zeros(1, 8, 8))
+
+
+def test_noise_and_signals_are_on_a_cuda_device_or_the_cpu() -> None:
+    for name, want in (("cuda:1", "cuda:1"), ("cpu", "cpu"), ("mps", "cpu")):
+        assert signal_device(torch.device(name)) == torch.device(want)
