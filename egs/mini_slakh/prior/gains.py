@@ -20,8 +20,8 @@ from mgdm_audio.engine.device import at_precision
 from mgdm_audio.errors import UserError
 from mgdm_audio.networks.tf_unet import TFUNet, TFUNetConfig
 from mgdm_audio.priors.folder import load_prior
-from mgdm_audio.training.stems import StemFolder
 from mgdm_audio.training.objective import validate
+from mgdm_audio.training.stems import StemFolder
 
 sys.path.append(str(Path(__file__).resolve().parents[3] / "recipes/local"))
 from script import run
