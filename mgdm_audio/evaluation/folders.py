@@ -63,6 +63,7 @@ def score(
     *,
     cache: Path | None = None,
     nj: int = 1,
+    executor: str = "local",
     museval: Path | None = None,
     log: Path | None = None,
     draws: bool = False,
@@ -76,8 +77,9 @@ def score(
 
     ``metrics``: names in ``METRICS``. ``cache``: see ``score_track``; scores that are in it are not
     computed again. ``nj``: so many tracks at a time, each in a process; a script that asks for
-    more than 1 must be importable, with its work under ``if __name__ == "__main__"``. ``museval``:
-    a folder for ``test/<track>.json``, which ``museval.EvalStore().add_eval_dir`` reads.
+    more than 1 must be importable, with its work under ``if __name__ == "__main__"``.
+    ``executor``: on a cluster instead, see ``find_executor``, whose nodes share all folders.
+    ``museval``: a folder for ``test/<track>.json``, which ``museval.EvalStore().add_eval_dir`` reads.
     ``log``: a folder for tracebacks. ``draws``: score each posterior sample, the files
     ``<track>/samples/<number>/<stem>`` of ``estimate``, and average the scores of a track, not its
     stems, the means of draws. ``on_progress(done, total)`` is called after each track.
@@ -107,7 +109,7 @@ def score(
     }
     tracks: dict[str, Entry] = {}
     stores = {}
-    for track, entries in run_jobs(jobs, nj):
+    for track, entries in run_jobs(jobs, nj, executor):
         stores[track] = entries.get("bss", {}).pop("museval", None)
         tracks[track] = _merge(entries)
         if on_progress:
