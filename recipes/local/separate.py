@@ -69,7 +69,9 @@ def main() -> None:
     work = Separate(
         chosen.prior, chosen.sampler, chosen.level, chosen.device, find_format(chosen.format).name
     )
-    items = {track: (pending[track], chosen.estimates / track) for track in share if track in pending}
+    items = {
+        track: (pending[track], chosen.estimates / track) for track in share if track in pending
+    }
     if not items:
         return
     if cluster := find_executor(chosen.executor):
