@@ -140,7 +140,15 @@ def stems(
     from mgdm_audio.data.mapping import load_mapping, planner, tracks
 
     mapping = load_mapping(name)
-    _run(tracks(mapping, source, _names(splits)), planner(mapping), out, form, sample_rate, nj, executor)
+    _run(
+        tracks(mapping, source, _names(splits)),
+        planner(mapping),
+        out,
+        form,
+        sample_rate,
+        nj,
+        executor,
+    )
 
 
 @prepare.command()

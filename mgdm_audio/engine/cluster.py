@@ -116,6 +116,7 @@ def _connected(address: str) -> Iterator[Any]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else some starts report to Ray's makers
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # a warning; see ``ready``
     try:
+        import grpc  # of ray[client]
         import ray
     except ImportError:
         raise UserError("executor ray: needs Ray; pip install 'mgdm_audio[cluster]'") from None
@@ -123,7 +124,7 @@ def _connected(address: str) -> Iterator[Any]:
         yield ray
         return
     address = address or os.environ.get("RAY_ADDRESS", "")
-    _require_reachable(address)
+    _require_reachable(grpc, address)
     try:
         ray.init(address=address or None, log_to_driver=False, logging_level="ERROR")
     except (OSError, RuntimeError, ValueError, ImportError) as error:
@@ -134,8 +135,8 @@ def _connected(address: str) -> Iterator[Any]:
         ray.shutdown()
 
 
-def _require_reachable(address: str) -> None:
-    """Raises UserError where nothing listens: Ray itself would try for minutes, and may exit."""
+def _require_reachable(grpc: Any, address: str) -> None:
+    """Raises UserError where nothing answers: Ray itself would try for minutes, or for ever."""
     place = urlsplit(address if "://" in address else f"//{address}")
     try:
         host, port = place.hostname, place.port
@@ -147,11 +148,18 @@ def _require_reachable(address: str) -> None:
         socket.create_connection((host, port), REACH).close()
     except OSError as error:
         raise _unreachable(address, error.strerror or str(error)) from None
+    if os.environ.get("RAY_USE_TLS", "0") == "1":
+        return
+    with grpc.insecure_channel(f"{host}:{port}") as channel:
+        try:
+            grpc.channel_ready_future(channel).result(timeout=REACH)
+        except grpc.FutureTimeoutError:
+            raise _unreachable(address, "what listens there is not Ray") from None
 
 
 def _unreachable(address: str, why: str) -> UserError:
     return UserError(
-        f"executor ray: no cluster of Ray {address} can be reached ({why}); check the address and "
+        f"executor ray: no cluster {address} can be reached ({why}); check the address and "
         "that its head node runs (ray start --head)"
     )
 

@@ -79,7 +79,7 @@ def score(
     computed again. ``nj``: so many tracks at a time, each in a process; a script that asks for
     more than 1 must be importable, with its work under ``if __name__ == "__main__"``.
     ``executor``: on a cluster instead, see ``find_executor``, whose nodes share all folders.
-    ``museval``: a folder for ``test/<track>.json``, which ``museval.EvalStore().add_eval_dir`` reads.
+    ``museval``: a folder for ``test/<track>.json``, for ``museval.EvalStore().add_eval_dir``.
     ``log``: a folder for tracebacks. ``draws``: score each posterior sample, the files
     ``<track>/samples/<number>/<stem>`` of ``estimate``, and average the scores of a track, not its
     stems, the means of draws. ``on_progress(done, total)`` is called after each track.

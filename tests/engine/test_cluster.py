@@ -16,6 +16,7 @@ import soundfile
 from click.testing import CliRunner, Result
 
 from mgdm_audio.cli.main import main
+from mgdm_audio.engine import cluster as cluster_module
 from mgdm_audio.engine.cluster import Executor, as_they_end, find_executor
 from mgdm_audio.engine.processes import run_jobs
 from mgdm_audio.errors import UserError
@@ -119,20 +120,27 @@ def test_without_ray_the_line_names_the_extra(monkeypatch: pytest.MonkeyPatch) -
         list(run_jobs({"a": os.getpid}, 1, "ray"))
 
 
-@pytest.mark.parametrize("variable", [False, True])
-def test_where_nothing_listens(variable: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("listening", [False, True])
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_where_there_is_no_ray(
+    scheme: str, listening: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A port at which nothing listens, and one that takes connections and never answers."""
     pytest.importorskip("ray")
-    with socket.socket() as taken:  # bound, but not listening: a connection is refused
+    monkeypatch.setattr(cluster_module, "REACH", 0.5)
+    with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        place = f"127.0.0.1:{taken.getsockname()[1]}"
-        if variable:
-            monkeypatch.setenv("RAY_ADDRESS", place)
-        address = place if variable else f"ray://{place}"
+        address = f"{scheme}127.0.0.1:{taken.getsockname()[1]}"
+        if listening:
+            taken.listen()
+        if not scheme:
+            monkeypatch.setenv("RAY_ADDRESS", address)
         with pytest.raises(UserError) as error:
-            list(run_jobs({"a": os.getpid}, 1, "ray" if variable else address))
+            list(run_jobs({"a": os.getpid}, 1, address if scheme else "ray"))
+    why = "what listens there is not Ray" if listening else "Connection refused"
     assert str(error.value) == (
-        f"executor ray: no cluster of Ray {address} can be reached (Connection refused); check the "
-        "address and that its head node runs (ray start --head)"
+        f"executor ray: no cluster {address} can be reached ({why}); check the address and that "
+        "its head node runs (ray start --head)"
     )
 
 
@@ -190,9 +198,12 @@ def test_an_interrupt_reaches_the_workers(cluster: None, tiny_prior: Path, tmp_p
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_a_killed_worker_and_a_killed_node(cluster: None, tiny_prior: Path, tmp_path: Path) -> None:
+def test_a_killed_worker_and_a_killed_node(
+    cluster: None, tiny_prior: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nothing is lost or done twice: but for the two tracks whose workers ended, which are tried
     again, every track is drawn once, and has one row and the files of a run on one machine."""
+    monkeypatch.setattr(cluster_module, "PATIENCE", 600)  # no lines that a worker is slow to start
     paths = [*put(tmp_path, "killer", KILLER), tmp_path / "missing.wav"]
     result = separate(tiny_prior, tmp_path, "out", "killer", *paths, "--executor", "ray")
     drawn = (tmp_path / "calls").read_text()
