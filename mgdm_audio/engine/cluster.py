@@ -164,8 +164,14 @@ def _unreachable(address: str, why: str) -> UserError:
     )
 
 
-class _Ended(str):
-    """Why a worker has ended, in place of its answer."""
+@dataclass(frozen=True)
+class _Ended:
+    """A worker has ended, in place of its answer."""
+
+    why: str
+
+    def __str__(self) -> str:
+        return self.why
 
 
 @dataclass
