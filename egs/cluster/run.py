@@ -3,7 +3,7 @@
     python egs/cluster/run.py EXP [--tracks 2000]
 
 The nodes are processes of this machine. The network is small and not trained, and the sampler only
-counts its calls. The same files are then separated without a cluster. Prints a table of what became
+counts its calls. Meanwhile the same files are separated without a cluster. Prints a table of what became
 of them, and exits with 1 if a file was lost, done twice or differs.
 """
 
@@ -73,22 +73,25 @@ def prepare(folder: Path, tracks: int) -> None:
         "segment": 2**14,
     }
     save_prior(folder / "prior", network, config, "tf_unet", details)
-    (folder / "counted.py").write_text(SAMPLER)
-    (folder / "counted.toml").write_text('sampler = "counted"\n')
+    for out in ("stems", "alone"):
+        (folder / f"{out}_sampler").mkdir()
+        (folder / f"{out}_sampler" / "counted.py").write_text(SAMPLER)
+        (folder / f"{out}_sampler" / "counted.toml").write_text('sampler = "counted"\n')
 
 
 def command(folder: Path, out: str) -> list[str | Path]:
+    own = folder / f"{out}_sampler"
     words = [sys.executable, "-m", "mgdm_audio", "separate", folder / "songs", "-o", folder / out]
-    words += ["--prior", folder / "prior", "--sampler", folder / "counted.toml", "--samples", "1"]
-    return [*words, "--import", folder / "counted.py", "--device", "cpu"]
+    words += ["--prior", folder / "prior", "--sampler", own / "counted.toml", "--samples", "1"]
+    return [*words, "--import", own / "counted.py", "--device", "cpu"]
 
 
 def workers() -> list[int]:
-    """Numbers of the processes that are at work on a track."""
+    """Numbers of the workers' processes."""
     return [
         int(path.parent.name)
         for path in Path("/proc").glob("[0-9]*/cmdline")
-        if path.read_bytes().startswith(b"ray::Worker.run")
+        if path.read_bytes().startswith(b"ray::Worker")
     ]
 
 
@@ -115,9 +118,12 @@ def separate(folder: Path, tracks: int) -> tuple[int, str, str]:
             lines.append(line)
             done += ": bass, drums, guitar, piano (" in line
             for event in [each for each in plan if done >= each[0] * tracks]:
+                there = workers()
+                if event[1] == "worker" and not there:
+                    continue  # at the next track
                 plan.remove(event)
                 if event[1] == "worker":
-                    os.kill(chance.choice(workers()), signal.SIGKILL)
+                    os.kill(chance.choice(there), signal.SIGKILL)
                 elif event[1] == "node":
                     cluster.remove_node(nodes.pop(), allow_graceful=False)
                 else:
@@ -134,9 +140,10 @@ def main() -> None:
     folder, tracks = chosen.folder.resolve(), chosen.tracks
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
     prepare(folder, tracks)
-    status, said, errors = separate(folder, tracks)
-    calls = len((folder / "calls").read_text())
-    subprocess.run(command(folder, "alone"), check=True, stdout=subprocess.DEVNULL)
+    with subprocess.Popen(command(folder, "alone"), stdout=subprocess.DEVNULL) as alone:
+        status, said, errors = separate(folder, tracks)
+    assert alone.returncode == 0
+    calls = len((folder / "stems_sampler" / "calls").read_text())
     names = [f"{i:04}" for i in range(tracks)]
     reported = Counter(re.findall(r"^\S+/(\d{4}): bass", said, re.M))
     rows = Counter(re.findall(r"^(\d{4}) +.* ok$", said, re.M))
