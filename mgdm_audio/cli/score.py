@@ -2,6 +2,7 @@
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -95,17 +96,9 @@ def score(
         cache = outs[0].parent / ".scores"
     names = [name.strip() for name in metrics.split(",") if name.strip()]
     places = {"cache": cache, "museval": museval, "log": outs[0].parent if outs else None}
+    score = partial(folders.score, reference, estimate, names, nj=nj, executor=executor)
     with progress("scoring") as update:
-        result = folders.score(
-            reference,
-            estimate,
-            names,
-            nj=nj,
-            executor=executor,
-            draws=draws,
-            on_progress=update,
-            **places,
-        )
+        result = score(draws=draws, on_progress=update, **places)
     click.echo(to_text(result), nl=False)
     writers = {".csv": to_csv, ".md": to_markdown}
     for out in outs:

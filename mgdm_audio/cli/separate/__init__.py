@@ -24,9 +24,9 @@ from mgdm_audio.cli.options import (
 from mgdm_audio.cli.separate.track import Item, Row, Run, failed
 
 if TYPE_CHECKING:
+    from mgdm_audio.audio.files import Track
     from mgdm_audio.engine.cluster import Executor
-    from mgdm_audio.separation.separator import SeparatorOptions
-
+    from mgdm_audio.output.layout import Layout
 
 HELP = """
 Separate sound files, and those in folders, into stems.
@@ -161,34 +161,29 @@ def separate(
     """Separate sound files, and those in folders, into stems: see ``HELP``."""
     from mgdm_audio.audio.files import find_tracks
     from mgdm_audio.engine.cluster import find_executor
-    from mgdm_audio.output.layout import Layout, check_template, require_apart
+    from mgdm_audio.output.layout import Layout, check_template
     from mgdm_audio.output.result_folder import Inputs, require_writable
-    from mgdm_audio.priors.folder import DEFAULT_PRIOR
-    from mgdm_audio.separation.separator import DEFAULT_SAMPLER, Separator, opened
+    from mgdm_audio.separation import separator as separating
 
     cluster = find_executor(executor)
     check_template(filename)
     form, subtype = outputs.checked()
     tracks = find_tracks(inputs, output, lambda line: click.echo(line, err=True))
-    name = Path(sampler).stem if sampler else DEFAULT_SAMPLER
+    name = Path(sampler).stem if sampler else separating.DEFAULT_SAMPLER
     layouts = [Layout(output, filename, track.name, name, seed, form) for track in tracks]
-    clashing = require_apart(layouts, report)
-    opening = (prior or DEFAULT_PRIOR, sampler)
-    options: SeparatorOptions = {
-        "device": "cpu" if cluster else device,  # there it is the workers that have a device
-        "level": level,
-        "join": join,
-        "speeds": speeds,
-        "batch_size": batch_size,
-    }
-    separator = Separator.from_pretrained(*opening, overrides=overrides, **options)
+    items = _items(tracks, layouts, report)
+    prior = prior or separating.DEFAULT_PRIOR
+    options = separating.SeparatorOptions(
+        device=device, level=level, join=join, speeds=speeds, batch_size=batch_size
+    )
+    # Here, too, for the mistakes in the options; it is the workers that have the device.
+    here: separating.SeparatorOptions = {**options, "device": "cpu"} if cluster else options
+    separator = separating.Separator.from_pretrained(prior, sampler, overrides=overrides, **here)
+    opening = partial(separating.opened, prior, sampler, overrides, **options)
     choice = outputs.choice(separator.stems, report)
-    if not cluster:
-        click.echo(f"device: {separator.device} ({separator.device_reason})", err=True)
     require_writable(output)
-    options["device"] = device
     run = Run(
-        partial(opened, *opening, overrides, **options) if cluster else lambda: separator,
+        opening if cluster else lambda: separator,
         output,
         choice.names,
         {"seed": seed, "draws": samples, "keep_draws": keep_samples},
@@ -199,12 +194,18 @@ def separate(
         skip_existing,
         report,
     )
-    items = {
+    rows = _rows(run, items, cluster, on_gpu=device != "cpu")
+    _end(rows, output if report and any(path.is_dir() for path in inputs) else None)
+
+
+def _items(tracks: "list[Track]", layouts: "list[Layout]", report: bool) -> dict[str, Item]:
+    from mgdm_audio.output.layout import require_apart
+
+    clashing = require_apart(layouts, report)
+    return {
         str(track.path): (track, layout, clashing.get(i))
         for i, (track, layout) in enumerate(zip(tracks, layouts, strict=True))
     }
-    rows = _rows(run, items, cluster, on_gpu=device != "cpu")
-    _end(rows, output if report and any(path.is_dir() for path in inputs) else None)
 
 
 def _rows(run: Run, items: dict[str, Item], cluster: "Executor | None", on_gpu: bool) -> list[Row]:
@@ -220,6 +221,8 @@ def _rows(run: Run, items: dict[str, Item], cluster: "Executor | None", on_gpu: 
 
     rows: dict[str, Row] = {}
     if cluster is None:
+        separator = run.open()
+        say(f"device: {separator.device} ({separator.device_reason})")
         for name, item in items.items():
             rows[name], said = run(item)
             for line in said:
