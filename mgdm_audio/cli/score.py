@@ -2,7 +2,6 @@
 
 import json
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -95,10 +94,12 @@ def score(
     if cache is None and outs:
         cache = outs[0].parent / ".scores"
     names = [name.strip() for name in metrics.split(",") if name.strip()]
-    places = {"cache": cache, "museval": museval, "log": outs[0].parent if outs else None}
-    score = partial(folders.score, reference, estimate, names, nj=nj, executor=executor)
+    options: dict[str, Any] = {"cache": cache, "museval": museval, "draws": draws}
+    options["log"] = outs[0].parent if outs else None
     with progress("scoring") as update:
-        result = score(draws=draws, on_progress=update, **places)
+        result = folders.score(
+            reference, estimate, names, nj=nj, executor=executor, on_progress=update, **options
+        )
     click.echo(to_text(result), nl=False)
     writers = {".csv": to_csv, ".md": to_markdown}
     for out in outs:
