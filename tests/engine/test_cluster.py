@@ -6,6 +6,7 @@ Without Ray the tests of the cluster are skipped: pip install 'mgdm_audio[cluste
 import os
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -23,6 +24,7 @@ from mgdm_audio.errors import UserError
 from tests.killing import leftovers
 from tests.toys import STEMS, song
 
+ROOT = Path(__file__).parents[2]
 TRACKS = [f"{name}.wav" for name in "abcdef"]
 KILLER = '''
 """A sampler that has a worker killed at its first call, and a node at its second."""
@@ -145,12 +147,13 @@ def test_where_there_is_no_ray(
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A head node without processors, and two nodes of one each; this process is connected."""
+def cluster() -> Iterator[str]:
+    """The address of a head node without processors, and two nodes of one each; this process is
+    connected."""
     ray = pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
-    python_path = os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])
+    python_path = os.pathsep.join([str(ROOT), *sys.path])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", python_path)  # of the workers
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
@@ -161,7 +164,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             for _ in range(2):
                 nodes.add_node(num_cpus=1, **small)
             ray.init(address=nodes.address, log_to_driver=False, logging_level="ERROR")
-            yield
+            yield nodes.address
         finally:
             ray.shutdown()
             nodes.shutdown()
@@ -182,7 +185,7 @@ def put(folder: Path, sampler: str, text: str) -> list[Path]:
     return [folder / "in" / name for name in TRACKS]
 
 
-def test_an_interrupt_reaches_the_workers(cluster: None, tiny_prior: Path, tmp_path: Path) -> None:
+def test_an_interrupt_reaches_the_workers(cluster: str, tiny_prior: Path, tmp_path: Path) -> None:
     """Workers clean up: the first leaves a file that says so, and no track leaves a hidden one."""
     put(tmp_path, "endless", ENDLESS)
     (tmp_path / "command").write_text(str(os.getpid()))
@@ -199,7 +202,7 @@ def test_an_interrupt_reaches_the_workers(cluster: None, tiny_prior: Path, tmp_p
 
 
 def test_a_killed_worker_and_a_killed_node(
-    cluster: None, tiny_prior: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: str, tiny_prior: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is lost or done twice: but for the two tracks whose workers ended, which are tried
     again, every track is drawn once, and has one row and the files of a run on one machine."""
@@ -233,11 +236,29 @@ def test_a_killed_worker_and_a_killed_node(
     assert again.stdout.count("there already, unchanged") == len(TRACKS)
 
 
+def test_the_recipe_s_jobs(cluster: str, tiny_prior: Path, tmp_path: Path) -> None:
+    """They are of a script, which the workers cannot import."""
+    for i, name in enumerate(TRACKS[:2]):
+        (tmp_path / "mixtures").mkdir(exist_ok=True)
+        soundfile.write(tmp_path / "mixtures" / name, song(i, 1, 3000, 22050)[0].numpy(), 22050)
+    (tmp_path / "w.toml").write_text('sampler = "wiener"\ndraws = 1\n[options]\nnum_steps = 2\n')
+    script = [sys.executable, ROOT / "recipes/local/separate.py", tmp_path / "mixtures"]
+    options = ["--prior", tiny_prior, "--sampler", tmp_path / "w.toml", "--device", "cpu"]
+    for out, where in (("here", "local"), ("there", "ray,workers=1")):
+        words = [*script, tmp_path / out, *options, "--executor", where]
+        environment = os.environ | {"RAY_ADDRESS": cluster, "PYTHONPATH": str(ROOT)}
+        subprocess.run(words, check=True, env=environment, capture_output=True)
+    for name in TRACKS[:2]:
+        for stem in STEMS:
+            there, here = (tmp_path / out / name[:-4] / f"{stem}.wav" for out in ("there", "here"))
+            assert there.read_bytes() == here.read_bytes()
+
+
 def _die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_a_job_on_which_workers_end(cluster: None) -> None:
+def test_a_job_on_which_workers_end(cluster: str) -> None:
     """It counts as their cause after three; the jobs after it are done all the same."""
     jobs = {"a": partial(str, 1), "b": _die, "c": partial(str, 3)}
     lines: list[str] = []
@@ -254,7 +275,7 @@ def _call(job: object) -> object:
     return job()
 
 
-def test_results_come_in_order_and_errors_in_their_turn(cluster: None) -> None:
+def test_results_come_in_order_and_errors_in_their_turn(cluster: str) -> None:
     jobs = {"b": partial(int, "2"), "a": partial(int, "1"), "c": partial(int, "x")}
     results = run_jobs(jobs, 1, "ray,workers=1")
     assert next(results) == ("b", 2)
@@ -263,7 +284,7 @@ def test_results_come_in_order_and_errors_in_their_turn(cluster: None) -> None:
         next(results)
 
 
-def test_scores_and_data_are_those_of_one_machine(cluster: None, tmp_path: Path) -> None:
+def test_scores_and_data_are_those_of_one_machine(cluster: str, tmp_path: Path) -> None:
     for i, stem in enumerate(("bass", "drums")):
         for track in "ab":
             for place in ("true", "found"):
