@@ -221,10 +221,9 @@ def test_a_killed_worker_and_a_killed_node(
     assert error.startswith(f"error: {paths[-1]}: ")
     assert error.endswith(f"(on node {node})")
     assert len(lines) == 4
-    _, *rows = result.stdout.partition("\n\n")[2].splitlines()
-    rows = [row for row in rows if row]
-    assert [row.split()[0] for row in rows] == [path.stem for path in paths]
-    assert [row.split()[-1] for row in rows[:-1]] == ["ok"] * len(TRACKS)
+    rows = [line.split() for line in result.stdout.partition("\ntrack ")[2].splitlines()[1:]]
+    assert [row[:1] for row in rows] == [[path.stem] for path in paths], result.stdout
+    assert [row[-1] for row in rows[:-1]] == ["ok"] * len(TRACKS)
     assert separate(tiny_prior, tmp_path, "here", "killer", *paths[:-1]).exit_code == 0
     for name in TRACKS:
         for file in (*(f"{stem}.wav" for stem in STEMS), "uncertainty.json"):
