@@ -7,6 +7,7 @@ import traceback
 from pathlib import Path
 
 LOG = "internal-errors.log"  # in the folder of the results, see ``recorded``
+place = ""  # of this process in a cluster, which the lines of ``recorded`` name
 
 
 class UserError(Exception):
@@ -43,8 +44,14 @@ def recorded(error: Exception, folder: Path | None, item: object) -> str:
 
     A UserError, a failure of the operating system and a want of memory speak for themselves. Any
     other exception is a bug: its line asks for a report, and its traceback is appended to ``LOG``
-    in ``folder``, or is lost where there is none or it cannot be written.
+    in ``folder``, or is lost where there is none or it cannot be written. On a cluster the line
+    names the node, which may lack what others have.
     """
+    line = _recorded(error, folder, item)
+    return f"{line} ({place})" if place else line
+
+
+def _recorded(error: Exception, folder: Path | None, item: object) -> str:
     if isinstance(error, UserError):
         return " ".join(str(error).split())
     if isinstance(error, OSError) and error.strerror:
@@ -52,8 +59,8 @@ def recorded(error: Exception, folder: Path | None, item: object) -> str:
     if isinstance(error, MemoryError):
         return f"{item}: not enough memory; give a smaller one, or close other programs"
     frame = traceback.extract_tb(error.__traceback__)[-1:]
-    place = f" at {Path(frame[0].filename).name}:{frame[0].lineno}" if frame else ""
-    line = f"{item}: internal error ({described(error)[:300]}{place}); please report it"
+    where = f" at {Path(frame[0].filename).name}:{frame[0].lineno}" if frame else ""
+    line = f"{item}: internal error ({described(error)[:300]}{where}); please report it"
     if folder is None:
         return line
     text = "".join(traceback.format_exception(error))

@@ -12,5 +12,6 @@ make_data() { # unless the same call has succeeded before
 
 make_stems() { # SPLIT, into out/stems/<split>; as WAV: training reads from anywhere in a file
     # shellcheck disable=SC2086 # $form are words
-    mgdm-audio prepare ${form:-slakh} "$data/out" -o "$data/out/stems" --splits "$1" --format wav --nj "$nj"
+    mgdm-audio prepare ${form:-slakh} "$data/out" -o "$data/out/stems" --splits "$1" --format wav --nj "$nj" \
+        --executor "${executor:-local}"
 }

@@ -20,8 +20,9 @@ if [[ $pins == onnx ]]; then
     environment dev onnx
     tests=(tests/priors/test_onnx.py)
 else
-    environment dev train bss data digits formats hub images mirdata plot serve
-    tests=(tests/audio/test_io.py tests/cli tests/data tests/evaluation/test_bss_eval.py
+    environment dev train bss cluster data digits formats hub images mirdata plot serve
+    tests=(tests/audio/test_io.py tests/cli tests/data tests/engine/test_cluster.py
+        tests/evaluation/test_bss_eval.py
         tests/images/test_io.py tests/priors/test_{diffusers,folder,hub}.py tests/report
         tests/serve/test_serve.py tests/training/test_{log,loop}.py)
 fi

@@ -9,6 +9,7 @@ reference=           # folder of true stems, <track>/<stem>.wav or the like
 exp=                 # folder with estimates/; scores/ is put beside it
 name=test            # what RESULTS calls this set of tracks
 nj=1                 # tracks at a time
+executor=local       # or a cluster, see separate.sh
 results=             # Markdown file that holds the table
 venv=${VENV:-.venv}  # virtual environment, or none
 stage=0              # first stage
@@ -17,7 +18,7 @@ stop_stage=1         # last stage
 . "$(dirname "$0")/environment.sh"
 (($# == 0)) || fail "unexpected argument $1; options begin with --"
 [[ -n $reference && -n $exp ]] || fail "give --reference and --exp"
-environment
+if [[ $executor == local ]]; then environment; else environment cluster; fi
 
 if at_stage 0 "score"; then
     mkdir -p "$exp/scores"
@@ -30,7 +31,8 @@ if at_stage 0 "score"; then
         fi
         echo "$system"
         # Scores that lack a track that failed are none: the next call would take them as done.
-        mgdm-audio score --reference "$reference" --estimate "$folder" -o "$scores" --nj "$nj" ||
+        mgdm-audio score --reference "$reference" --estimate "$folder" -o "$scores" --nj "$nj" \
+            --executor "$executor" ||
             { rm -f "$scores" && fail "$folder: not all of its tracks were scored, see above"; }
     done
 fi

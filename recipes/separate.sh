@@ -11,6 +11,7 @@
 # stages 0 to 2 once before, then
 #     torchrun --nproc-per-node 8 --no-python bash recipes/separate.sh --stage 3 ...
 # Who ends last also scores and reports; run again, any of them does what is missing of its share.
+# On a cluster of Ray one process hands out the tracks: --executor ray (recipes/docs/clusters.md).
 set -euo pipefail
 
 data=                # data recipe: a folder with a run.sh
@@ -32,6 +33,7 @@ presets=             # folder of further presets, NAME.toml
 device=auto          # auto, cpu, cuda, mps
 shard=               # I/N: separate the I-th of N shares; empty: torchrun's, Slurm's, or all
 nj=1                 # tracks at a time
+executor=local       # or a cluster: ray[://HOST:PORT][,workers=N][,cpus=N][,gpus=N]
 results=             # Markdown file that holds the table, see score.sh
 venv=${VENV:-.venv}  # virtual environment, or none
 stage=0              # first stage
@@ -70,6 +72,7 @@ elif [[ -n $conf ]]; then
     prior=$exp/training/prior
 fi
 extras=(${conf:+train})
+[[ $executor == local ]] || extras+=(cluster)
 [[ -z $data$source ]] || extras+=(data)
 [[ $format != m4a ]] || extras+=(formats)
 environment ${extras[@]+"${extras[@]}"}
@@ -82,7 +85,7 @@ share=${shard#1/1}
 
 prepare_source() { # SPLITS
     # shellcheck disable=SC2086 # $form are words
-    mgdm-audio prepare $form "$source" -o "$stems" --splits "$1" --nj "$nj"
+    mgdm-audio prepare $form "$source" -o "$stems" --splits "$1" --nj "$nj" --executor "$executor"
 }
 
 each_sampler() { # COMMAND...: with what all scripts want to know, sampler by sampler
@@ -132,7 +135,8 @@ if at_stage 3 "separate${share:+, share $share}"; then
         IFS=, read -ra gpus <<<"${CUDA_VISIBLE_DEVICES:-}"
         export CUDA_VISIBLE_DEVICES=${gpus[LOCAL_RANK]:-$LOCAL_RANK}
     fi
-    each_sampler python "$scripts/separate.py" --device "$device" --shard "$shard" --nj "$nj"
+    each_sampler python "$scripts/separate.py" --device "$device" --shard "$shard" --nj "$nj" \
+        --executor "$executor"
 fi
 
 if ((stop_stage >= 4 && stage <= 4)) && ! missing=$(each_sampler python "$scripts/pending.py" 2>&1); then
@@ -143,7 +147,7 @@ fi
 
 score=(bash "$root/recipes/score.sh" --venv none --reference "$reference" --exp "$exp")
 if at_stage 4 "score"; then
-    "${score[@]}" --nj "$nj" --stage 0 --stop-stage 0
+    "${score[@]}" --nj "$nj" --executor "$executor" --stage 0 --stop-stage 0
 fi
 
 if at_stage 5 "report"; then

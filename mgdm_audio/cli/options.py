@@ -120,6 +120,16 @@ SUBTYPE = click.option(
     show_default=True,
     help="Sample format of the stems.",
 )
+EXECUTOR = click.option(
+    "--executor",
+    default="local",
+    show_default=True,
+    metavar="WHERE",
+    help="local, or ray[://HOST:PORT][,workers=N][,cpus=N][,gpus=N]: workers on a cluster of Ray, "
+    "each with so many processors, as many threads, and GPUs, and as many of them as fit "
+    "(default: 1 CPU, and 1 GPU where the work can use one and the cluster has some). All folders "
+    "must be shared by its nodes. Needs Ray: pip install 'mgdm_audio[cluster]'.",
+)
 
 
 @dataclass(frozen=True)
@@ -170,6 +180,16 @@ def usage() -> Iterator[None]:
         yield
     except UserError as error:
         raise click.UsageError(str(error)) from None
+
+
+def semitones(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> tuple[float, ...] | None:
+    """Returns the numbers of "0,-3,3"."""
+    try:
+        return None if value is None else tuple(float(part) for part in value.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{value!r}: give semitones, as 0,-3,3") from None
 
 
 def _names(

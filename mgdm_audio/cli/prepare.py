@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mgdm_audio.cli.options import MAPPING
+from mgdm_audio.cli.options import EXECUTOR, MAPPING
 
 if TYPE_CHECKING:
     from mgdm_audio.data.plan import Planner, Track
@@ -41,6 +41,7 @@ def options(command: Callable[..., None]) -> Callable[..., None]:
             show_default="one per CPU",
             help="Tracks in parallel.",
         ),
+        EXECUTOR,
         click.option(
             "--sample-rate",
             type=click.IntRange(1000, 655350),
@@ -72,7 +73,9 @@ def options(command: Callable[..., None]) -> Callable[..., None]:
 
 @prepare.command()
 @options
-def slakh(source: Path, splits: str, out: Path, form: "Form", sample_rate: int, nj: int) -> None:
+def slakh(
+    source: Path, splits: str, out: Path, form: "Form", sample_rate: int, nj: int, executor: str
+) -> None:
     """Bass, drums, guitar and piano of Slakh2100.
 
     SRC is Slakh2100, slakh2100_flac_redux (its split "omitted" only if it is named), babyslakh_16k,
@@ -92,7 +95,7 @@ def slakh(source: Path, splits: str, out: Path, form: "Form", sample_rate: int, 
     tracks = find_tracks(source, _names(splits), slakh.SPLITS, (slakh.OMITTED,))
     if any((track.folder / slakh.METADATA).is_file() for track in tracks):
         require_yaml(f"Slakh's {slakh.METADATA}")
-    _run(tracks, slakh.plan, out, form, sample_rate, nj)
+    _run(tracks, slakh.plan, out, form, sample_rate, nj, executor)
 
 
 @prepare.command()
@@ -114,6 +117,7 @@ def stems(
     form: "Form",
     sample_rate: int,
     nj: int,
+    executor: str,
 ) -> None:
     """Any folders of stems, by a mapping of their files.
 
@@ -136,7 +140,15 @@ def stems(
     from mgdm_audio.data.mapping import load_mapping, planner, tracks
 
     mapping = load_mapping(name)
-    _run(tracks(mapping, source, _names(splits)), planner(mapping), out, form, sample_rate, nj)
+    _run(
+        tracks(mapping, source, _names(splits)),
+        planner(mapping),
+        out,
+        form,
+        sample_rate,
+        nj,
+        executor,
+    )
 
 
 @prepare.command()
@@ -160,6 +172,7 @@ def mirdata(
     form: "Form",
     sample_rate: int,
     nj: int,
+    executor: str,
 ) -> None:
     """Data sets that mirdata loads as multitracks.
 
@@ -181,7 +194,7 @@ def mirdata(
 
     mapping = load_mapping(name)
     tracks = multitracks.tracks(mapping, source, dataset, version, _names(splits))
-    _run(tracks, planner(mapping), out, form, sample_rate, nj)
+    _run(tracks, planner(mapping), out, form, sample_rate, nj, executor)
 
 
 def _names(splits: str) -> list[str]:
@@ -195,6 +208,7 @@ def _run(
     form: "Form",
     sample_rate: int,
     nj: int,
+    executor: str,
 ) -> None:
     from tqdm import tqdm
 
@@ -211,7 +225,7 @@ def _run(
                 tqdm.write(" ".join(line.split()), file=sys.stderr)
             bar.update()
 
-        outcomes = prepare(tracks, out, planner, Options(form, sample_rate), nj, show)
+        outcomes = prepare(tracks, out, planner, Options(form, sample_rate), nj, show, executor)
     count = {state: sum(o.state == state for o in outcomes) for state in ("made", "kept", "failed")}
     click.echo(f"{count['made']} tracks made, {count['kept']} kept: {out / MANIFEST}")
     if count["failed"]:

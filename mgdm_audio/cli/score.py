@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from mgdm_audio.cli.options import imports
+from mgdm_audio.cli.options import EXECUTOR, imports
 
 FOLDER = click.Path(path_type=Path)
 
@@ -46,6 +46,7 @@ FOLDER = click.Path(path_type=Path)
     help="Score each posterior sample (<track>/samples/<number>) by itself and average the scores; "
     "by default the mean of the samples is scored, which has a higher SI-SDR.",
 )
+@EXECUTOR
 @imports
 def score(
     reference: Path,
@@ -56,6 +57,7 @@ def score(
     cache: Path | None,
     museval: Path | None,
     draws: bool,
+    executor: str,
 ) -> None:
     """Score separated tracks against their true stems.
 
@@ -92,10 +94,11 @@ def score(
     if cache is None and outs:
         cache = outs[0].parent / ".scores"
     names = [name.strip() for name in metrics.split(",") if name.strip()]
-    places = {"cache": cache, "museval": museval, "log": outs[0].parent if outs else None}
+    options: dict[str, Any] = {"cache": cache, "museval": museval, "draws": draws}
+    options["log"] = outs[0].parent if outs else None
     with progress("scoring") as update:
         result = folders.score(
-            reference, estimate, names, nj=nj, draws=draws, on_progress=update, **places
+            reference, estimate, names, nj=nj, executor=executor, on_progress=update, **options
         )
     click.echo(to_text(result), nl=False)
     writers = {".csv": to_csv, ".md": to_markdown}

@@ -54,12 +54,14 @@ def prepare(
     options: Options,
     workers: int = 1,
     on_track: Callable[[Outcome], None] = lambda outcome: None,
+    executor: str = "local",
 ) -> list[Outcome]:
     """Write the stems of every track and the manifest; ``on_track`` is told as tracks finish.
 
     A track that fails is left out of the manifest and stops no other. The manifest keeps the tracks
     that an earlier call put into other splits of ``out``. Raises UserError where ``out`` and the
     tracks lie within each other, where it cannot be written to, and where a worker is killed.
+    ``executor``: a cluster in place of ``workers``, see ``find_executor``.
     """
     splits = {track.split for track in tracks}
     for track in tracks:
@@ -74,7 +76,7 @@ def prepare(
         raise UserError(f"{out}: cannot be made ({error.strerror}); choose another place") from None
     jobs = {f"{t.split}/{t.name}": partial(prepare_track, t, out, planner, options) for t in tracks}
     outcomes = []
-    for _, outcome in run_jobs(jobs, workers):
+    for _, outcome in run_jobs(jobs, workers, executor):
         on_track(outcome)
         outcomes.append(outcome)
     records = [outcome.record for outcome in outcomes if outcome.record]

@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -12,19 +12,26 @@ from functools import partial
 from multiprocessing import get_context, parent_process
 from typing import TypeVar
 
+from mgdm_audio.engine.cluster import as_they_end, find_executor
 from mgdm_audio.errors import UserError
 from mgdm_audio.registry import import_modules, imported_modules
 
 T = TypeVar("T")
 
 
-def run_jobs(jobs: Mapping[str, Callable[[], T]], nj: int) -> Iterator[tuple[str, T]]:
+def run_jobs(
+    jobs: Mapping[str, Callable[[], T]], nj: int, executor: str = "local"
+) -> Iterator[tuple[str, T]]:
     """Yields (name, result) of each job in order; ``nj`` jobs run at a time, one in this process.
 
     With ``nj`` above 1 jobs must be picklable, for example partials of a module's functions. An
     exception of a job is raised here in its turn, and jobs that have not begun are cancelled.
     Raises UserError where a process was killed. Ctrl-C interrupts the running jobs, which clean up.
+    ``executor``: a cluster instead, see ``find_executor``, on which ``nj`` has no effect.
     """
+    if (cluster := find_executor(executor)) is not None:
+        yield from _in_order(jobs, as_they_end(_call, jobs, cluster))
+        return
     if nj == 1:
         yield from ((name, job()) for name, job in jobs.items())
         return
@@ -44,6 +51,23 @@ def run_jobs(jobs: Mapping[str, Callable[[], T]], nj: int) -> Iterator[tuple[str
             raise KeyboardInterrupt from None
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _call(job: Callable[[], T]) -> T:
+    return job()
+
+
+def _in_order(
+    names: Iterable[str], results: Iterator[tuple[str, T | Exception]]
+) -> Iterator[tuple[str, T]]:
+    early: dict[str, T | Exception] = {}
+    for name in names:
+        while name not in early:
+            early.update([next(results)])
+        result = early.pop(name)
+        if isinstance(result, Exception):
+            raise result
+        yield name, result
 
 
 _busy = _stopped = False  # the state of this worker process

@@ -63,6 +63,7 @@ def score(
     *,
     cache: Path | None = None,
     nj: int = 1,
+    executor: str = "local",
     museval: Path | None = None,
     log: Path | None = None,
     draws: bool = False,
@@ -76,11 +77,11 @@ def score(
 
     ``metrics``: names in ``METRICS``. ``cache``: see ``score_track``; scores that are in it are not
     computed again. ``nj``: so many tracks at a time, each in a process; a script that asks for
-    more than 1 must be importable, with its work under ``if __name__ == "__main__"``. ``museval``:
-    a folder for ``test/<track>.json``, which ``museval.EvalStore().add_eval_dir`` reads.
-    ``log``: a folder for tracebacks. ``draws``: score each posterior sample, the files
-    ``<track>/samples/<number>/<stem>`` of ``estimate``, and average the scores of a track, not its
-    stems, the means of draws. ``on_progress(done, total)`` is called after each track.
+    more than 1 must be importable, with its work under ``if __name__ == "__main__"``. ``executor``:
+    a cluster instead, see ``find_executor``. ``museval``: a folder for ``test/<track>.json``, which
+    ``museval.EvalStore().add_eval_dir`` reads. ``log``: a folder for tracebacks. ``draws``: score
+    each posterior sample, the files ``<track>/samples/<number>/<stem>`` of ``estimate``, and
+    average the scores of a track, not its stems. ``on_progress(done, total)`` follows each track.
 
     The result has ``tracks``, {track: {column: {stem: score or None, "all": mean}, ...}};
     ``summaries``, {column: {"metric", "title", "over_tracks", "value": {stem: score}, "n",
@@ -107,21 +108,20 @@ def score(
     }
     tracks: dict[str, Entry] = {}
     stores = {}
-    for track, entries in run_jobs(jobs, nj):
+    for track, entries in run_jobs(jobs, nj, executor):
         stores[track] = entries.get("bss", {}).pop("museval", None)
         tracks[track] = _merge(entries)
         if on_progress:
             on_progress(len(tracks), len(jobs))
-    if museval is not None:
-        _write_museval(museval, stores)
-    what = describe(estimate, pairs, draws)
-    return _summarised(reference, chosen, tracks) | ({"estimates": what} if what else {})
+    _write_museval(museval, stores)
+    found = {"estimates": what} if (what := describe(estimate, pairs, draws)) else {}
+    return _summarised(reference, chosen, tracks) | found
 
 
-def _write_museval(folder: Path, stores: dict[str, Any]) -> None:
+def _write_museval(folder: Path | None, stores: dict[str, Any]) -> None:
     """The frames of the tracks that have some."""
     for track, store in stores.items():
-        if store is not None:
+        if folder is not None and store is not None:
             write_text(folder / "test" / f"{track}.json", museval_text(store))
 
 

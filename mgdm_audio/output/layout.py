@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from string import Formatter
@@ -112,4 +112,18 @@ def clashes(layouts: Iterable[Layout]) -> dict[int, str]:
             found[i] = f"{tracks}; separate them into different folders"
         else:
             seen[layout.record] = layout.track
+    return found
+
+
+def require_apart(layouts: Sequence[Layout], pages: bool = False) -> dict[int, str]:
+    """Returns ``clashes``. Raises UserError where they are not the fault of the tracks' names.
+
+    ``pages``: every track gets a listening page, which needs a folder of its own.
+    """
+    found = clashes(layouts)
+    if found and "track" not in fields_of(layouts[0].template):
+        raise UserError(next(iter(found.values())))
+    if pages and any(layout.record.name != f"{RECORD}.json" for layout in layouts):
+        template = layouts[0].template
+        raise UserError(f"--report needs a folder a track; leave --filename {template!r} out")
     return found

@@ -5,6 +5,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 
 from mgdm_audio.atomic import is_taken, room, sweep, sync_all
@@ -28,17 +29,36 @@ def require_name(folder: str | Path) -> None:
         raise UserError(f"{str(folder)!r}: a name holds no NUL; choose another one")
 
 
-def spare(planned: Iterable[Path], inputs: Iterable[Path]) -> None:
+class Inputs:
+    """The user's files, looked up once for the many results that must not replace them."""
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self.paths = tuple(paths)
+
+    @cached_property
+    def known(self) -> dict[tuple[int, int], Path]:
+        """Identity of each file that exists -> the first name that it has here."""
+        known: dict[tuple[int, int], Path] = {}
+        for path in self.paths:
+            if (identity := _identity(path)) is not None:
+                known.setdefault(identity, path)
+        return known
+
+
+def spare(planned: Iterable[Path], inputs: Iterable[Path] | Inputs) -> None:
     """Raises UserError where a file that is to be written is one of the user's ``inputs``.
 
     By whatever name: links are seen through. What is not there is spared. A name that the file
     system does not take is a UserError as well: it is known before anything is computed.
     """
     there = {identity: file for file in planned if (identity := _identity(file)) is not None}
-    for path in inputs if there else ():
-        if (identity := _identity(path)) in there:
+    if not there:
+        return
+    known = (inputs if isinstance(inputs, Inputs) else Inputs(inputs)).known
+    for identity, file in there.items():
+        if identity in known:
             raise UserError(
-                f"{path}: would be replaced by a result ({there[identity]}); choose another output "
+                f"{known[identity]}: would be replaced by a result ({file}); choose another output "
                 "folder"
             )
 

@@ -21,7 +21,7 @@ from mgdm_audio.audio.pcm import quantise_together
 from mgdm_audio.digest import hash_file
 from mgdm_audio.errors import UserError
 from mgdm_audio.output.layout import Layout
-from mgdm_audio.output.result_folder import spare, whole
+from mgdm_audio.output.result_folder import Inputs, spare, whole
 from mgdm_audio.reading import read_json
 
 FILES = "files"  # key of the record: path relative to the record -> SHA-256
@@ -170,7 +170,9 @@ def _earlier(folder: Path, record: PurePath) -> list[Path]:
     return list(listed(folder / record))
 
 
-def check_inputs(layout: Layout, names: Sequence[str], draws: int, inputs: Iterable[Path]) -> None:
+def check_inputs(
+    layout: Layout, names: Sequence[str], draws: int, inputs: Iterable[Path] | Inputs
+) -> None:
     """Raises UserError where what ``write_result`` writes or removes is one of ``inputs``.
 
     ``draws``: how many are kept. Links and other names of a file are seen through.

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Any, Self, Unpack
@@ -222,6 +223,17 @@ class Separator(FormerNames, StemRunner):
             "overlap_seconds": cuts.overlap / rate,
             "join": cuts.join,
         }
+
+
+@cache
+def opened(
+    prior: str,
+    sampler: str | None,
+    overrides: tuple[str, ...] = (),
+    **options: Unpack[SeparatorOptions],
+) -> Separator:
+    """Returns ``Separator.from_pretrained`` of the same arguments, opened once a process."""
+    return Separator.from_pretrained(prior, sampler, overrides=overrides, **options)
 
 
 @contextmanager

@@ -67,7 +67,7 @@ def test_the_wheel_has_at_most_60_mb() -> None:
     assert sum(file.stat().st_size + 1000 for file in files) <= 0.999 * WHEEL_MB * 1e6
 
 
-MODULES = {"PIL": "pillow", "yaml": "pyyaml"}  # imported by another name
+MODULES = {"PIL": "pillow", "grpc": "grpcio", "yaml": "pyyaml"}  # imported by another name
 # Comparisons with these, and the notebook's execution, say so themselves; no recipe installs them.
 ASIDE = {"audio_diffusion_pytorch", "deepinv", "lpips", "nbclient", "nbformat", "skimage"}
 
