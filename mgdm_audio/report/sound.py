@@ -1,6 +1,6 @@
 """Encodes the sound of a page as FLAC, which all browsers decode, block by block.
 
-It takes a thirtieth of the time of MP3 and, at the depth of ``STEPS``, as many bytes.
+It takes a twentieth of the time of MP3 and, at the depth of ``STEPS``, half as many bytes again.
 """
 
 from __future__ import annotations
