@@ -73,6 +73,11 @@ class Extremes:
             self._low[i] = min(self._low[i], x.min().item())
             self._high[i] = max(self._high[i], x.max().item())
 
+    @property
+    def peak(self) -> float:
+        """The greatest magnitude."""
+        return max(*self._high, *(-x for x in self._low))
+
     def gain(self, subtype: str) -> float:
         """See ``common_gain``."""
         if subtype == "FLOAT":
@@ -83,9 +88,8 @@ class Extremes:
         ranges = zip(self._low, self._high, room, strict=True)
         if all(low < x * full and y * full < high for x, y, (low, high) in ranges):
             return 1.0
-        peak = max(*self._high, *(-x for x in self._low))
         # Four more steps of 24 bits: float32 stems times a gain are rounded, k of them by k/4.
-        return min(1.0, (full - 2 - 4 * full / 2**23) / full / peak)
+        return min(1.0, (full - 2 - 4 * full / 2**23) / full / self.peak)
 
 
 def storable(samples: Tensor, subtype: str) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 MEL_BANDS = 80
 MEL_WINDOW = 2048 / 22050  # seconds; the hop is a quarter of it
 MEL_FLOOR = 1e-8  # the least power, -80 dB
+_MEL_FRAMES = 64  # the number of frames whose spectra are in memory at a time
 
 
 def log_mel(samples: Tensor, sample_rate: int) -> Tensor:
@@ -22,27 +24,40 @@ def log_mel(samples: Tensor, sample_rate: int) -> Tensor:
     over 80 triangles of height 1 on Slaney's mel scale from 0 Hz to half the rate and clamped at
     -80 dB.
     """
+    length, hop = mel_lengths(sample_rate)
+    frames = F.pad(samples.float(), (length // 2, length - length // 2)).unfold(-1, length, hop)
+    # Some at a time, because the spectra of a whole track are large.
+    power = [mel_power(part, sample_rate) for part in frames.split(_MEL_FRAMES, -2)]
+    return 10 * torch.cat(power, -2).clamp(min=MEL_FLOOR).log10()
+
+
+def mel_lengths(sample_rate: int) -> tuple[int, int]:
+    """Returns the length and the hop of the frames of ``log_mel`` in samples."""
+    length = round(MEL_WINDOW * sample_rate)
+    return length, max(1, length // 4)
+
+
+def mel_power(frames: Tensor, sample_rate: int) -> Tensor:
+    """Returns the power in the bands of ``log_mel``: [..., frame, sample] -> [..., frame, band]."""
+    window, triangles = _mel_filters(sample_rate)
+    bins = torch.fft.rfft(frames * window)
+    return torch.addcmul(bins.real.square(), bins.imag, bins.imag) @ triangles
+
+
+@lru_cache(maxsize=4)
+def _mel_filters(sample_rate: int) -> tuple[Tensor, Tensor]:
+    """Returns a window [sample] with the sum 1 and the triangles [bin, band]."""
     from torchaudio.functional import melscale_fbanks
 
-    length = round(MEL_WINDOW * sample_rate)
+    length, _ = mel_lengths(sample_rate)
     window = torch.hann_window(length)
-    spectrum = torch.stft(
-        samples.float(),
-        length,
-        max(1, length // 4),
-        window=window,
-        center=True,
-        pad_mode="constant",
-        return_complex=True,
-    )
-    power = (spectrum / window.sum()).abs().square()
     with warnings.catch_warnings():
         # At rates below 2 kHz the lowest triangles contain no bin and are at the floor.
         warnings.simplefilter("ignore", UserWarning)
         triangles = melscale_fbanks(
             length // 2 + 1, 0.0, sample_rate / 2, MEL_BANDS, sample_rate, mel_scale="slaney"
         )
-    return 10 * (power.mT @ triangles).clamp(min=MEL_FLOOR).log10()
+    return window / window.sum(), triangles
 
 
 def mel_centres(sample_rate: int) -> Tensor:

@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from mgdm_audio.output.stem_files import FILES
-from mgdm_audio.report.pictures import COLUMNS, HALF, SURE_DB, band, to_png, waveform
+from mgdm_audio.report.pictures import HALF, SURE_DB, band, to_png, waveform
 from mgdm_audio.report.run import Run
 
 
@@ -102,7 +102,7 @@ def measures_sections(run: Run, scores: Scores | None) -> str:
     if scores is not None:
         found = scores.get("si_sdri", {})
         mean = {"mean": found["all"]} if found else {}
-        gains = {name: found.get(name) for name in run.stems} | mean if found else {}
+        gains = {name: found.get(name) for name in run.files} | mean if found else {}
         rows = [_row(name, (decibels(gain), "number")) for name, gain in gains.items()]
         note = f"""SI-SDRi is the improvement of the SI-SDR over that of the mixture of the true
 stems, the mean over windows of 4 s every 2 s in which two or more of them sound, here
@@ -155,7 +155,7 @@ OVERLAY_COLOUR = (255, 60, 150)  # far from all colours of the spectrograms
 def player_row(
     index: int,
     name: str,
-    samples: Tensor,
+    extremes: Tensor,
     shown: Tensor,
     std: Tensor | None,
     windows: float,
@@ -164,14 +164,15 @@ def player_row(
 ) -> str:
     """Returns row ``index`` of the page; that of the mixture, 0, starts muted.
 
-    samples: [channel, time]; shown: the mel spectrogram as ``shade`` gives it, [row, column]; std:
-    [window] in the samples' unit; windows: the number of windows, with a fraction for the last;
-    overlay: an image over the spectrogram, of its shape.
+    extremes: the greatest and the least samples of a column, [2, column]; shown: the mel
+    spectrogram as ``shade`` gives it, [row, column]; std: [window] in the samples' unit; windows:
+    the number of windows, with a fraction for the last; overlay: an image over the spectrogram, of
+    its shape.
     """
-    peak = float(samples.abs().max())
+    peak = float(extremes.abs().max())
     facts = [f"peak {decibels(20 * math.log10(peak))} dB" if peak else "silent", *measures]
     scale = peak or 1.0
-    waves = _svg(min(COLUMNS, samples.shape[-1]), _path("sound", waveform(samples / scale)))
+    waves = _svg(extremes.shape[1], _path("sound", waveform(*(extremes / scale))))
     if std is not None:
         waves += _svg(windows, _path("std", band(std / scale)))
     images = _image("spectrogram", to_png(shown), shown.shape)

@@ -52,21 +52,37 @@ byId("export").addEventListener("click", () => {
 });
 
 byId("zip").addEventListener("click", async () => {
-  save(await zip(track, rows.map((row) => [`${row.name}.mp3`, row.file])), `${track}.zip`);
+  const files = rows.filter((row) => row.file).map((row) => [`${row.name}.flac`, row.file]);
+  save(await zip(track, files), `${track}.zip`);
 });
+
+// The sum of the other rows, for a mixture that has no sound of its own.
+function summed(parts) {
+  const { numberOfChannels, length } = parts[0];
+  const whole = new AudioBuffer({ numberOfChannels, length, sampleRate: rate });
+  for (let c = 0; c < numberOfChannels; c++) {
+    const sum = whole.getChannelData(c);
+    for (const samples of parts.map((buffer) => buffer.getChannelData(c))) {
+      for (let i = 0; i < length; i++) sum[i] += samples[i];
+    }
+  }
+  return whole;
+}
 
 async function load() {
   const decoder = new OfflineAudioContext(1, 1, rate);
   for (const [index, row] of rows.entries()) {
     message.textContent = `Decoding ${index + 1} of ${rows.length}: ${row.name}`;
     const holder = byId(`sound-${index}`);
+    if (!holder) continue;
     const text = atob(holder.textContent);
     holder.remove(); // its megabytes are not needed twice
     const bytes = new Uint8Array(text.length);
     for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
-    row.file = new Blob([bytes], { type: "audio/mpeg" }); // outside of the script's memory
+    row.file = new Blob([bytes], { type: "audio/flac" }); // outside of the script's memory
     row.buffer = await decoder.decodeAudioData(bytes.buffer);
   }
+  rows[0].buffer ??= summed(rows.slice(1).map((row) => row.buffer));
   message.textContent = "";
   play.disabled = seek.disabled = byId("export").disabled = byId("zip").disabled = false;
   document.body.dataset.state = "ready";

@@ -12,7 +12,7 @@ from mgdm_audio.digest import hash_file
 from mgdm_audio.errors import UserError
 from mgdm_audio.evaluation.folders import score_track
 from mgdm_audio.report.markup import clock, content_security_policy, framed, resource, text_of
-from mgdm_audio.report.page import to_html
+from mgdm_audio.report.page import write_html
 from mgdm_audio.report.run import Run, read_json, read_run, track_shape
 from mgdm_audio.separation.result import RECORD
 
@@ -65,7 +65,7 @@ def write_page(folder: str | Path, reference: str | Path | None = None) -> Path:
     folder = Path(folder)
     run = read_run(folder)
     scores = None if reference is None else _scores(run, Path(reference))
-    write_text(folder / PAGE, to_html(run, scores) + _mark(folder))
+    write_html(folder / PAGE, run, scores, _mark(folder))
     return folder / PAGE
 
 

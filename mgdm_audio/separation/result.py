@@ -187,7 +187,7 @@ class Separation(Mapping[str, Tensor]):
             len(extremes) - 1,
             encoding,
             gain,
-            found.report,
+            found.report | {"peak": gain * extremes[0].peak},
             uncertainty_record(
                 self.report["draws"], self.spread, found._confidence_db(power), gain
             ),

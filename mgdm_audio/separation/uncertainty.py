@@ -145,7 +145,8 @@ def band_power(x: Tensor, length: int, edges: Sequence[float], sample_rate: int)
     rate, the sum over bands is the sum of squares (Parseval).
     """
     frames = F.pad(x, (0, -x.shape[-1] % length)).unflatten(-1, (-1, length))
-    power = torch.fft.rfft(frames).abs().square() / length
+    bins = torch.fft.rfft(frames)
+    power = torch.addcmul(bins.real.square(), bins.imag, bins.imag) / length
     power[..., 1 : (length + 1) // 2] *= 2  # their mirror images above half the rate
     frequencies = torch.arange(power.shape[-1], dtype=torch.float64) * sample_rate / length
     band = torch.bucketize(frequencies, torch.tensor(edges[1:-1], dtype=torch.float64), right=True)

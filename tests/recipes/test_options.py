@@ -9,10 +9,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS = sorted([*ROOT.glob("recipes/*.s[hb]*"), *ROOT.glob("egs/*/*/run*.sh"), ROOT / ".ci/run"])
+SCRIPTS = sorted(
+    [
+        *ROOT.glob("recipes/*.s[hb]*"),
+        *ROOT.glob("egs/*/*/run*.sh"),
+        *ROOT.glob("egs/speed/**/*.sh"),
+        ROOT / ".ci/run",
+    ]
+)
 CHOICES = sorted(p for p in ROOT.glob("egs/*/*/run.sh") if p.parent.name not in ("data", "restore"))
 SOURCED = ("parse_options", "environment", "data")  # by the others
 RECIPES = sorted(p for p in ROOT.glob("recipes/*.sh") if p.stem not in SOURCED)
+RECIPES.append(ROOT / "egs/speed/run.sh")
 
 SCRIPT = r"""#!/usr/bin/env bash
 # Say what was given.

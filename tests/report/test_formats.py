@@ -7,6 +7,7 @@ import torch
 
 from mgdm_audio.audio.encoding.formats import FORMATS, FormatName
 from mgdm_audio.audio.io import write
+from mgdm_audio.engine.runner import Workers
 from mgdm_audio.errors import UserError
 from mgdm_audio.evaluation.folders import score
 from mgdm_audio.report import write_page
@@ -32,8 +33,11 @@ def test_a_page_has_the_stems_of_every_format(
     found = result(channels)
     found.save(tmp_path / "a", format=form)
     run = read_run(tmp_path / "a")
-    assert tuple(run.stems) == STEMS
-    for stem, samples in run.stems.items():
+    assert tuple(run.files) == STEMS
+    with Workers(1) as workers:
+        mixture, *stems = torch.cat([*run.blocks(workers)], -1)
+    assert torch.equal(mixture, torch.stack(stems).sum(0))
+    for stem, samples in zip(STEMS, stems, strict=True):
         error = (samples - found[stem]).square().mean() / found[stem].square().mean()
         # Each is its own stem and not another one: those differ by 3 dB, twice the energy.
         assert error < (0.2 if FORMATS[form].lossy else 1e-9)
@@ -45,7 +49,7 @@ def test_a_page_needs_files_that_sum_to_the_input(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"do not sum to the input.* again with --rest"):
         read_run(tmp_path / "a")
     result().choose(["bass"], rest=True).save(tmp_path / "a")
-    assert tuple(read_run(tmp_path / "a").stems) == ("bass", "rest")
+    assert tuple(read_run(tmp_path / "a").files) == ("bass", "rest")
 
 
 @pytest.mark.parametrize("form", ["flac", "mp3", "m4a", "ogg"])
