@@ -16,7 +16,7 @@ class NoiseEmbedding(nn.Module):
         super().__init__()
         self.register_buffer(
             "frequencies",
-            2 * math.pi * 0.25 * torch.exp(torch.linspace(0, 4, 16)),
+            2 * math.pi * 0.25 * torch.exp(torch.linspace(0, 4, 16, device="cpu")),
             persistent=False,
         )
         self.layers = nn.Sequential(

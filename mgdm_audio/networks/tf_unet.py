@@ -100,9 +100,8 @@ class TFUNet(nn.Module):
         super().__init__()
         self.config = config
         k, n, p = config.sources, config.bins, config.patch
-        if scale is None:
-            scale = torch.full((k, n), 0.05)
-        self.register_buffer("scale", scale.clone().float().clamp_min(SCALE_FLOOR))
+        scale = torch.full((k, n), 0.05) if scale is None else scale.float().clamp(SCALE_FLOOR)
+        self.register_buffer("scale", scale)
         self.mdct = MDCT(n)
         self.embed = NoiseEmbedding(config.embedding)
         widths, counts = config.channels, config.blocks

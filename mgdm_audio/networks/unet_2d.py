@@ -88,7 +88,9 @@ class UNet2d(nn.Module):
         self.config = config
         widths, e = config.widths, config.embedding
         self.register_buffer(
-            "frequencies", 2 * math.pi * torch.exp(torch.linspace(-1, 3, 16)), persistent=False
+            "frequencies",
+            2 * math.pi * torch.exp(torch.linspace(-1, 3, 16, device="cpu")),
+            persistent=False,
         )
         self.embed = nn.Sequential(nn.Linear(32, e), nn.SiLU(), nn.Linear(e, e), nn.SiLU())
         inside = config.channels * config.patch**2

@@ -147,6 +147,9 @@ def load_weights(network: nn.Module, path: Path, sha256: str | None = None) -> s
 def outline(build: Callable[[], nn.Module], weights: Path) -> nn.Module:
     """The network that ``build`` makes for the file ``weights``, without memory for its numbers.
 
+    Operations on tensors without values import torch's compiler, which takes more than a second:
+    a network had better compute none of its tables then.
+
     However large the numbers are that ``build`` was given, it is stopped where the network has more
     tensors than the file. Raises UserError for that, and for what makes no network.
     """

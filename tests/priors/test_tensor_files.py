@@ -4,6 +4,8 @@ import json
 import os
 import shutil
 import struct
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -333,3 +335,19 @@ def test_a_schedule_of_toml_has_ranges_too() -> None:
     for value in (float("nan"), float("inf"), -1, "1"):
         with pytest.raises(ValueError, match="sigma_max"):
             NoiseSchedule.from_config({"kind": "karras", "sigma_max": value})
+
+
+def test_no_bundled_prior_needs_torchs_compiler_to_be_opened() -> None:
+    """Its import takes longer than all else that opening takes: see ``outline``."""
+    program = (
+        "import sys\n"
+        "from mgdm_audio.priors.folder import list_priors, load_prior\n"
+        "from mgdm_audio.priors.images import list_image_priors, load_image_prior\n"
+        "opened = [*map(load_prior, list_priors()), *map(load_image_prior, list_image_priors())]\n"
+        "print(len(opened), 'torch._dynamo' in sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    count, imported = result.stdout.split()
+    assert int(count) >= 2
+    assert imported == "False"
