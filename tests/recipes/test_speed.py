@@ -108,3 +108,25 @@ def test_a_process_that_needs_more_memory_than_allowed_is_refused_it(
     code = "import sys\ntry: bytearray(10**9)\nexcept MemoryError: sys.exit(4)"
     found = local("measure").timed([sys.executable, "-c", code], 1, 0.5, tmp_path / "log")
     assert found == {"status": "more than 0.5 GB"}
+
+
+@pytest.mark.parametrize("budget", [60, 0])
+def test_the_script_for_a_gpu_measures_what_its_budget_allows(
+    local: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, budget: int
+) -> None:
+    words = ["--tiny", "--device", "cpu", "--budget", str(budget)]
+    monkeypatch.setattr(
+        sys, "argv", ["accelerator.py", *words, "--results", str(tmp_path / "a.md")]
+    )
+    local("accelerator").main()
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in (tmp_path / "a.md").read_text().splitlines()[4:]
+    ]
+    names = [row[0].split(",")[0] for row in rows]
+    assert names == ["mgdm-r1-g90", "mgdm", "default", "mgdm-r1-g90", "mgdm", "training"]
+    for row in rows:
+        if budget == 0:
+            assert row[1].startswith("left out: about")
+        else:
+            assert float(row[1]) > 0
