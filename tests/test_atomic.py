@@ -456,6 +456,8 @@ ELSEWHERE: dict[str, list[str]] = {  # the other calls that write, and why that 
     # In a folder of ``replaced_folder``, by save_prior.
     "priors/folder.py": ["save_tensors", "(folder / CONFIG).write_text"],
     "priors/tensor_files.py": ["save_file"],  # by the name that the others here give it
+    # The temporary file of write_by; once as of the function in which that function is.
+    "report/page.py": ["open", "open"],
     "serve/app.py": ["open"],  # an upload, in the temporary folder of its job
     "training/log.py": ["open"],  # one more line, or the file as it was
 }  # fmt: skip

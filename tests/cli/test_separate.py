@@ -134,7 +134,7 @@ def test_it_writes_the_stems_and_how_they_were_made(separate: Separate) -> None:
     assert {key: report[key] for key in want} == want
     more = {"options", "speeds", "precision", "batch_size", "level", "join"}
     more |= {"segment_seconds", "overlap_seconds", "missing", "prior_revision"}
-    measured = {"seconds", "seconds_per_second", "residual_db", "peak_memory_bytes"}
+    measured = {"seconds", "seconds_per_second", "residual_db", "peak", "peak_memory_bytes"}
     assert report.keys() == want.keys() | more | measured
 
 

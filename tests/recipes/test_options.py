@@ -17,10 +17,11 @@ SCRIPTS = sorted(
         ROOT / ".ci/run",
     ]
 )
-CHOICES = sorted(p for p in ROOT.glob("egs/*/*/run.sh") if p.parent.name not in ("data", "restore"))
+OWN = ("data", "five_stems", "restore")  # recipes by themselves, not choices of another's options
+CHOICES = sorted(p for p in ROOT.glob("egs/*/*/run.sh") if p.parent.name not in OWN)
 SOURCED = ("parse_options", "environment", "data")  # by the others
 RECIPES = sorted(p for p in ROOT.glob("recipes/*.sh") if p.stem not in SOURCED)
-RECIPES.append(ROOT / "egs/speed/run.sh")
+RECIPES += [ROOT / "egs/speed/run.sh", ROOT / "egs/mini_slakh/five_stems/run.sh"]
 
 SCRIPT = r"""#!/usr/bin/env bash
 # Say what was given.

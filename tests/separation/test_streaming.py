@@ -118,7 +118,9 @@ def test_the_samples_are_those_of_the_whole_track_at_once(
             # float32 sums in another order: the filters' 500 taps, and the network on what they
             # gave. A seam that was a sample off would be a thousand times as much.
             assert (a - b).abs().max() <= 1e-5 * max(gain, 1e-30)
-    for key in got.keys() - {"seconds", "seconds_per_second", "files", "filename", "residual_db"}:
+    assert got["peak"] == pytest.approx(want["peak"], rel=0, abs=1e-5 * gain)
+    measured = {"seconds", "seconds_per_second", "residual_db", "peak"}
+    for key in got.keys() - measured - {"files", "filename"}:
         assert got[key] == want[key], key
     assert got["residual_db"] < -120
     uncertainty = [

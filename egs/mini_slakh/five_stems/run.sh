@@ -14,11 +14,11 @@ nj=1                   # processes that render
 venv=${VENV:-.venv}    # virtual environment, or none
 stage=0                # first stage
 stop_stage=3           # last stage
-here=$(cd "$(dirname "$0")" && pwd)
-. "$here/../../../recipes/parse_options.sh"
-. "$here/../../../recipes/environment.sh"
+. "$(dirname "$0")/../../../recipes/parse_options.sh"
+. "$(dirname "$0")/../../../recipes/environment.sh"
 (($# == 0)) || fail "unexpected argument $1; options begin with --"
 environment train data
+here=$root/egs/mini_slakh/five_stems
 mkdir -p "$exp" && exp=$(cd "$exp" && pwd)
 songs=$exp/songs/train
 
