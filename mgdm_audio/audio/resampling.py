@@ -104,14 +104,17 @@ def _filters(old: int, new: int, dtype: torch.dtype, device: torch.device) -> tu
 
 
 def _polyphase(samples: Tensor, old: int, new: int, length: int) -> Tensor:
-    filters, width = _filters(old, new, samples.dtype, samples.device)
+    # On a GPU a float32 convolution may be computed in TF32, whose error is -70 dB.
+    dtype = torch.float64 if samples.is_cuda else samples.dtype
+    filters, width = _filters(old, new, dtype, samples.device)
     outputs, taps = filters.shape
     stride = outputs // new * old
     spare = max(0, -(-length // outputs) * stride + taps - stride - width - samples.shape[-1])
     # Row by row: its copies then stay small, and no row's rounding depends on the others.
     rows = []
     for row in samples.reshape(-1, 1, samples.shape[-1]):
-        found = F.conv1d(F.pad(row, (width, spare)), filters[:, None], stride=stride)
+        padded = F.pad(row, (width, spare)).to(dtype)
+        found = F.conv1d(padded, filters[:, None], stride=stride).to(samples.dtype)
         rows.append(found.T.reshape(-1)[:length])
     return torch.stack(rows).reshape(*samples.shape[:-1], length)
 

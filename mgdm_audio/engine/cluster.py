@@ -71,7 +71,9 @@ def find_executor(text: str) -> Executor | None:
             found[name] = kind(value)
         except ValueError:
             raise UserError(f"executor {text!r}: {name}={value} is no number") from None
-        if not least <= found[name] < 1e6 or (name == "cpus" and found[name] == 0):
+        # Ray gives away ten-thousandths of a processor or GPU, and above one whole ones alone.
+        steps = round(found[name], 4) == found[name] and (found[name] < 1 or not found[name] % 1)
+        if not least <= found[name] < 1e6 or not steps or (name == "cpus" and found[name] == 0):
             raise UserError(f"executor {text!r}: {name}={value} is out of range")
     return Executor(place if "://" in place else "", **found)
 

@@ -7,10 +7,12 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from multiprocessing import get_context, parent_process
 from typing import TypeVar
+
+from tqdm import tqdm
 
 from mgdm_audio.engine.cluster import as_they_end, find_executor
 from mgdm_audio.errors import UserError
@@ -30,7 +32,8 @@ def run_jobs(
     ``executor``: a cluster instead, see ``find_executor``, on which ``nj`` has no effect.
     """
     if (cluster := find_executor(executor)) is not None:
-        yield from _in_order(jobs, as_they_end(_call, jobs, cluster))
+        with closing(as_they_end(_call, jobs, cluster, say=_said)) as results:
+            yield from _in_order(jobs, results)
         return
     if nj == 1:
         yield from ((name, job()) for name, job in jobs.items())
@@ -55,6 +58,10 @@ def run_jobs(
 
 def _call(job: Callable[[], T]) -> T:
     return job()
+
+
+def _said(line: str) -> None:
+    tqdm.write(line, file=sys.stderr)  # past a progress bar
 
 
 def _in_order(

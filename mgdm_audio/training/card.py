@@ -20,7 +20,7 @@ MARK = (
     "here. -->"
 )
 NOT_STATED = "not stated"
-MODES = {"prior": "without the mixture", "given": "with the mixture"}  # of validation.py
+MODES = {"prior": "without the mixture", "given": "with the mixture"}  # of objective.validate
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,10 @@ class ResidentStems:
         self._coming: Future[list[Song]] | None = None
         self._add(_read(folder))
 
+    def __len__(self) -> int:
+        """Returns the number of songs."""
+        return len(self.names)
+
     def _add(self, songs: list[Song]) -> None:
         if not songs:
             return
@@ -77,10 +81,10 @@ class ResidentStems:
         and where no song is as long as ``length``.
         """
         if augment.pitch or augment.active:
-            raise UserError("data.augment: pitch and active are for data.resident = false alone")
+            raise UserError("augment: pitch and active are for data.resident = false alone")
         fitting = [n for n, frames in enumerate(self.frames) if frames >= length]
         if not fitting:
-            raise UserError(f"no training song is {length} samples long; lower data.segment")
+            raise UserError(f"no training song is {length} samples long; lower segment")
         stems = self.samples.shape[0]
         drawn = torch.randint(len(fitting), (size, stems), generator=generator)
         place = torch.rand(size, stems, generator=generator, dtype=torch.float64)

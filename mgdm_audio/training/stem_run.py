@@ -99,24 +99,19 @@ class StemRun:
             levels = NoiseSchedule.from_config(parsed.prior_schedule)
         except ValueError as error:
             raise ConfigError(f"{where}: prior_schedule: {error}") from None
-        segments = {"data": data.segment} | (
-            {"one_call": one_call.segment} if one_call.train else {}
-        )
-        for name, segment in segments.items():
-            if segment % shape.bins:
+        for name, segment in (("data", data.segment), ("one_call", one_call.segment)):
+            if segment % shape.bins and (name == "data" or one_call.train):
                 raise UserError(
                     f"{where}: {name}.segment = {segment}: give a multiple of {shape.bins}"
                 )
-        if len(data.stems) == 1 and noise.given > 0:
-            raise UserError(
-                f"{where}: noise.given = {noise.given:g}: the mixture of one stem is that stem; "
-                "give --set noise.given=0"
-            )
-        if len(data.stems) == 1 and leakage.share > 0:
-            raise UserError(
-                f"{where}: leakage.share = {leakage.share:g}: one stem has no other to leak into; "
-                "give --set leakage.share=0"
-            )
+        mixture = "the mixture of one stem is that stem"
+        for name, value, why in (
+            ("noise.given", noise.given, f"{mixture}; give --set noise.given=0"),
+            ("leakage.share", leakage.share, "one stem has no other to leak into; give 0"),
+            ("one_call.train", one_call.train, f"{mixture}; leave it out"),
+        ):
+            if len(data.stems) == 1 and value:
+                raise UserError(f"{where}: {name} = {value}: {why}")
         return cls(
             data,
             shape,
@@ -137,7 +132,8 @@ class StemRun:
             "data": asdict(self.data) | {"augment": asdict(self.augment)},
             "noise": asdict(self.noise),
             "leakage": asdict(self.leakage),
-            "one_call": asdict(self.one_call),
+            "one_call": asdict(self.one_call)
+            | {"augment": asdict(self.one_call.augmentation("one_call.augment"))},
             "training": asdict(self.training),
         }
 
@@ -174,22 +170,22 @@ class _Data:
         remix = augment.remix if begins else 0
         self.notes = require_usable(self._opened(), remix, augment.active)
         self.songs = opened_songs(self._opened, data.resident)
-        self.counts = {"training": (_number(self.songs), Path(data.train))}
         self.held_out: Tensor | None = None
+        self.validation: StemFolder | None = None
         if data.validation:
             split = data.validation_split
-            validation = StemFolder(data.validation, data.stems, data.sample_rate, split)
-            self.counts["validation"] = (_number(validation), Path(data.validation))
+            self.validation = StemFolder(data.validation, data.stems, data.sample_rate, split)
             count = data.validation_segments
-            self.held_out, notes = held_out(validation, count, data.segment)
+            self.held_out, notes = held_out(self.validation, count, data.segment)
             self.notes += notes
         self.one_call: tuple[OneCall, Batches] | None = None
+        self.further: StemFolder | ResidentStems | None = None
         if own.train:
-            further = own.augmentation("one_call.augment")
-            self.notes += require_usable(self._further(own), further.remix, further.active)
-            songs = opened_songs(partial(self._further, own), data.resident)
-            self.counts["one call"] = (_number(songs), Path(own.train))
-            self.one_call = (own, lambda n, gen: songs.batch(n, own.segment, further, gen))
+            how = own.augmentation("one_call.augment")
+            remix = how.remix if begins else 0
+            self.notes += require_usable(self._further(own), remix, how.active, "one_call")
+            self.further = songs = opened_songs(partial(self._further, own), data.resident)
+            self.one_call = (own, lambda n, gen: songs.batch(n, own.segment, how, gen))
 
     def _further(self, own: OneCall, skip: Collection[str] = ()) -> StemFolder:
         data = self.data
@@ -243,19 +239,24 @@ def _network(
     return network, level
 
 
-def _number(songs: StemFolder | ResidentStems) -> int:
-    return len(songs.tracks if isinstance(songs, StemFolder) else songs.names)
-
-
 def _about(name: str, batches: _Data) -> About:
     data = batches.data
+    splits = {"training": (len(batches.songs), Path(data.train))}
+    example = f"{data.segment:,} samples ({data.segment / data.sample_rate:.1f} s) each"
+    if batches.validation is not None:
+        splits["validation"] = (len(batches.validation), Path(data.validation))
+    if batches.further is not None and batches.one_call is not None:
+        own = batches.one_call[0]
+        how = "with the mixture at the largest noise level"
+        splits[how] = (len(batches.further), Path(own.train))
+        example += f", and {own.batch} of {own.segment:,} samples {how}"
     return About(
         name=name,
         kind="`tf_unet`",
         over=f"the stems {', '.join(data.stems)}, {data.sample_rate:,} Hz mono",
-        data=batches.counts,
+        data=splits,
         item="song",
-        example=f"{data.segment:,} samples ({data.segment / data.sample_rate:.1f} s) each",
+        example=example,
         command="mgdm-audio separate song.mp3 -o stems --prior FOLDER",
         tag="music-source-separation",
     )

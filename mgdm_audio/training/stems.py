@@ -66,6 +66,10 @@ class StemFolder:
             for k in range(len(self.stems))
         ]
 
+    def __len__(self) -> int:
+        """Returns the number of songs."""
+        return len(self.tracks)
+
     def _find(self, split: str, skip: Collection[str]) -> dict[Path, dict[str, Path]]:
         """Folder of a track -> stem -> file."""
         listing = self.root if self.root.suffix == ".jsonl" else self.root / manifest.MANIFEST

@@ -10,10 +10,13 @@ from mgdm_audio.training.stems import StemFolder
 _BLOCK = 2**18  # samples
 
 
-def require_usable(folder: StemFolder, remix: float = 0.0, active: int = 0) -> list[str]:
+def require_usable(
+    folder: StemFolder, remix: float = 0.0, active: int = 0, section: str = "data"
+) -> list[str]:
     """What one should know of the songs in ``folder``, a line each.
 
     Every stem is read until it is found to sound. ``remix``, ``active``: of the augmentation.
+    ``section``: of the settings that name the folder, for messages.
     Raises UserError for a stem that no song has, for songs that are silent all of them, and where
     fewer stems ever sound than ``active`` asks for.
     """
@@ -31,11 +34,11 @@ def require_usable(folder: StemFolder, remix: float = 0.0, active: int = 0) -> l
     if silent and active > len(folder.stems) - len(silent):
         raise UserError(
             f"{root}: {' and '.join(silent)}: silent in every song, so that never "
-            f"active = {active} stems sound; lower data.augment.active"
+            f"active = {active} stems sound; lower {section}.augment.active"
         )
     notes = [*_conversions(folder), *(f"{root}: {stem} is silent in every song" for stem in silent)]
     if remix > 0 and len(folder.tracks) < 2:
-        notes.append(f"{root}: holds one song; data.augment.remix needs others to mix it with")
+        notes.append(f"{root}: holds one song; {section}.augment.remix needs others to mix it with")
     return notes
 
 

@@ -287,11 +287,12 @@ def test_further_examples_of_one_call(config: Path) -> None:
     sets = ("--set", songs, "--set", "one_call.segment=256")
     assert train(config, *sets, "--set", "one_call.augment.gain=2.0").exit_code == 0
     kept = read_settings(config.parent / "run" / STATE)["one_call"]
-    assert (kept["segment"], kept["augment"]) == (256, {"gain": 2.0})
+    assert (kept["segment"], kept["augment"]["gain"], kept["augment"]["remix"]) == (256, 2.0, 0)
     log = (config.parent / "run" / LOG).read_text().splitlines()
     assert all(json.loads(line)["one_call"] > 0 for line in log if "loss" in json.loads(line))
     card = (config.parent / "run" / "prior" / CARD).read_text()
-    assert "- one call: 2 songs" in card
+    assert "- with the mixture at the largest noise level: 2 songs" in card
+    assert ", and 2 of 256 samples with the mixture at the largest noise level" in card
     (config.parent / "run").rename(config.parent / "another")
     for words, says in (
         (("one_call.segment=100",), "one_call.segment = 100: give a multiple of"),
@@ -302,6 +303,9 @@ def test_further_examples_of_one_call(config: Path) -> None:
         assert says in complaint(train(config, "--set", songs, *asked))
     line = complaint(train(config, "--set", f"one_call.train={config.parent / 'no'}"))
     assert "no: no such folder of training tracks" in line
+    alone = ('data.stems=["bass"]', "noise.given=0", songs)
+    line = complaint(train(config, *(word for each in alone for word in ("--set", each))))
+    assert "the mixture of one stem is that stem" in line
 
 
 def test_prepared_data_are_trained_on_by_split(config: Path) -> None:

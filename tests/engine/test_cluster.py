@@ -108,6 +108,8 @@ def test_what_can_be_written(text: str, executor: Executor | None) -> None:
         ("ray,workers=0", "workers=0 is out of range"),
         ("ray,cpus=0", "cpus=0 is out of range"),
         ("ray,gpus=nan", "gpus=nan is out of range"),
+        ("ray,gpus=1.5", "gpus=1.5 is out of range"),
+        ("ray,cpus=0.00001", "cpus=0.00001 is out of range"),
     ],
 )
 def test_what_cannot(text: str, line: str) -> None:
