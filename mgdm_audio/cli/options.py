@@ -125,10 +125,10 @@ EXECUTOR = click.option(
     default="local",
     show_default=True,
     metavar="WHERE",
-    help="local, or ray[://HOST:PORT][,workers=N][,cpus=N][,gpus=N]: workers on a cluster of Ray, "
-    "each with so many processors, as many threads, and GPUs, and as many of them as fit "
-    "(default: 1 CPU, and 1 GPU where the work can use one and the cluster has some). All folders "
-    "must be shared by its nodes. Needs Ray: pip install 'mgdm_audio[cluster]'.",
+    help="local, or ray[://HOST:PORT][,workers=N][,cpus=N][,gpus=N]: N workers on a cluster of Ray "
+    "(default: as many as fit), each with so many processors and threads (default: 1) and GPUs "
+    "(default: 1 where the work can use one and the cluster has some). All folders must be shared "
+    "by its nodes. Needs Ray: pip install 'mgdm_audio[cluster]'.",
 )
 
 

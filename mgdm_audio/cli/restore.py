@@ -33,7 +33,8 @@ with the same observation as the original: phase retrieval determines an image o
 on black and a half turn.
 
 Images are cropped to the prior's aspect ratio and resized.  The standard deviation of the noise
-is the preset's noise_std, for images in [-1, 1].  The same seed gives the same result.
+is the preset's noise_std, for images in [-1, 1].  On devices of one kind, the same seed gives the
+same result.
 
 The same command continues what was stopped: results that are there and are the same are kept.
 

@@ -43,8 +43,8 @@ def choose_device(name: str = "auto") -> tuple[torch.device, str]:
 def signal_device(device: torch.device) -> torch.device:
     """Returns the device of noise and signal processing beside a network on ``device``.
 
-    It is a CUDA device itself: noise from the CPU, resampling and sharing of the residual there
-    would take several times as long as the network. Else it is the CPU; Apple's GPUs lack float64.
+    It is a CUDA device itself, so that no draw waits for the CPU. Else it is the CPU: Apple's GPUs
+    lack float64.
     """
     return device if device.type == "cuda" else torch.device("cpu")
 

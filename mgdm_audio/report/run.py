@@ -22,7 +22,7 @@ from mgdm_audio.errors import UserError
 from mgdm_audio.output.stem_files import FILES
 from mgdm_audio.separation.result import RECORD, UNCERTAINTY
 
-LIMIT = 30 * 60  # seconds of sound, all stems and the mixture together: about 60 MB of page
+LIMIT = 30 * 60  # seconds of sound, all stems and the mixture together: about 65 MB of page
 BLOCK = 2**17  # samples of every sound that are in memory at a time
 Result = TypeVar("Result")
 

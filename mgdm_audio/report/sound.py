@@ -21,7 +21,7 @@ from mgdm_audio.audio.encoding.writer import by_libsndfile
 from mgdm_audio.audio.resampling import half_width, resample_span, resampled_length
 
 RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)  # Hz, that browsers play
-STEPS = 2**12  # of the samples to the track's peak: their rounding has -83 dB, unheard below music
+STEPS = 2**12  # of the samples up to the next power of two above the track's peak
 _LEVEL = 0.4  # of libsndfile's compression from 0 to 1: the next one takes half as long again
 _PIECE = 3 * 2**16  # bytes that are coded as text at a time
 

@@ -246,5 +246,6 @@ def _unpacked(
     values = len(block.samples) * frames
     inner = values * separator.loaded.sample_rate / block.sample_rate  # at the prior's rate
     stems = len(separator.stems)
-    # Floats of the mixture and of every stem, at both rates, and the stems' files of 24 bits.
-    return 4 * (1 + stems) * (values + inner) + 3 * stems * values
+    # Floats of the mixture and of every stem, at both rates, the stems' files of 24 bits, and the
+    # page with the files that its sound comes from, of two bytes a sample each at most.
+    return 4 * (1 + stems) * (values + inner) + 3 * stems * values + 5 * stems * values

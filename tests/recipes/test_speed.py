@@ -64,7 +64,7 @@ def test_a_small_run_fills_the_table_and_goes_on_where_it_stopped(
 def row(system: str, wall: float, number: int = 0, others: float = 0.0) -> dict[str, Any]:
     figures = {"wall": wall, "cpu": 2 * wall, "peak_mib": 100.0, "load": 0.1, "others": others}
     key = {"system": system, "seconds": 10, "channels": 2, "threads": 2, "round": number}
-    return key | {"status": "ok"} | figures
+    return key | {"prior": "", "commit": "abc1234", "status": "ok"} | figures
 
 
 def test_the_table_has_medians_and_shares_and_says_when_others_ran(
@@ -79,6 +79,7 @@ def test_the_table_has_medians_and_shares_and_says_when_others_ran(
         "| default | 2 | 2 | 10 | 2.0 | 0.50 | 0.400 | 100 |",
         "| htdemucs | 2 | 2 | 10 | 4.0 | 1.00 | 0.800 | 100 |",
     ]
+    assert table.circumstances(found).startswith("Commit abc1234, ")
     assert "busy" not in table.circumstances(found)
     times.write_text(json.dumps(row("default", 1.0, others=0.2)))
     assert "took at most 20 % of the processors" in table.circumstances(table.cells(times))

@@ -47,6 +47,10 @@ def noise(*shape: int, device: torch.device) -> Tensor:
     return 0.1 * torch.randn(shape, generator=generator_for(0, "noise")).to(device)
 
 
+class Enough(Exception):
+    """Ends a run that is only to show its pace."""
+
+
 class Clock:
     """Times functions on a device, as long as a budget lasts."""
 
@@ -54,15 +58,15 @@ class Clock:
         self.device, self.end = device, time.monotonic() + budget
         self.rows: list[tuple[str, str, str, str]] = []
 
-    def _wait(self) -> None:
+    def wait(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
     def seconds(self, run: Callable[[], Any]) -> float:
-        self._wait()
+        self.wait()
         start = time.monotonic()
         run()
-        self._wait()
+        self.wait()
         return time.monotonic() - start
 
     def measure(
@@ -120,11 +124,12 @@ def samplers(clock: Clock, prior: str | Path, tiny: bool) -> None:
         shares: list[float] = []
 
         def first(done: int, total: int, begun: float = begun, shares: Any = shares) -> None:
+            clock.wait()
             shares[:] = [done / total, time.monotonic() - begun]
             if done:
-                raise KeyboardInterrupt  # after one of the outer steps
+                raise Enough  # after one of the outer steps
 
-        with suppress(KeyboardInterrupt):
+        with suppress(Enough):
             separator.separate_batch(mixture, draws=1, on_progress=first)
         expected, before = shares[1] / max(shares[0], 1e-3), separator.calls.counts
 

@@ -4,7 +4,8 @@
 
 Appends a line of JSON a timing to EXP/times.jsonl: wall and CPU seconds and the peak resident set
 of the process from its start to its end, the load average before it, and the share of the
-processors that other programs took meanwhile. What is there already is not timed again.
+processors that other programs took meanwhile. What is there already for this prior and commit is
+not timed again.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from typing import Any
 from peer import FULL, MISSING
 
 HERE = Path(__file__).parent
-KEY = ("system", "seconds", "channels", "threads", "round")
+KEY = ("system", "seconds", "channels", "threads", "round", "prior", "commit")
 
 
 def command(system: str, source: Path, out: Path, options: argparse.Namespace) -> list[str] | None:
@@ -70,8 +71,9 @@ def timed(words: list[str] | None, threads: int, limit: float, log: Path) -> dic
 
 def plan(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Returns what is to be timed, in turn: all systems on one sound, then on the next one."""
+    same = (options.prior or "", commit())
     rows = [
-        dict(zip(KEY, (system, seconds, channels, threads, number), strict=True))
+        dict(zip(KEY, (system, seconds, channels, threads, number, *same), strict=True))
         for number in range(options.rounds)
         for seconds in options.seconds
         for channels in options.channels
@@ -82,9 +84,15 @@ def plan(options: argparse.Namespace) -> list[dict[str, Any]]:
         sizes = (options.files * options.file_seconds, 2)
         for number in range(options.rounds):
             for threads in options.threads:
-                key = (f"default, {options.files} files", *sizes, threads, number)
+                key = (f"default, {options.files} files", *sizes, threads, number, *same)
                 rows.append(dict(zip(KEY, key, strict=True)))
     return rows
+
+
+def commit() -> str:
+    """Returns the commit of this code, or "unknown"."""
+    git = ["git", "-C", str(HERE), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(git, capture_output=True, text=True).stdout.strip() or "unknown"
 
 
 def main() -> None:
@@ -103,7 +111,7 @@ def main() -> None:
     options = parser.parse_args()
     times, out = options.exp / "times.jsonl", options.exp / "out"
     known = [json.loads(line) for line in times.read_text().splitlines()] if times.is_file() else []
-    done = [{key: row[key] for key in KEY} for row in known if row["status"] == "ok"]
+    done = [{key: row.get(key) for key in KEY} for row in known if row["status"] == "ok"]
     for row in plan(options):
         if row in done:
             continue
@@ -116,7 +124,7 @@ def main() -> None:
         with open(times, "a") as file:
             file.write(json.dumps(found) + "\n")
         figures = f"{found['wall']:.1f} s" if found["status"] == "ok" else found["status"]
-        print(*(f"{key} {row[key]}" for key in KEY), figures, sep=", ", flush=True)
+        print(*(f"{key} {row[key]}" for key in KEY[:5]), figures, sep=", ", flush=True)
     shutil.rmtree(out, ignore_errors=True)
 
 

@@ -9,7 +9,6 @@ import os
 import platform
 import re
 import statistics
-import subprocess
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -55,12 +54,12 @@ def table(found: Cells) -> str:
 
 
 def circumstances(found: Cells) -> str:
-    """Returns the machine, the commit and its load, in sentences."""
+    """Returns the machine, its load and the commits, in sentences."""
     rows = [row for cell in found.values() for row in cell["rows"]]
     names = re.findall(r"^model name\s*: (.*)", Path("/proc/cpuinfo").read_text(), re.M)
-    git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
-    commit = subprocess.run(git, capture_output=True, text=True).stdout.strip() or "unknown"
-    text = f"Commit {commit}, {os.cpu_count()} cores of {(names or [platform.machine()])[0]}."
+    commits = ", ".join(sorted({row["commit"] for row in rows})) or "unknown"
+    machine = (names or [platform.machine()])[0]
+    text = f"Commit {commits}, {os.cpu_count()} cores of {machine}."
     if not rows:
         return text
     others = max(row["others"] for row in rows)

@@ -61,7 +61,7 @@ def write_mixtures(songs: Path, out: Path, debian: Path) -> int:
         count += 1
         if not (out / f"{name}.flac").exists():
             # 24 bits and no clipping: a sum of stems may exceed full scale.
-            mixture = mixture * min(1.0, 0.99 / float(np.abs(mixture).max()))
+            mixture = mixture * min(1.0, 0.99 / max(float(np.abs(mixture).max()), 1e-9))
             partial = out / f".{name}.flac"
             soundfile.write(partial, mixture, RATE, subtype="PCM_24")
             partial.rename(out / f"{name}.flac")
