@@ -11,7 +11,8 @@ ROOT = Path(__file__).parents[1]
 HASH = r"(?<![\w-])[0-9a-f]{7,40}(?![\w-])"
 MIXED = re.compile(r"(?=[0-9]*[a-f])(?=[a-f]*[0-9])" + HASH)  # neither a number nor a word
 NAMED = re.compile(r"\bcommits?\s+(" + HASH + ")")
-PRIOR = re.compile(r"-v\d+ \([0-9a-f]{12}\)")  # its name and hash, as the program writes them
+# Its name and hash, as the program writes them.
+PRIOR = re.compile(r"(?:-v\d+|^prior [\w.-]+) \([0-9a-f]{12}\)", re.M)
 
 
 def cited(text: str) -> set[str]:

