@@ -4,6 +4,7 @@ Without Ray the tests of the cluster are skipped: pip install 'mgdm_audio[cluste
 """
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -206,8 +207,8 @@ def test_an_interrupt_reaches_the_workers(cluster: str, tiny_prior: Path, tmp_pa
 def test_a_killed_worker_and_a_killed_node(
     cluster: str, tiny_prior: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is lost or done twice: but for the two tracks whose workers ended, which are tried
-    again, every track is drawn once, and has one row and the files of a run on one machine."""
+    """Nothing is lost or done twice: but for the two draws whose workers ended, which are repeated,
+    every track is drawn once, and has one row and the files of a run on one machine."""
     monkeypatch.setattr(cluster_module, "PATIENCE", 600)  # no lines that a worker is slow to start
     paths = [*put(tmp_path, "killer", KILLER), tmp_path / "missing.wav"]
     result = separate(tiny_prior, tmp_path, "out", "killer", *paths, "--executor", "ray")
@@ -217,8 +218,9 @@ def test_a_killed_worker_and_a_killed_node(
     lines = result.stderr.splitlines()
     node = socket.gethostname()
     assert lines[0] == "cluster: workers: 2, of 1 CPUs and 0 GPUs each; nodes: 3"
-    ended = [line for line in lines if line.endswith(f"worker on {node} ended (1 of 3 tries)")]
-    assert len(ended) == len({line.split(":")[0] for line in ended}) == 2
+    tries = [re.fullmatch(rf".*: its worker on {node} ended \((\d) of 3 tries\)", s) for s in lines]
+    ended = [int(found[1]) for found in tries if found]
+    assert ended in ([1, 1], [1, 2])  # the track that is tried again may meet the killed node too
     (error,) = [line for line in lines if line.startswith("error: ")]
     assert error.startswith(f"error: {paths[-1]}: ")
     assert error.endswith(f"(on node {node})")
