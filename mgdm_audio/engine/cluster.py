@@ -279,7 +279,7 @@ class _Pool(Generic[T, R]):
             return hired, _Ended(described(error))
 
     def _has_started(self, hired: _Hired, answer: Any) -> bool:
-        """Whether a new worker can be given jobs; one that ended is replaced, a few times."""
+        """Returns whether a new worker can be given jobs; replaces one that ended, a few times."""
         if isinstance(answer, str):
             hired.node, self.failures = answer, 0
             return True

@@ -41,6 +41,10 @@ class Augmentation(Checked):
     active: Annotated[int, _ACTIVE] = 0  # examples in which fewer stems sound are drawn again
 
 
+UNCHANGED = Augmentation(remix=0.0, gain=0.0, polarity=False, equalise=0.0, loudness=0.0)
+"""Segments as they are in the files, each of one song."""
+
+
 def equalisers(count: int, frequencies: Tensor, gain: float, generator: torch.Generator) -> Tensor:
     """Random smooth curves over log-frequency: a tilt and two bands. Linear gain, [count, bins]."""
     draw = torch.rand(count, 6, generator=generator).to(frequencies).T[..., None]

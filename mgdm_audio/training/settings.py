@@ -1,7 +1,7 @@
 """What a training run is told: how noise is drawn, how the rate falls, and everything else."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal, get_args
 
 import torch
@@ -17,7 +17,7 @@ from mgdm_audio.ranges import (
     positive,
     within,
 )
-from mgdm_audio.training.augmentation import Augmentation
+from mgdm_audio.training.augmentation import UNCHANGED, Augmentation
 
 Kind = Literal["cosine", "stable"]
 Precision = Literal["auto", "bf16", "no"]
@@ -61,7 +61,6 @@ class NoiseLevels(Checked):
 
 
 _Count = Annotated[int, at_least(1)]
-_UNCHANGED = {"remix": 0.0, "gain": 0.0, "polarity": False, "equalise": 0.0, "loudness": 0.0}
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ class OneCall(Checked):
 
     def augmentation(self, where: str) -> Augmentation:
         """The section ``augment``. Raises ConfigError, which begins with ``where``."""
-        return from_mapping(Augmentation, _UNCHANGED | self.augment, where)
+        return from_mapping(Augmentation, asdict(UNCHANGED) | self.augment, where)
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ class Sound:
 
 
 class _Length(NamedTuple):
-    """Returns where a length stands, and how it is written."""
+    """The place of a length in a file, and how it is written."""
 
     at: int
     field: str  # ``struct`` format

@@ -1,4 +1,4 @@
-"""Examples of one call whose stems are another separator's.
+"""Make examples for [one_call], whose stems are another separator's or the true ones.
 
     python local/examples.py mixtures SONGS OUT     # OUT/<name>.flac, 24 s each
     mgdm-audio separate OUT -o TEACHER --format flac
@@ -34,14 +34,14 @@ SOUNDS = 0.01  # rms of a fifth stem that is added
 
 
 def rendered(songs: Path) -> Iterator[tuple[str, np.ndarray]]:
-    """The name of each song of five stems, and the middle of the sum of the other four."""
+    """Yields the name of each song of five stems, and the middle of the others' sum: [time]."""
     for song in _of_five(songs):
         start = max(0, soundfile.info(song / "bass.flac").frames - SECONDS * RATE) // 2
         yield song.name, sum(_read(song / f"{stem}.flac", start) for stem in STEMS)
 
 
 def real(debian: Path) -> Iterator[tuple[str, np.ndarray]]:
-    """The names of places in the songs to train on, and what sounds there."""
+    """Yields a name for each place in the real songs to train on, and the mixture there: [time]."""
     for song in fretsonfire.split(debian)[0]:
         guitar, rest = (fretsonfire.read(song / f"{part}.ogg") for part in ("guitar", "song"))
         length = min(len(guitar), len(rest))
@@ -54,7 +54,7 @@ def real(debian: Path) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def write_mixtures(songs: Path, out: Path, debian: Path) -> int:
-    """How many mixtures there are in ``out``; those that are there are kept."""
+    """Writes the mixtures that ``out`` lacks; returns how many it has then."""
     out.mkdir(parents=True, exist_ok=True)
     count = 0
     for name, mixture in (*rendered(songs), *real(debian)):
@@ -69,7 +69,7 @@ def write_mixtures(songs: Path, out: Path, debian: Path) -> int:
 
 
 def join(teacher: Path, songs: Path, out: Path, seed: int = 0) -> int:
-    """How many songs ``out`` has then."""
+    """Makes the folder of examples; returns how many songs ``out`` has then."""
     out.mkdir(parents=True, exist_ok=True)
     for song in _of_five(songs):
         _link(song, out / song.name)
@@ -94,7 +94,7 @@ def _of_five(songs: Path) -> list[Path]:
 
 
 def _sounding(songs: Path) -> list[tuple[Path, int]]:
-    """Files of the fifth stem and where in them it sounds for ``SECONDS``."""
+    """Returns files of the fifth stem and the samples from which it sounds for ``SECONDS``."""
     found = []
     for song in _of_five(songs):
         wave, _ = soundfile.read(song / f"{FIFTH}.flac", dtype="float32")

@@ -5,7 +5,7 @@
 OUT is a prior folder. The grid has as many positions and half as many frames, so that a call costs
 half: each patch holds twice as many bins, and its weights are repeated. The outputs of the new stem
 are zero, so that it begins as the static Wiener filter's. Its level in each bin is measured on
-SONGS/<track>/<stem>.flac, songs in which it rests included.
+SONGS/<track>/<stem>.flac, songs in which it is silent included.
 """
 
 from __future__ import annotations
@@ -20,19 +20,18 @@ from torch import Tensor
 from mgdm_audio.networks.tf_unet import TFUNet, TFUNetConfig
 from mgdm_audio.priors.folder import load_prior, save_prior
 from mgdm_audio.rng import generator_for
-from mgdm_audio.training.augmentation import Augmentation
+from mgdm_audio.training.augmentation import UNCHANGED
 from mgdm_audio.training.stems import StemFolder
 
 EXAMPLES, LENGTH = 400, 32768  # from which a stem's levels are measured
 
 
 def with_double_bins(network: TFUNet) -> TFUNet:
-    """The network on half as many frames of twice as many bins; its trunk as it is."""
+    """Returns the network on half as many frames of twice as many bins, with the same trunk."""
     config = network.config
     k, patch = config.sources, config.patch
     wide = TFUNet(replace(config, bins=2 * config.bins, patch=2 * patch))
-    # Of two bins with one bin's features: white noise has half the sum's power in each, and is
-    # added incoherently; levels are averaged.
+    # A pair stands for one bin: its coefficients share the bin's power, its levels are averaged.
     linear = {*range(k), 2 * k, 2 * k + 2}
     scale = torch.tensor([0.5**0.5 if i in linear else 0.5 for i in range(2 * k + 4)])
     enter = network.enter.weight.view(-1, 2 * k + 4, patch) * scale[:, None]
@@ -48,7 +47,10 @@ def with_double_bins(network: TFUNet) -> TFUNet:
 
 
 def with_source(network: TFUNet, scale: Tensor) -> TFUNet:
-    """The network with one more source, of the levels ``scale: [bins]``, whose outputs are zero."""
+    """Returns the network with one more source, whose outputs are zero.
+
+    ``scale``: [bins], the prior's standard deviation of its MDCT coefficients.
+    """
     config = network.config
     k, patch = config.sources, config.patch
     wide = TFUNet(replace(config, sources=k + 1))
@@ -68,7 +70,7 @@ def with_source(network: TFUNet, scale: Tensor) -> TFUNet:
 
 
 def _outputs(network: TFUNet) -> dict[str, Tensor]:
-    """The parameters whose rows are [group, source, bin of a patch]."""
+    """Returns the parameters whose rows are [group, source, bin of a patch]."""
     names = [
         f"{layer}.{kind}" for layer in ("leave", "log_variance.2") for kind in ("weight", "bias")
     ]
@@ -77,10 +79,12 @@ def _outputs(network: TFUNet) -> dict[str, Tensor]:
 
 
 def levels(songs: Path, stem: str, rate: int, bins: int) -> Tensor:
-    """The rms of ``stem`` in each of ``bins``, over segments of all songs."""
-    unchanged = Augmentation(remix=0, gain=0, polarity=False, equalise=0, loudness=0)
+    """Returns the rms of ``stem`` in each MDCT bin over segments of all songs: [bins].
+
+    ``rate``: of the songs in Hz. Raises UserError where no song has the stem's file.
+    """
     folder = StemFolder(songs, [stem], rate)
-    examples = folder.batch(EXAMPLES, LENGTH, unchanged, generator_for(0, "levels"))
+    examples = folder.batch(EXAMPLES, LENGTH, UNCHANGED, generator_for(0, "levels"))
     measured = TFUNet(TFUNetConfig(bins=bins, sources=1))
     measured.measure(examples)
     return measured.scale[0]
