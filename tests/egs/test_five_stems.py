@@ -88,14 +88,17 @@ def test_each_bin_of_a_pair_has_the_weights_of_the_one(widen: Any) -> None:
     )
 
 
-def test_the_start_is_a_prior_over_five_stems(widen: Any, tiny_prior: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("double", "bins"), [([], TINY.bins), (["--double-bins"], 2 * TINY.bins)])
+def test_the_start_is_a_prior_over_five_stems(
+    widen: Any, tiny_prior: Path, tmp_path: Path, double: list[str], bins: int
+) -> None:
     for number in range(2):
         write_song(tmp_path / "songs" / f"Track{number}", number, 2.0, rests=number == 1)
-    options = ["--stem", "other", "--songs", str(tmp_path / "songs")]
+    options = ["--stem", "other", "--songs", str(tmp_path / "songs"), *double]
     widen.main([str(tiny_prior), str(tmp_path / "start"), *options])
     start = load_prior(tmp_path / "start")
     assert start.stems == (*load_prior(tiny_prior).stems, "other")
-    assert start.network.scale.shape == (5, 2 * TINY.bins)
+    assert start.network.scale.shape == (5, bins)
 
 
 def test_examples_have_the_stems_of_the_teacher_and_of_the_songs(
@@ -110,7 +113,7 @@ def test_examples_have_the_stems_of_the_teacher_and_of_the_songs(
         for part in ("guitar", "song"):
             wave = 0.1 * np.random.default_rng(0).standard_normal((60 * RATE, 2))
             soundfile.write(folder / f"{part}.ogg", wave, RATE)
-    count = examples.write_mixtures(songs, tmp_path / "mixtures", debian)
+    count = examples.write_mixtures(songs, tmp_path / "mixtures", debian, 3)
     written = sorted(path.stem for path in (tmp_path / "mixtures").iterdir())
     assert count == len(written) == 5
     assert [name for name in written if "Track" not in name] == [
@@ -145,6 +148,4 @@ def test_the_configuration_has_the_shape_of_the_start(widen: Any) -> None:
     config = StemRun.read(table, "five_stems.toml")
     teacher = load_toml(RECIPE.parent / "prior" / "conf" / "tf_unet_large.toml")["model"]
     shape = from_mapping(TFUNetConfig, teacher, "model")
-    assert config.shape == widen.replace(
-        shape, sources=5, bins=2 * shape.bins, patch=2 * shape.patch, pivot=True
-    )
+    assert config.shape == widen.replace(shape, sources=5, pivot=True)

@@ -1,6 +1,6 @@
 """Make examples for [one_call], whose stems are another separator's or the true ones.
 
-    python local/examples.py mixtures SONGS OUT     # OUT/<name>.flac, 24 s each
+    python local/examples.py mixtures SONGS OUT --count 80      # OUT/<name>.flac, 24 s each
     mgdm-audio separate OUT -o TEACHER --format flac
     python local/examples.py join TEACHER SONGS EXAMPLES
 
@@ -13,6 +13,7 @@ links to all SONGS, whose stems are the true ones.
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,9 +34,9 @@ LEVEL = 0.1  # rms of a real mixture, about that of the rendered ones
 SOUNDS = 0.01  # rms of a fifth stem that is added
 
 
-def rendered(songs: Path) -> Iterator[tuple[str, np.ndarray]]:
-    """Yields the name of each song of five stems, and the middle of the others' sum: [time]."""
-    for song in _of_five(songs):
+def rendered(songs: Path, count: int) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields ``count`` songs of five stems: their name, and the middle of the others' sum: [time]."""
+    for song in _of_five(songs)[:count]:
         start = max(0, soundfile.info(song / "bass.flac").frames - SECONDS * RATE) // 2
         yield song.name, sum(_read(song / f"{stem}.flac", start) for stem in STEMS)
 
@@ -53,19 +54,19 @@ def real(debian: Path) -> Iterator[tuple[str, np.ndarray]]:
                 yield f"{fretsonfire.name(song)}_{place}", mixture[start : start + SECONDS * RATE]
 
 
-def write_mixtures(songs: Path, out: Path, debian: Path) -> int:
-    """Writes the mixtures that ``out`` lacks; returns how many it has then."""
+def write_mixtures(songs: Path, out: Path, debian: Path, count: int) -> int:
+    """Writes the mixtures that ``out`` lacks, of ``count`` songs; returns how many it has then."""
     out.mkdir(parents=True, exist_ok=True)
-    count = 0
-    for name, mixture in (*rendered(songs), *real(debian)):
-        count += 1
+    written = 0
+    for name, mixture in itertools.chain(rendered(songs, count), real(debian)):
+        written += 1
         if not (out / f"{name}.flac").exists():
             # 24 bits and no clipping: a sum of stems may exceed full scale.
             mixture = mixture * min(1.0, 0.99 / max(float(np.abs(mixture).max()), 1e-9))
             partial = out / f".{name}.flac"
             soundfile.write(partial, mixture, RATE, subtype="PCM_24")
             partial.rename(out / f"{name}.flac")
-    return count
+    return written
 
 
 def join(teacher: Path, songs: Path, out: Path, seed: int = 0) -> int:
@@ -120,6 +121,7 @@ def main(arguments: list[str] | None = None) -> None:
     mixtures = commands.add_parser("mixtures")
     mixtures.add_argument("songs", type=Path)
     mixtures.add_argument("out", type=Path)
+    mixtures.add_argument("--count", type=int, required=True, help="songs that are mixed")
     mixtures.add_argument("--debian", type=Path, default=DEBIAN)
     joined = commands.add_parser("join")
     joined.add_argument("teacher", type=Path)
@@ -127,7 +129,8 @@ def main(arguments: list[str] | None = None) -> None:
     joined.add_argument("out", type=Path)
     options = parser.parse_args(arguments)
     if options.command == "mixtures":
-        print(f"{write_mixtures(options.songs, options.out, options.debian)} mixtures")
+        count = write_mixtures(options.songs, options.out, options.debian, options.count)
+        print(f"{count} mixtures")
     else:
         print(f"{join(options.teacher, options.songs, options.out)} songs")
 

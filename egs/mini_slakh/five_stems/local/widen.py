@@ -1,11 +1,11 @@
-"""Start a prior over further stems and twice the bins from the weights of another.
+"""Start a prior over a further stem from the weights of another.
 
-    python local/widen.py mini-slakh-v2 OUT --stem other --songs SONGS
+    python local/widen.py mini-slakh-v2 OUT --stem other --songs SONGS [--double-bins]
 
-OUT is a prior folder. The grid has as many positions and half as many frames, so that a call costs
-half: each patch holds twice as many bins, and its weights are repeated. The outputs of the new stem
-are zero, so that it begins as the static Wiener filter's. Its level in each bin is measured on
-SONGS/<track>/<stem>.flac, songs in which it is silent included.
+OUT is a prior folder. The outputs of the new stem are zero, so that it begins as the static Wiener
+filter's. Its level in each bin is measured on SONGS/<track>/<stem>.flac, songs in which it is
+silent included. With --double-bins the grid has as many positions and half as many frames, so that
+a call costs half: each patch holds twice as many bins, and its weights are repeated.
 """
 
 from __future__ import annotations
@@ -96,9 +96,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--stem", required=True)
     parser.add_argument("--songs", type=Path, required=True)
+    parser.add_argument("--double-bins", action="store_true")
     options = parser.parse_args(arguments)
     start = load_prior(options.prior)
-    network = with_double_bins(start.network)
+    network = with_double_bins(start.network) if options.double_bins else start.network
     level = levels(options.songs, options.stem, start.sample_rate, network.config.bins)
     network = with_source(network, level)
     config = {
