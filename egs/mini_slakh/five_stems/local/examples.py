@@ -35,7 +35,7 @@ SOUNDS = 0.01  # rms of a fifth stem that is added
 
 
 def rendered(songs: Path, count: int) -> Iterator[tuple[str, np.ndarray]]:
-    """Yields ``count`` songs of five stems: their name, and the middle of the others' sum: [time]."""
+    """Yields ``count`` songs of five stems: a name and the middle of the others' sum: [time]."""
     for song in _of_five(songs)[:count]:
         start = max(0, soundfile.info(song / "bass.flac").frames - SECONDS * RATE) // 2
         yield song.name, sum(_read(song / f"{stem}.flac", start) for stem in STEMS)
