@@ -155,16 +155,18 @@ class Outputs:
 
     def choice(self, available: Sequence[str], report: bool = False) -> Choice:
         """Returns the choice of the prior's stems. Raises click.UsageError."""
-        from mgdm_audio.output.choice import Choice, choose, require_fit
+        from mgdm_audio.output.choice import Choice, choose, choose_all, require_fit
         from mgdm_audio.separation.result import check_stem
 
         form, _ = self.checked()
         with usage():
-            if self.two_stems is None:
-                found = choose(available, self.stems, self.mixes, self.rest)
-            else:
+            if self.two_stems is not None:
                 index, names = check_stem(self.two_stems, available)
                 found = Choice(names, ((index,),), rest=True)
+            elif self.stems or self.mixes or self.rest:
+                found = choose(available, self.stems, self.mixes, self.rest)
+            else:
+                found = choose_all(available, form)
             require_fit(form, found.names, found.complete)
         if report and not found.complete:
             raise click.UsageError("--report plays files that sum to the input; add --rest")

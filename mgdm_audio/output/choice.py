@@ -72,6 +72,17 @@ def choose(
     )
 
 
+def choose_all(available: Sequence[str], form: Format) -> Choice:
+    """Chooses every stem; of five or more, for a format that holds four, sums of some.
+
+    Its files are then the first two stems, the last one, and the sum of those between: of bass,
+    drums, guitar, piano, other they are bass, drums, other and guitar+piano.
+    """
+    if form.in_one_file and len(available) > STEMS:
+        return choose(available, [*available[:2], available[-1]], ["+".join(available[2:-1])])
+    return choose(available)
+
+
 def _refuse_twice(names: Sequence[str]) -> None:
     name, count = Counter(names).most_common(1)[0]
     if count > 1:

@@ -18,7 +18,7 @@ from mgdm_audio.audio.pcm import Extremes
 from mgdm_audio.audio.store import Held, Resampled, Store, Sums
 from mgdm_audio.config import nearest
 from mgdm_audio.errors import UserError
-from mgdm_audio.output.choice import Choice, choose, require_fit
+from mgdm_audio.output.choice import Choice, choose, choose_all, require_fit
 from mgdm_audio.output.layout import Layout
 from mgdm_audio.output.stem_files import Block, Encoding, write_result
 from mgdm_audio.separation.residual import spans
@@ -126,7 +126,9 @@ class Separation(Mapping[str, Tensor]):
         mix and the rest have no ``spread``. Raises UserError for an unknown stem, one that is
         named twice, and where nothing is left.
         """
-        choice = choose(self.names, stems, mixes, rest)
+        return self._chosen(choose(self.names, stems, mixes, rest))
+
+    def _chosen(self, choice: Choice) -> Separation:
         if choice.settings is None:
             return self
         spread = self.spread
@@ -160,7 +162,8 @@ class Separation(Mapping[str, Tensor]):
         ``samples/<draw>/<stem>.wav``. ``format``: of the files, in place of wav. ``subtype``:
         PCM_16, PCM_24 (the default) or FLOAT, of formats that are not lossy; PCM files sum to the
         mixture as exactly as the float32 stems do (within a step of 24 bits), lowered by one common
-        gain (in the record) where any of them would clip. How closely the files of a lossy format
+        gain (in the record) where any of them would clip. Where the format holds four stems and
+        there are more, some are summed, see ``choose_all``. How closely the files of a lossy format
         sum to the mixture is measured (``residual_db`` in the record); they have its length and
         begin with it. A rate that the format does not have is changed, see ``Format.rate_for``. The
         tags and the cover of the mixture's file are copied, where the format has them. The folder
@@ -172,8 +175,13 @@ class Separation(Mapping[str, Tensor]):
         layout = place if isinstance(place, Layout) else Layout(Path(place), "{stem}", self._track)
         if format is not None:
             layout = replace(layout, form=find_format(format))
-        form, names = layout.form, self.names
+        form = layout.form
         encoding = Encoding(form.require(subtype), self.tags)
+        if "chosen" not in self.report:
+            choice = choose_all(self.names, form)
+            if choice.settings is not None:
+                return self._chosen(choice).save(layout, subtype)
+        names = self.names
         require_fit(form, names, self.complete)
         form.require_channels(self.path or "the mixture", self.source.shape[0], self.mask)
         found = self._fitted(form)

@@ -7,7 +7,7 @@ import torch
 
 from mgdm_audio.audio.encoding.formats import find_format
 from mgdm_audio.errors import UserError
-from mgdm_audio.output.choice import choose, require_fit
+from mgdm_audio.output.choice import choose, choose_all, require_fit
 from mgdm_audio.separation.result import Separation
 from tests.toys import STEMS, song
 
@@ -85,3 +85,21 @@ def test_stems_in_one_file_are_four_that_sum_to_the_input(
         require_fit(find_format("stem.mp4"), names, complete)
     require_fit(find_format("flac"), names, complete)
     require_fit(find_format("stem.mp4"), STEMS, True)
+
+
+@pytest.mark.parametrize(
+    ("available", "names"),
+    [
+        (STEMS, STEMS),
+        (STEMS[:3], STEMS[:3]),
+        ((*STEMS, "other"), ("bass", "drums", "other", "guitar+piano")),
+        ((*STEMS, "strings", "other"), ("bass", "drums", "other", "guitar+piano+strings")),
+    ],
+)
+def test_of_five_stems_and_more_four_files_are_made_for_a_format_of_four(
+    available: tuple[str, ...], names: tuple[str, ...]
+) -> None:
+    choice = choose_all(available, find_format("stem.mp4"))
+    assert choice.names == names
+    assert choice.complete
+    assert choose_all(available, find_format("wav")) == choose(available)
