@@ -97,7 +97,7 @@ def measures_sections(run: Run, scores: Scores | None) -> str:
         for name, value in run.confidence_db.items()
     ]
     head = (("confidence, dB", "number"), ("in a word", ""))
-    note = CAVEAT if rows else "None is known: it needs two or more draws."
+    note = CAVEAT if rows else "None is known: this sampler needs two or more draws."
     parts = [_measure("Confidence", head, rows, note)]
     if scores is not None:
         found = scores.get("si_sdri", {})

@@ -31,7 +31,7 @@ Result = TypeVar("Result")
 class Run:
     """The results for one track, of whose sound a page has the first ``kept`` samples.
 
-    The uncertainty (``Spread``) is empty after a single draw.
+    The uncertainty (``Spread``) is empty after a single draw that is no conditional mean.
     """
 
     name: str

@@ -68,9 +68,7 @@ def separate_blocks(
         "seconds_per_second": round(taken / (mixture.time / sample_rate), 3),
         "denoiser_calls": {way: n - before[way] for way, n in runner.calls.counts.items()},
     }
-    return Separation(
-        runner.stems, mixture, parts, sample_rate, report, spread if draws > 1 else None
-    )
+    return Separation(runner.stems, mixture, parts, sample_rate, report, spread)
 
 
 class _Track:
@@ -106,8 +104,11 @@ class _Track:
         draws: int,
         keep: bool,
         on_progress: Progress | None,
-    ) -> tuple[Store, Spread]:
-        """Separates at the prior's rate; returns mean and draws [part, channel, stem, time]."""
+    ) -> tuple[Store, Spread | None]:
+        """Separates at the prior's rate; returns mean and draws [part, channel, stem, time].
+
+        One draw has a spread if it is E[x_0 | y] of one step, whose variance is reported.
+        """
         channels, rate, runner = mixture.shape[0], self.rate, self.runner
 
         def scaled(start: int, stop: int) -> Tensor:
@@ -156,6 +157,8 @@ class _Track:
         resampled.close()
         if started is not None:
             started.close()
+        if draws == 1 and (not drawing.single_step or runner.preset.start is not None):
+            return found, None
         std = spread.std().transpose(0, 1) / gain.cpu() * unit
         return found, Spread(dict(zip(runner.stems, std, strict=True)), spread.hop, spread.edges)
 

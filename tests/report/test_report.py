@@ -524,7 +524,7 @@ def test_without_references_and_draws_it_says_so(tmp_path: Path) -> None:
     page = read(write_page(save(tmp_path / "song")))
     assert "SI-SDR" not in page.text
     assert "Scores" not in page.text
-    assert "None is known: it needs two or more draws." in page.text
+    assert "None is known: this sampler needs two or more draws." in page.text
     assert not page.find("path", class_="std")
 
 
