@@ -14,9 +14,10 @@ def full_scale(subtype: str) -> int:
 
 
 def to_integers(samples: Tensor, subtype: str) -> Tensor:
-    """The nearest grid points, clipped to the format's range, as int64 steps."""
+    """The nearest grid points, clipped to the format's range, as int32 steps."""
     full = full_scale(subtype)
-    return (samples.double() * full).round_().clamp_(-full, full - 1).long()
+    # A float times a power of two is exact, and so are the steps, of which there are 2^24 at most.
+    return (samples * full).round_().clamp_(-full, full - 1).int()
 
 
 def quantise_together(stems: Tensor, subtype: str) -> Tensor:
@@ -99,4 +100,4 @@ def storable(samples: Tensor, subtype: str) -> np.ndarray:
     steps = to_integers(samples, subtype).T.numpy()
     if subtype == "PCM_16":
         return steps.astype(np.int16)
-    return (steps << 8).astype(np.int32)  # PCM_24 is the upper three bytes
+    return steps << 8  # PCM_24 is the upper three bytes
