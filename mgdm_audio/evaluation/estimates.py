@@ -47,12 +47,15 @@ def _draws(track: Path) -> dict[Path, Stems]:
 def describe(estimate: Path, pairs: Pairs, draws: bool) -> str:
     """What is scored, for the tables; empty where it is not recorded."""
     try:
+        records = {track: read_json(estimate / track / f"{RECORD}.json") for track in pairs}
         counts = {
-            len(founds) if draws else int(read_json(estimate / track / f"{RECORD}.json")["draws"])
+            len(founds) if draws else int(records[track]["draws"])
             for track, (_, founds) in pairs.items()
         }
-    except (OSError, ValueError, TypeError, KeyError):
+        steps = {record.get("options", {}).get("num_steps") for record in records.values()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return ""
     count = " to ".join(map(str, sorted({min(counts), max(counts)})))
-    mean = "one draw" if counts == {1} else f"the mean of {count} draws"
+    one = "the mean by one call" if steps == {1} else "one draw"
+    mean = one if counts == {1} else f"the mean of {count} draws"
     return f"each of {count} draws by itself" if draws else mean

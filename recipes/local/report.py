@@ -42,7 +42,8 @@ def costs(records: list[dict[str, Any]]) -> list[str]:
         return [speed, "-", "-"]
     count = sum(segments(r) for r in records)
     with_gradient, without = (sum(c[k] for c in calls) / count for k in ("gradient", "forward"))
-    return [speed, estimate_of(records[0]["draws"]), f"{with_gradient:.0f} / {without:.0f}"]
+    estimate = estimate_of(records[0]["draws"], records[0]["options"])
+    return [speed, estimate, f"{with_gradient:.0f} / {without:.0f}"]
 
 
 def stands_for(records: list[dict[str, Any]]) -> str:

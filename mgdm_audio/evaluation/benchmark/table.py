@@ -68,6 +68,7 @@ def _line(name: str, system: str, records: list[dict[str, Any]]) -> Line:
         "interval_95": summary["interval_95"],
         "scores": _other_scores([r["scores"] for r in records if r.get("scores")]),
         "draws": sampled[0]["settings"]["draws"] if sampled else None,
+        "options": sampled[0]["settings"]["options"] if sampled else {},
         "calls_per_segment": calls,
         "seconds_per_second": _ratio(done, "seconds", "audio_seconds"),
         "share_outside_denoiser": (
@@ -94,9 +95,16 @@ def _other_scores(records: list[dict[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def estimate_of(draws: int | None) -> str:
-    """What is scored: one posterior sample, or the mean of several, which scores higher."""
-    return "-" if draws is None else "one draw" if draws == 1 else f"mean of {draws}"
+def estimate_of(draws: int | None, options: Mapping[str, Any]) -> str:
+    """What is scored: one posterior sample, or the mean of several, which scores higher.
+
+    ``options``: of the sampler. In a single step from noise it returns E[x_0 | y], a mean.
+    """
+    if draws is None:
+        return "-"
+    if draws == 1:
+        return "mean by one call" if options.get("num_steps") == 1 else "one draw"
+    return f"mean of {draws}"
 
 
 def _ratio(records: list[dict[str, Any]], over: str, under: str) -> float | None:
@@ -202,7 +210,7 @@ def _costs(line: Line) -> list[str]:
     speed, peak = line["seconds_per_second"], line["peak_memory_bytes"]
     return [
         count,
-        estimate_of(line["draws"]),
+        estimate_of(line["draws"], line["options"]),
         "-" if calls["forward"] is None else f"{calls['gradient']:.0f} / {calls['forward']:.0f}",
         "-" if speed is None else f"{speed:.3g}",
         "-" if share is None else f"{100 * share:.0f} %",

@@ -450,7 +450,7 @@ def test_lines_add_up_costs_over_tracks() -> None:
     def record(track: str, **values: Any) -> dict[str, Any]:
         calls = {"forward": 10, "gradient": 4, "backward": 5}
         base = {"set": "s", "system": "x", "track": track, "status": "scored", "calls": calls}
-        return base | {"settings": {"draws": 3}} | values
+        return base | {"settings": {"draws": 3, "options": {}}} | values
 
     a = record("a", si_sdri={"bass": 1.0, "all": 1.0}, seconds=6.0, audio_seconds=2.0, segments=1,
                denoiser_seconds=3.0, peak_memory_bytes=5)  # fmt: skip
@@ -467,6 +467,8 @@ def test_lines_add_up_costs_over_tracks() -> None:
     costs = "2 | mean of 3 | 2 / 5 | 1 | 25 % | 0 MB | A row, Table 1 |"
     assert f"| x | 2.00 ± 1.96 | 2.00 ± 1.96 | {costs}" in to_markdown([line])
     assert "| one draw |" in to_markdown([line | {"draws": 1}])
+    at_once = line | {"draws": 1, "options": {"num_steps": 1}}
+    assert "| mean by one call |" in to_markdown([at_once])
     assert to_csv([line]).splitlines()[1].endswith(',5,"A row, Table 1",')
     assert lines_of([a, b], {})[0]["published"] == "none"
 
