@@ -2,7 +2,7 @@
 
     from mgdm_audio import Separator
 
-    separator = Separator.from_pretrained("mini-slakh-v2")
+    separator = Separator.from_pretrained("mini-slakh-v3")
     stems = separator.separate("song.wav")
 
 Public names are resolved on first use, so that importing the package does not import torch.

@@ -23,7 +23,7 @@ reference=           # folder of true stems to use instead
 statistics=          # training stems for the static Wiener split; empty: the prior's own levels
 name=                # name of the set of tracks; empty: that of the folder of stems
 exp=exp              # folder for mixtures, estimates and scores, in EXP/NAME
-prior=mini-slakh-v2  # bundled prior or prior folder
+prior=mini-slakh-v3  # bundled prior or prior folder
 checkpoint=          # MSDM's weights to convert to a prior instead: FILE, or "STEM=FILE STEM=FILE ..."
 conf=                # TOML file of a training run instead, on the splits train and validation
 samplers=default     # presets or TOML files, separated by spaces

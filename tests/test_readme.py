@@ -40,7 +40,7 @@ def test_tensors_and_progress(here: Path, capsys: pytest.CaptureFixture[str]) ->
     found = run("tensors")
     *shares, shapes = capsys.readouterr().out.splitlines()
     assert shares[-1] == "100%"
-    assert shapes == str(dict.fromkeys(STEMS, (2, 44100)))
+    assert shapes == str(dict.fromkeys((*STEMS, "other"), (2, 44100)))
     assert (sum(found["stems"].values()) - found["samples"]).abs().max() < 1e-6
 
 
@@ -94,7 +94,7 @@ def test_a_sampler(here: Path) -> None:
 
 def test_an_operator(here: Path) -> None:
     found = run("operator")
-    assert found["drawn"].shape == (1, 4, 2**14)
+    assert found["drawn"].shape == (1, 5, 2**14)
     residual = found["likelihood"].residual(found["drawn"])
     assert residual.abs().max() < 0.1 * found["likelihood"].y.abs().max()
     echo = found["Echo"](2, 0.5)

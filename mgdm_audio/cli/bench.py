@@ -56,7 +56,7 @@ def bench(
 
     \b
     SUITE.toml:
-      prior = "mini-slakh-v2"
+      prior = "mini-slakh-v3"
       metrics = ["mr-stft"]        # further columns beside SI-SDRi; may be left out
       [[sets]]
       name = "test"

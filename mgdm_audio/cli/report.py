@@ -26,8 +26,8 @@ def report(folder: Path, reference: Path | None) -> None:
     A page plays the mixture and all stems in synchrony, with mute, solo, volume, loop and zoom, and
     shows their waveforms, mel spectrograms, confidence, settings and, with --reference, scores.  It
     saves the mix as it is heard.  It is one file that needs no network and can be sent to others.
-    Its sound is FLAC of about 13 bits and limited to half an hour over all players, the first 6
-    minutes of a song with four stems: about 65 MB in stereo.
+    Its sound is FLAC of about 13 bits and limited to half an hour over all players, the first 5
+    minutes of a song with five stems: about 65 MB in stereo.
 
     \b
     mgdm-audio report stems/song

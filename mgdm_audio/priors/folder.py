@@ -27,7 +27,7 @@ from mgdm_audio.priors.tensor_files import CONFIG, WEIGHTS, open_network, outlin
 from mgdm_audio.reading import read_json
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
-DEFAULT_PRIOR = "mini-slakh-v2"
+DEFAULT_PRIOR = "mini-slakh-v3"
 IMAGES = "images"  # folder in PRETRAINED
 HIGHEST_RATE, LONGEST = 2**20, 2**32  # Hz, and samples of a segment
 IMAGE_MODELS = ("unet_2d",)  # model_type of priors over pictures: ``trained_images``

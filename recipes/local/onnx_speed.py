@@ -1,6 +1,6 @@
 """Seconds that one call of the default's network takes in torch and in onnxruntime.
 
-    python recipes/local/onnx_speed.py --prior mini-slakh-v2 --threads 1
+    python recipes/local/onnx_speed.py --prior mini-slakh-v3 --threads 1
 
 Exports the prior and prints a table: for each runtime the median over ``--repeats`` calls, which
 take turns, on a segment of ``--seconds``; the same as seconds a second of audio; and the largest
@@ -50,7 +50,7 @@ def in_onnxruntime(loaded: LoadedPrior, threads: int) -> Run:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--prior", default="mini-slakh-v2", help="bundled prior or prior folder")
+    parser.add_argument("--prior", default="mini-slakh-v3", help="bundled prior or prior folder")
     parser.add_argument("--seconds", type=float, default=12.0, help="of the segment")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=5, help="calls of each runtime")

@@ -19,7 +19,7 @@ def separation_parser(description: str) -> ArgumentParser:
     """With the options of a script that separates a folder of true stems to measure something."""
     parser = ArgumentParser(description=description)
     parser.add_argument("stems", type=Path)
-    parser.add_argument("--prior", default="mini-slakh-v2")
+    parser.add_argument("--prior", default="mini-slakh-v3")
     parser.add_argument("--sampler", default="default")
     parser.add_argument("--set", action="append", default=[], help="KEY=VALUE of the sampler")
     parser.add_argument("--tracks", type=int, help="only the first so many")

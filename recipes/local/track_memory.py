@@ -38,7 +38,7 @@ def peak_mib(prior: str, seconds: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--prior", default="mini-slakh-v2", help="bundled prior or prior folder")
+    parser.add_argument("--prior", default="mini-slakh-v3", help="bundled prior or prior folder")
     parser.add_argument("--seconds", type=int, nargs="+", default=[60, 600])
     arguments = parser.parse_args()
     first = None

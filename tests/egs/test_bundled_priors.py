@@ -13,7 +13,11 @@ from mgdm_audio.training.stem_run import DataConfig
 from tests.recipes.test_scripts import ROOT, needs_shell
 
 FOLDER = ROOT / "egs/mini_slakh/prior"
-CONFIGS = {"mini-slakh-v1": "tf_unet.toml", "mini-slakh-v2": "tf_unet_large.toml"}
+CONFIGS = {
+    "mini-slakh-v1": FOLDER / "conf/tf_unet.toml",
+    "mini-slakh-v2": FOLDER / "conf/tf_unet_large.toml",
+    "mini-slakh-v3": FOLDER.parent / "five_stems/conf/five_stems.toml",
+}
 
 
 def test_each_has_its_configuration() -> None:
@@ -22,7 +26,7 @@ def test_each_has_its_configuration() -> None:
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_bundled_prior_has_the_shape_of_its_configuration(name: str) -> None:
-    table = load_toml(FOLDER / "conf" / CONFIGS[name])
+    table = load_toml(CONFIGS[name])
     data = from_mapping(DataConfig, table["data"], "data")
     shape = from_mapping(TFUNetConfig, table["model"], "model")
     prior = read_config(name)

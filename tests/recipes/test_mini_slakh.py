@@ -66,7 +66,8 @@ def test_two_songs_from_nothing_to_the_table(tmp_path: Path) -> None:
         mixture = read(exp / f"mixtures/{song}.wav").samples
         made = data / "out/validation" / song
         truth = [read(data / f"out/stems/validation/{song}/{s}.wav").samples for s in STEMS]
-        found = [read(exp / f"estimates/default/{song}/{s}.wav").samples for s in STEMS]
+        estimates = [exp / f"estimates/default/{song}/{s}.wav" for s in (*STEMS, "other")]
+        found = [read(path).samples for path in estimates]
         for stem, wave in zip(STEMS, truth, strict=True):
             # 16-bit integers, whose sums are exact.
             assert torch.equal(wave, sum(read(path).samples for path in sources(made, stem)))

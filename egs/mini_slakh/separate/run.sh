@@ -10,7 +10,7 @@ exec bash "$here/../../../recipes/separate.sh" \
     --data-options "--train 0 --validation 0 --seconds 48 --stop_stage 1" \
     --split test \
     --exp "$here/exp" \
-    --prior mini-slakh-v2 \
+    --prior mini-slakh-v3 \
     --samplers default \
     --presets "$here/conf" \
     --nj 2 \

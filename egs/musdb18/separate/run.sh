@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Separate the test songs of MUSDB18-HQ, which must be brought, and so must a prior of its stems bass,
-# drums, other and vocals, which mini-slakh-v2 is not:
+# drums, other and vocals, which mini-slakh-v3 is not:
 #     bash egs/musdb18/separate/run.sh --source MUSDB18HQ --prior PRIOR
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)

@@ -24,7 +24,7 @@ def export(name: str, output: Path) -> None:
     about a minute.
 
     \b
-    mgdm-audio priors export mini-slakh-v2 -o mini-slakh-v2.onnx
+    mgdm-audio priors export mini-slakh-v3 -o mini-slakh-v3.onnx
     """
     from mgdm_audio.priors.folder import load_prior
     from mgdm_audio.priors.onnx import export_onnx

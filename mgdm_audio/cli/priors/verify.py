@@ -38,7 +38,7 @@ def verify(names: tuple[str, ...], stems: Path | None, segments: int) -> None:
     \b
     mgdm-audio priors verify
     mgdm-audio priors verify RUN/prior
-    mgdm-audio priors verify mini-slakh-v2 --probe songs/validation
+    mgdm-audio priors verify mini-slakh-v3 --probe songs/validation
     """
     from mgdm_audio.errors import recorded
     from mgdm_audio.priors.folder import list_image_priors, list_priors
