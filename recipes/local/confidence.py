@@ -17,10 +17,9 @@ from pathlib import Path
 import torch
 from script import run, separation_parser
 from torch import Tensor
+from truth import true_stems
 
 from mgdm_audio import tables
-from mgdm_audio.audio.io import read
-from mgdm_audio.audio.resampling import resample
 from mgdm_audio.evaluation.folders import find_tracks, track_number
 from mgdm_audio.evaluation.metrics import si_sdr
 from mgdm_audio.separation.result import Separation
@@ -33,10 +32,8 @@ Row = tuple[str, float, float, float]  # stem; SI-SDR, confidence, the same by d
 
 def middle(separator: Separator, files: dict[str, Path], seconds: float) -> Tensor:
     """The true stems [stem, time], mono, at the prior's rate."""
-    rate = separator.loaded.sample_rate
-    sounds = [read(files[stem], damaged="refuse") for stem in separator.stems]
-    stems = torch.stack([resample(x.samples.mean(0), x.sample_rate, rate) for x in sounds])
-    length = round(seconds * rate)
+    stems = true_stems(separator, files)
+    length = round(seconds * separator.loaded.sample_rate)
     start = max(0, (stems.shape[-1] - length) // 2)
     return stems[:, start : start + length]
 

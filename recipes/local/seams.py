@@ -15,10 +15,9 @@ import math
 import torch
 from script import run, separation_parser
 from torch import Tensor
+from truth import true_stems
 
 from mgdm_audio import tables
-from mgdm_audio.audio.io import read
-from mgdm_audio.audio.resampling import resample
 from mgdm_audio.evaluation.folders import find_tracks, track_number
 from mgdm_audio.evaluation.metrics import si_sdr_improvement
 from mgdm_audio.evaluation.seams import MEASURES, steps
@@ -78,11 +77,11 @@ def main() -> None:
         rate, gains = separator.loaded.sample_rate, []
         found: dict[tuple[float, str], list[Tensor]] = {}
         for track, files in list(find_tracks(options.stems).items())[: options.tracks]:
-            sounds = [read(files[stem], damaged="refuse") for stem in separator.stems]
-            truth = torch.stack([resample(x.samples.mean(0), x.sample_rate, rate) for x in sounds])
+            truth = true_stems(separator, files)
             mixture, seed, time = truth.sum(0), track_number(track), truth.shape[-1]
             stems, shift = separated(separator, mixture, seed), separator.segment // 2
-            gains.append(si_sdr_improvement(stems, truth, rate).mean())
+            there = [i for i, stem in enumerate(separator.stems) if stem in files]
+            gains.append(si_sdr_improvement(stems[there], truth[there], rate).mean())
             joins, cuts = places(separator, time, seed)
             other = separated(separator, mixture[shift:], seed)
             for window in WINDOWS:
