@@ -111,7 +111,8 @@ FORMAT = click.option(
     default="wav",
     show_default=True,
     help="Format of the files. m4a is AAC, ogg is Vorbis; stem.mp4 is Native Instruments Stems, "
-    "the mixture and four stems in one file. m4a and stem.mp4 need PyAV.",
+    "the mixture and four stems in one file: with the default prior guitar and piano share one. "
+    "m4a and stem.mp4 need PyAV.",
 )
 SUBTYPE = click.option(
     "--subtype",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from mgdm_audio.audio.files import find_stems
 from mgdm_audio.errors import UserError
@@ -44,6 +46,11 @@ def _draws(track: Path) -> dict[Path, Stems]:
     return {p: find_stems(p) for p in folders}
 
 
+def is_mean(options: Mapping[str, Any]) -> bool:
+    """Whether these options of a sampler are Wiener guidance in one step, a conditional mean."""
+    return options.get("num_steps") == 1 and "amortised" in options
+
+
 def describe(estimate: Path, pairs: Pairs, draws: bool) -> str:
     """What is scored, for the tables; empty where it is not recorded."""
     try:
@@ -52,10 +59,10 @@ def describe(estimate: Path, pairs: Pairs, draws: bool) -> str:
             len(founds) if draws else int(records[track]["draws"])
             for track, (_, founds) in pairs.items()
         }
-        steps = {record.get("options", {}).get("num_steps") for record in records.values()}
+        means = all(is_mean(record.get("options", {})) for record in records.values())
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return ""
     count = " to ".join(map(str, sorted({min(counts), max(counts)})))
-    one = "the mean by one call" if steps == {1} else "one draw"
+    one = "the mean by one call" if means else "one draw"
     mean = one if counts == {1} else f"the mean of {count} draws"
     return f"each of {count} draws by itself" if draws else mean

@@ -31,7 +31,8 @@ Result = TypeVar("Result")
 class Run:
     """The results for one track, of whose sound a page has the first ``kept`` samples.
 
-    The uncertainty (``Spread``) is empty after a single draw that is no conditional mean.
+    The uncertainty (``Spread``) is empty after a single draw, unless that is E[x_0 | y] of one
+    step.
     """
 
     name: str

@@ -177,7 +177,7 @@ class Separation(Mapping[str, Tensor]):
             layout = replace(layout, form=find_format(format))
         form = layout.form
         encoding = Encoding(form.require(subtype), self.tags)
-        if "chosen" not in self.report:
+        if self.report.get("chosen") is None:
             choice = choose_all(self.names, form)
             if choice.settings is not None:
                 return self._chosen(choice).save(layout, subtype)

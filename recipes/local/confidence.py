@@ -92,7 +92,8 @@ def main() -> None:
     heads = ["", "n", "SI-SDR", "confidence", "error", "correlation"]
     lines = [line("excerpts", whole), line(f"windows of {WINDOW} s", windows)]
     for stem in separator.stems:
-        lines.append(line(f"  {stem}", [row for row in windows if row[0] == stem]))
+        if own := [row for row in windows if row[0] == stem]:
+            lines.append(line(f"  {stem}", own))
     print(tables.table([*heads, "by draws", "error", "correlation"], lines))
 
 

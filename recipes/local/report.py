@@ -83,8 +83,9 @@ def table(exp: Path) -> str:
     interval = " ± half of its 95 % interval" if count > 1 else ""
     notes = [
         f"Mean over {count} track{'s' * (count > 1)}{interval}; s / s: seconds of computing a "
-        "second of audio; estimate: one draw, or the mean of several; calls: of the denoiser, "
-        f"for a segment and all draws at once, with / without gradient; {STANDS_FOR}",
+        "second of audio; estimate: one draw, the mean by one call of the network, or the mean of "
+        "several draws; calls: of the denoiser, for a segment and all draws at once, "
+        f" with / without gradient; {STANDS_FOR}",
         *made_with,
     ]
     text = tables.table(heads, rows, "l" + "r" * (len(heads) - 2) + "l")

@@ -342,6 +342,11 @@ def test_draws_are_scored_one_by_one_and_told_from_their_mean(
             # The same floats in the same order.
             assert value == want
     assert "scored: the mean of 2 draws\n" in run(folders).output
+    at_once = {"draws": 1, "options": {"num_steps": 1, "amortised": True}}
+    for record, said in ((at_once, "the mean by one call"), ({"draws": 1}, "one draw")):
+        for track in ("track0", "track1", "track2"):
+            (estimate / track / "separation.json").write_text(json.dumps(record))
+        assert f"scored: {said}\n" in run(folders).output
     line = run(folders, "--draws", "--museval", str(tmp_path / "m"), "--metrics", "bss").output
     assert "museval's files are of one estimate a track" in line
     shutil.rmtree(estimate / "track0" / "samples")

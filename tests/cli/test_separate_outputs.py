@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,15 @@ import torch
 from torch import Tensor
 
 from mgdm_audio.audio.encoding.files import Files
+from mgdm_audio.audio.encoding.stem_atom import metadata
 from mgdm_audio.audio.encoding.tags import read_tags
 from mgdm_audio.audio.io import read
+from mgdm_audio.priors.folder import read_config, save_prior
 from mgdm_audio.separation.result import Separation
 from mgdm_audio.separation.separator import Separator
 from tests.audio.test_encoding import picture
 from tests.cli.test_separate import Separate, complaint, separate
-from tests.toys import STEMS, song
+from tests.toys import STEMS, TINY, song, tiny_network
 
 __all__ = ["separate"]  # the fixture
 LOSSY = ("mp3", "m4a", "ogg")
@@ -172,6 +175,38 @@ def test_stems_in_one_file_have_the_track_s_name(separate: Separate) -> None:
     three = ("--stems", "bass", "--mix", "drums+guitar", "--rest")
     line = complaint(separate(path, "--format", "stem.mp4", *three), 2)
     assert "holds exactly 4 stems, not 3 (bass, drums+guitar, rest)" in line
+
+
+def test_of_five_stems_two_share_one_in_a_format_of_four(
+    separate: Separate, tiny_prior: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("av")
+    config = read_config(tiny_prior).config
+    details = {key: config[key] for key in ("schedule", "sample_rate", "mixture_rms", "segment")}
+    shape = replace(TINY, sources=5)
+    network, stems = tiny_network(0, config=shape), [*STEMS, "other"]
+    save_prior(tmp_path / "five", network, shape, "tf_unet", details | {"stems": stems})
+    path = separate.put("a.wav", song(1, 2, 3000, 44100), 44100)
+    options = ("--prior", tmp_path / "five", "--samples", "2", "--report", "--format", "stem.mp4")
+    result = separate(path, *options)
+    assert result.exit_code == 0, result.output
+    assert "bass, drums, other, guitar+piano" in result.stdout
+    assert "there already, unchanged" in separate(path, *options, "--skip-existing").stdout
+    file, gain = separate.out / "a" / "a.stem.mp4", separate.report("a")["gain"]
+    names = ["bass", "drums", "other", "guitar+piano"]
+    assert json.dumps(metadata(names)).encode() in file.read_bytes()
+    parts = torch.stack([read(file, i).samples for i in range(1, 5)])
+    assert (parts.double().sum(0) - gain * read(path).samples).abs().max() <= STEP  # type: ignore[operator]
+    known = json.loads((separate.out / "a" / "uncertainty.json").read_text())["confidence_db"]
+    assert list(known) == ["bass", "drums", "other"]  # a sum has none
+    # Python's way of the same.
+    separator = Separator.from_pretrained(
+        tmp_path / "five", "wiener", overrides=["num_steps=2", "draws=2"], device="cpu"
+    )
+    found = separator.separate(path)
+    found.save(tmp_path / "python" / "a", format="stem.mp4")
+    (same,) = (tmp_path / "python" / "a").glob("*.stem.mp4")
+    assert same.read_bytes() == file.read_bytes()
 
 
 def test_a_rate_that_the_format_does_not_have_is_changed_and_said(separate: Separate) -> None:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Train a prior over bass, drums, guitar, piano and other: about 9 CPU seconds a step, 5 where bfloat16 is fast.
+# Train a prior over bass, drums, guitar, piano and other: about 6 CPU seconds a step where bfloat16 is fast, 9 elsewhere.
 #
 # Stages: 0 songs of five stems; 1 mixtures, and their stems by TEACHER; 2 the network to start from;
 # 3 train. Each goes on where it stopped. To end sooner, stop it and start it again with

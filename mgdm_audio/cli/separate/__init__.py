@@ -43,7 +43,7 @@ webm, wma and others need PyAV: pip install 'mgdm_audio[formats]'.
 
 uncertainty.json contains the posterior standard deviation per stem, window of 0.1 s (longer in
 tracks over an hour) and frequency band, and per stem a confidence: the expected SI-SDR in dB
-under the posterior (null with a single draw, unless it is a mean as the default's).
+under the posterior (null with a single draw, except of the default preset).
 
 \b
 mgdm-audio separate song.mp3 -o stems

@@ -9,6 +9,7 @@ from typing import Any
 
 from mgdm_audio import tables
 from mgdm_audio.evaluation.benchmark.plot import Panel, Point
+from mgdm_audio.evaluation.estimates import is_mean
 from mgdm_audio.evaluation.metric_registry import METRICS
 from mgdm_audio.evaluation.score_table import summarise
 from mgdm_audio.samplers.presets import NO_ROW, STANDS_FOR
@@ -17,10 +18,10 @@ Line = dict[str, Any]
 
 NOTE = (
     "SI-SDR improvement in dB ± half of its 95 % interval over tracks; other scores are over all "
-    "stems; estimate: one draw, or the mean of several, which SI-SDR favours; calls: denoiser "
-    "calls per segment, with / without gradient, a batch of draws counting once; s / s: seconds of "
-    "computing per second of audio; outside: share of that time outside the denoiser; memory: the "
-    "peak; " + STANDS_FOR
+    "stems; estimate: one draw, the mean by one call of the network, or the mean of several draws, "
+    "which SI-SDR favours; calls: denoiser calls per segment, with / without gradient, a batch of "
+    "draws counting once; s / s: seconds of computing per second of audio; outside: share of that "
+    "time outside the denoiser; memory: the peak; " + STANDS_FOR
 )
 
 
@@ -98,12 +99,12 @@ def _other_scores(records: list[dict[str, Any]]) -> dict[str, Any]:
 def estimate_of(draws: int | None, options: Mapping[str, Any]) -> str:
     """What is scored: one posterior sample, or the mean of several, which scores higher.
 
-    ``options``: of the sampler. In a single step from noise it returns E[x_0 | y], a mean.
+    ``options``: of the sampler. One step of Wiener guidance from noise returns E[x_0 | y], a mean.
     """
     if draws is None:
         return "-"
     if draws == 1:
-        return "mean by one call" if options.get("num_steps") == 1 else "one draw"
+        return "mean by one call" if is_mean(options) else "one draw"
     return f"mean of {draws}"
 
 

@@ -467,7 +467,7 @@ def test_lines_add_up_costs_over_tracks() -> None:
     costs = "2 | mean of 3 | 2 / 5 | 1 | 25 % | 0 MB | A row, Table 1 |"
     assert f"| x | 2.00 ± 1.96 | 2.00 ± 1.96 | {costs}" in to_markdown([line])
     assert "| one draw |" in to_markdown([line | {"draws": 1}])
-    at_once = line | {"draws": 1, "options": {"num_steps": 1}}
+    at_once = line | {"draws": 1, "options": {"num_steps": 1, "amortised": True}}
     assert "| mean by one call |" in to_markdown([at_once])
     assert to_csv([line]).splitlines()[1].endswith(',5,"A row, Table 1",')
     assert lines_of([a, b], {})[0]["published"] == "none"

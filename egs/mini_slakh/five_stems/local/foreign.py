@@ -1,11 +1,12 @@
 """What a fifth instrument or a voice does to the four stems and to their confidence.
 
-    python egs/mini_slakh/five_stems/local/foreign.py SONGS [--prior mini-slakh-v2] [--seconds 12]
+    python egs/mini_slakh/five_stems/local/foreign.py SONGS [--prior PRIOR] [--seconds 12]
 
-SONGS/<track>/{bass,drums,guitar,piano,other}.flac. The middle of each song is separated without
-``other`` and with it. Prints a Markdown table: the mean SI-SDR and the mean confidence of each of
-the four stems in both cases, and in how many songs the confidence rose; where the prior has a stem
-``other``, its SI-SDR too. Stems that are 30 dB below the mixture are left out.
+SONGS/<track>/{bass,drums,guitar,piano,other}.flac, where every ``other`` sounds. The middle of each
+song is separated without ``other`` and with it. Prints a Markdown table: the mean SI-SDR and the
+mean confidence of each of the four stems in both cases, and in how many songs the confidence rose;
+where the prior has a stem ``other``, its SI-SDR too. Stems that are 30 dB below the mixture are
+left out.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from script import run, separation_parser
 from mgdm_audio import tables
 from mgdm_audio.audio.io import read
 from mgdm_audio.audio.resampling import resample
+from mgdm_audio.errors import UserError
 from mgdm_audio.evaluation.folders import find_tracks, track_number
 from mgdm_audio.evaluation.metrics import si_sdr
 from mgdm_audio.separation.separator import Separator
@@ -44,12 +46,16 @@ def found(separator: Separator, truth: Tensor, seed: int) -> Found:
     """What the stems of the sum of ``truth``, [stem, time], score and are thought to."""
     mixture = truth.sum(0, keepdim=True)
     result = separator.separate(mixture, separator.loaded.sample_rate, seed=seed)
-    confidence = result.confidence_db or {}
+    confidence = result.confidence_db
+    if confidence is None:
+        raise UserError("this sampler reports no confidence of a single draw; add --set draws=2")
     floor = 1e-3 * mixture.square().mean()
     return {
-        name: (float(si_sdr(result[name][0], true)), confidence[name] or 0.0)
+        name: (float(si_sdr(result[name][0], true)), expected)
         for name, true in zip((*STEMS, FIFTH), truth, strict=True)
-        if name in separator.stems and true.square().mean() > floor
+        if name in separator.stems
+        and true.square().mean() > floor
+        and (expected := confidence[name]) is not None
     }
 
 
@@ -62,6 +68,8 @@ def main() -> None:
     )
     pairs: list[tuple[Found, Found]] = []
     for track, files in list(find_tracks(options.stems).items())[: options.tracks]:
+        if missing := {*STEMS, FIFTH} - files.keys():
+            raise UserError(f"{track}: has no stem {sorted(missing)[0]}")
         truth = middle(files, separator.loaded.sample_rate, options.seconds)
         alone = truth * torch.tensor([1.0, 1, 1, 1, 0])[:, None]
         seed = track_number(track)
