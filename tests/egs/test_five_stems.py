@@ -12,8 +12,11 @@ import soundfile
 import torch
 
 from mgdm_audio.config import from_mapping, load_toml
+from mgdm_audio.errors import UserError
+from mgdm_audio.evaluation.metrics import si_sdr
 from mgdm_audio.networks.tf_unet import SCALE_FLOOR, TFUNetConfig
 from mgdm_audio.priors.folder import load_prior
+from mgdm_audio.separation.separator import Separator
 from mgdm_audio.training.stem_run import StemRun
 from tests.toys import TINY, song, tiny_network
 
@@ -149,3 +152,52 @@ def test_the_configuration_has_the_shape_of_the_start(widen: Any) -> None:
     teacher = load_toml(RECIPE.parent / "prior" / "conf" / "tf_unet_large.toml")["model"]
     shape = from_mapping(TFUNetConfig, teacher, "model")
     assert config.shape == widen.replace(shape, sources=5, pivot=True)
+
+
+def test_a_foreign_stem_is_added_to_the_four_and_taken_from_none(
+    load_script: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_prior: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for number in range(2):
+        write_song(tmp_path / "songs" / f"Track{number}", number, 1.0, rests=False)
+    foreign = load_script(RECIPE / "local" / "foreign.py")
+    heard = []
+
+    def found(separator: Any, truth: torch.Tensor, seed: int) -> Any:
+        heard.append(truth)
+        return {stem: (float(len(heard)), 3.0 - seed * len(heard)) for stem in FOUR}
+
+    monkeypatch.setattr(foreign, "found", found)
+    songs = ["foreign.py", str(tmp_path / "songs"), "--prior", str(tiny_prior)]
+    monkeypatch.setattr(sys, "argv", [*songs, "--seconds", "0.5"])
+    foreign.main()
+    rows = capsys.readouterr().out.splitlines()[2:]
+    # Calls 1 and 3 are without it, 2 and 4 with it; the seeds are 0 and 1.
+    assert rows == [f"| {stem} | 2.00 | 3.00 | 1.50 | 1.00 | 0 of 2 |" for stem in FOUR]
+    for alone, whole in (heard[:2], heard[2:]):
+        assert whole.shape == (5, RATE // 2)
+        assert torch.equal(alone[:4], whole[:4])
+        assert not alone[4].any()
+        assert whole[4].any()
+    (tmp_path / "songs" / "Track1" / "other.flac").unlink()
+    with pytest.raises(UserError, match="Track1: has no stem other"):
+        foreign.main()
+
+
+def test_confidence_and_score_are_of_the_stems_that_sound(
+    load_script: Any, tiny_prior: Path
+) -> None:
+    foreign = load_script(RECIPE / "local" / "foreign.py")
+    separator = Separator.from_pretrained(tiny_prior, device="cpu")
+    truth = song(3, 5, RATE, RATE) * 0.2
+    truth[1] = 0
+    result = separator.separate(truth.sum(0, keepdim=True), RATE, seed=4)
+    assert result.confidence_db is not None
+    found = foreign.found(separator, truth, 4)
+    assert list(found) == ["bass", "guitar", "piano"]  # drums are silent, other is no stem of it
+    for stem, (score, confidence) in found.items():
+        assert score == float(si_sdr(result[stem][0], truth[[*FOUR].index(stem)]))
+        assert confidence == result.confidence_db[stem]
