@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from mgdm_audio.audio.files import find_stems
 from mgdm_audio.errors import UserError
 from mgdm_audio.output.layout import DRAWS, RECORD
 from mgdm_audio.reading import read_json
+from mgdm_audio.samplers.presets.preset import is_mean
 
 Stems = dict[str, Path]  # stem -> file
 Tracks = dict[str, Stems]  # track -> its stems
@@ -44,11 +43,6 @@ def _draws(track: Path) -> dict[Path, Stems]:
     if not (folders := [p for p in sorted((track / DRAWS).glob("*")) if p.is_dir()]):
         raise UserError(f"{track / DRAWS}: has no draws; separate with --keep-samples")
     return {p: find_stems(p) for p in folders}
-
-
-def is_mean(options: Mapping[str, Any]) -> bool:
-    """Whether these options of a sampler are Wiener guidance in one step, a conditional mean."""
-    return options.get("num_steps") == 1 and "amortised" in options
 
 
 def describe(estimate: Path, pairs: Pairs, draws: bool) -> str:

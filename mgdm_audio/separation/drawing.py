@@ -82,8 +82,6 @@ class Drawing:
     start_at: Callable[[int], Tensor] | None = None
     """Returns the start of a segment's draws, [batch, sources, segment]; None: noise."""
     done: int = field(default=0, init=False)  # the number of finished segments
-    single_step: bool = field(default=False, init=False)
-    """Whether a draw is E[x_0 | y] of one step from noise: its deviation is all that y leaves."""
 
     def __post_init__(self) -> None:
         self.overlaps = Overlaps(self.count, self.overlap, self.join)
@@ -264,7 +262,6 @@ class Drawing:
         # A sampler fits the mixture to sigma_y at best: all sources share the residual equally.
         x = x + MixtureSum(sources).pinv(likelihood.residual(x))
         deviations = steps[0].deviation if steps else None
-        self.single_step = deviations is not None and steps[0].total == 1
 
         def played_back(deviation: Tensor) -> Tensor:
             return deviation if speed == 1 else play_back(deviation, speed, own)

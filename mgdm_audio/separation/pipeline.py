@@ -105,10 +105,7 @@ class _Track:
         keep: bool,
         on_progress: Progress | None,
     ) -> tuple[Store, Spread | None]:
-        """Separates at the prior's rate; returns mean and draws [part, channel, stem, time].
-
-        One draw has a spread if it is E[x_0 | y] of one step, whose variance is reported.
-        """
+        """Separates at the prior's rate; returns mean and draws [part, channel, stem, time]."""
         channels, rate, runner = mixture.shape[0], self.rate, self.runner
 
         def scaled(start: int, stop: int) -> Tensor:
@@ -157,10 +154,15 @@ class _Track:
         resampled.close()
         if started is not None:
             started.close()
-        if draws == 1 and (not drawing.single_step or runner.preset.start is not None):
-            return found, None
-        std = spread.std().transpose(0, 1) / gain.cpu() * unit
-        return found, Spread(dict(zip(runner.stems, std, strict=True)), spread.hop, spread.edges)
+        return found, self._spread(spread, unit / gain.cpu(), draws)
+
+    def _spread(self, spread: SpreadMap, scale: Tensor, draws: int) -> Spread | None:
+        """The spread in the mixture's unit; None of a single draw that is no mean."""
+        if draws == 1 and not (self.runner.preset.draws_means and spread.energy.any()):
+            return None
+        std = spread.std().transpose(0, 1) * scale
+        names = self.runner.stems
+        return Spread(dict(zip(names, std, strict=True)), spread.hop, spread.edges)
 
     def at_rate(self, found: Store, mixture: Store, unit: float) -> Store:
         """Resamples to the mixture's rate: [part, stem, channel, time], summing to the mixture."""

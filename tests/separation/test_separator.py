@@ -315,6 +315,7 @@ def test_what_a_draw_leaves_open_is_added_to_the_spread(make: Make, draws: int) 
 
     loaded = make().loaded
     preset = Preset("means", Means(lambda y, noise: noise), 1e-4, draws, {})
+    preset = replace(preset, options={"num_steps": 1, "amortised": True})
     options = {"device": "cpu", "precision": "float32", "segment": 0.6, "overlap": 0.2}
     result = Separator(loaded, preset, **options).separate(0.1 * torch.ones(1, RATE), RATE)
     assert result.spread is not None

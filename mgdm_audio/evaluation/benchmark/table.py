@@ -9,10 +9,10 @@ from typing import Any
 
 from mgdm_audio import tables
 from mgdm_audio.evaluation.benchmark.plot import Panel, Point
-from mgdm_audio.evaluation.estimates import is_mean
 from mgdm_audio.evaluation.metric_registry import METRICS
 from mgdm_audio.evaluation.score_table import summarise
 from mgdm_audio.samplers.presets import NO_ROW, STANDS_FOR
+from mgdm_audio.samplers.presets.preset import is_mean
 
 Line = dict[str, Any]
 

@@ -28,6 +28,11 @@ STANDS_FOR = (
 )
 
 
+def is_mean(options: Mapping[str, Any]) -> bool:
+    """Whether these options of a sampler are Wiener guidance in one step: a conditional mean."""
+    return options.get("num_steps") == 1 and "amortised" in options
+
+
 @dataclass(frozen=True)
 class Preset:
     """A ``Preset`` holds a sampler and the settings of the likelihood and of the estimate."""
@@ -44,6 +49,11 @@ class Preset:
     def stands_for(self, draws: int | None = None) -> str:
         """Returns ``published``, or ``NO_ROW`` if ``draws`` is not the preset's number."""
         return self.published if draws in (None, self.draws) else NO_ROW
+
+    @property
+    def draws_means(self) -> bool:
+        """Whether a draw is E[x_0 | y], from noise in one step."""
+        return self.start is None and is_mean(self.options)
 
     @property
     def settings(self) -> dict[str, Any]:
