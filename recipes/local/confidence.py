@@ -12,7 +12,6 @@ it what the confidence would be by the spread of the draws alone.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from script import run, separation_parser
@@ -28,14 +27,6 @@ from mgdm_audio.separation.uncertainty import confidence_db
 
 WINDOW = 4  # seconds
 Row = tuple[str, float, float, float]  # stem; SI-SDR, confidence, the same by draws alone, dB
-
-
-def middle(separator: Separator, files: dict[str, Path], seconds: float) -> Tensor:
-    """The true stems [stem, time], mono, at the prior's rate."""
-    stems = true_stems(separator, files)
-    length = round(seconds * separator.loaded.sample_rate)
-    start = max(0, (stems.shape[-1] - length) // 2)
-    return stems[:, start : start + length]
 
 
 def rows(found: Separation, truth: Tensor, window: float) -> Iterator[Row]:
@@ -80,7 +71,8 @@ def main() -> None:
     whole: list[Row] = []
     windows: list[Row] = []
     for track, files in list(find_tracks(options.stems).items())[: options.tracks]:
-        truth = middle(separator, files, options.seconds)
+        rate = separator.loaded.sample_rate
+        truth = true_stems(separator.stems, files, rate, options.seconds)
         found = separator.separate(
             truth.sum(0, keepdim=True),
             separator.loaded.sample_rate,

@@ -77,7 +77,7 @@ def main() -> None:
         rate, gains = separator.loaded.sample_rate, []
         found: dict[tuple[float, str], list[Tensor]] = {}
         for track, files in list(find_tracks(options.stems).items())[: options.tracks]:
-            truth = true_stems(separator, files)
+            truth = true_stems(separator.stems, files, rate)
             mixture, seed, time = truth.sum(0), track_number(track), truth.shape[-1]
             stems, shift = separated(separator, mixture, seed), separator.segment // 2
             there = [i for i, stem in enumerate(separator.stems) if stem in files]

@@ -27,10 +27,12 @@ def test_a_stem_without_a_file_is_silent(
         path.parent.mkdir(parents=True, exist_ok=True)
         write(path, song(i, 2, 1000, RATE), RATE, "FLOAT")
     files = find_tracks(tmp_path / "songs")["a"]
-    found = truth.true_stems(separator, files)
+    found = truth.true_stems(separator.stems, files, RATE)
     assert found.shape == (len(STEMS), 1000)
     for i in range(2):
         torch.testing.assert_close(found[i], song(i, 2, 1000, RATE).mean(0))
     assert not found[2:].any()
     with pytest.raises(UserError, match="songs/a: has no stem of the prior"):
-        truth.true_stems(separator, {"voice": files["voice"]})
+        truth.true_stems(separator.stems, {"voice": files["voice"]}, RATE)
+    part = truth.true_stems(separator.stems, files, RATE, 0.01)  # 220 of 1000 samples
+    assert torch.equal(part, found[:, 390:610])

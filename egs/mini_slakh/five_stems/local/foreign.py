@@ -20,10 +20,9 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parents[4] / "recipes" / "local"))
 
 from script import run, separation_parser
+from truth import true_stems
 
 from mgdm_audio import tables
-from mgdm_audio.audio.io import read
-from mgdm_audio.audio.resampling import resample
 from mgdm_audio.errors import UserError
 from mgdm_audio.evaluation.folders import find_tracks, track_number
 from mgdm_audio.evaluation.metrics import si_sdr
@@ -31,15 +30,6 @@ from mgdm_audio.separation.separator import Separator
 
 STEMS, FIFTH = ("bass", "drums", "guitar", "piano"), "other"
 Found = dict[str, tuple[float, float]]  # stem -> SI-SDR, confidence, both dB
-
-
-def middle(files: dict[str, Path], rate: int, seconds: float) -> Tensor:
-    """The five true stems, [stem, time], mono, at ``rate`` Hz."""
-    sounds = [read(files[stem], damaged="refuse") for stem in (*STEMS, FIFTH)]
-    stems = torch.stack([resample(x.samples.mean(0), x.sample_rate, rate) for x in sounds])
-    length = round(seconds * rate)
-    start = max(0, (stems.shape[-1] - length) // 2)
-    return stems[:, start : start + length]
 
 
 def found(separator: Separator, truth: Tensor, seed: int) -> Found:
@@ -70,7 +60,8 @@ def main() -> None:
     for track, files in list(find_tracks(options.stems).items())[: options.tracks]:
         if missing := {*STEMS, FIFTH} - files.keys():
             raise UserError(f"{track}: has no stem {sorted(missing)[0]}")
-        truth = middle(files, separator.loaded.sample_rate, options.seconds)
+        rate = separator.loaded.sample_rate
+        truth = true_stems((*STEMS, FIFTH), files, rate, options.seconds)
         alone = truth * torch.tensor([1.0, 1, 1, 1, 0])[:, None]
         seed = track_number(track)
         pairs.append((found(separator, alone, seed), found(separator, truth, seed)))
