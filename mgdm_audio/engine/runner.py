@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from threading import Lock
 from types import TracebackType
@@ -129,7 +129,8 @@ class Runner:
         count = min(self.workers, -(-len(items) // self.batch_size)) if side_by_side else 1
         with Workers(count) as workers, shares:
             while first < len(items) or begun:
-                while first < len(items) and len(begun) < workers.count:
+                # One more waits, so that no worker does while the caller uses a result.
+                while first < len(items) and len(begun) < workers.count + (workers.count > 1):
                     chunk = self._chunk(items, first, alike)
                     begun.append((chunk, first, workers.submit(tried, chunk, first)))
                     first += len(chunk)
@@ -249,6 +250,16 @@ class Workers:
         future: Future[Result] = Future()
         future.set_result(function(*arguments))
         return future
+
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """Yields ``function(item)`` in order, while later items are made and computed."""
+        begun = deque[Future[Result]]()
+        for item in items:
+            begun.append(self.submit(function, item))
+            if len(begun) >= self.count:
+                yield begun.popleft().result()
+        while begun:
+            yield begun.popleft().result()
 
     def __enter__(self) -> Self:
         return self

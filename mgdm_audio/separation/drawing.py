@@ -11,7 +11,8 @@ of each overlap enters the likelihood as known samples,
 draw by draw, so that every draw is one draw of the whole track. There are two passes instead of one
 from left to right, so that errors do not propagate and the segments of a pass can share a batch.
 
-With ``crossfade`` the draws cycle through several speeds of the track, see ``speeds``.
+With ``crossfade`` the draws cycle through several speeds of the track, see ``speeds``, and of two
+channels the draws at other speeds than the track's own may be of their mean alone, see ``stereo``.
 """
 
 from __future__ import annotations
@@ -25,41 +26,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mgdm_audio.engine.runner import UNITS, Progress
+from mgdm_audio.engine.runner import UNITS, Progress, Workers
 from mgdm_audio.errors import PairingError, UserError
 from mgdm_audio.measurement import GaussianLikelihood, Mask, MixtureSum, Stacked
 from mgdm_audio.rng import generator_for
 from mgdm_audio.samplers import Step
+from mgdm_audio.separation.draws import Drawn, Item, SegmentDraws
 from mgdm_audio.separation.runner import StemRunner
 from mgdm_audio.separation.segments import Join, Overlaps, stitched
 from mgdm_audio.separation.speeds import at_own_speed, play, play_back, ratio
+from mgdm_audio.separation.stereo import MID, hears, with_mid
 from mgdm_audio.separation.uncertainty import SpreadMap
 
 SILENCE = 1e-4  # times the prior's level: stems of a quieter segment are equal, without a call
-
-
-@dataclass
-class _Segment:
-    """The results of one segment: the mean over draws, kept draws, and the ends of all draws."""
-
-    rows: Tensor  # [1 + kept, batch, sources, segment]
-    head: Tensor  # [draws, batch, sources, held], on which the previous segment is conditioned
-    tail: Tensor  # [draws, batch, sources, held], on which the next segment is conditioned
-    own_speed: Tensor  # [batch, sources, segment], a draw at the track's own speed
-    drawn: list[int]  # the number of draws so far, by channel
-
-
-@dataclass
-class _Item:
-    """One draw of one channel of a segment."""
-
-    segment: int
-    channel: int
-    draw: int
-
-
-_Drawn = tuple[Tensor, Tensor | None]
-"""A draw [sources, any] and its ``Step.deviation`` of the same shape, if any."""
 
 
 @dataclass
@@ -78,6 +57,7 @@ class Drawing:
     seed: int
     draws: int
     keep: bool = False  # whether to output the draws besides their mean
+    image: bool = False  # of two channels: see ``stereo``; then draws are means and none is kept
     on_progress: Progress | None = None
     start_at: Callable[[int], Tensor] | None = None
     """Returns the start of a segment's draws, [batch, sources, segment]; None: noise."""
@@ -89,8 +69,9 @@ class Drawing:
     def pieces(self) -> Iterator[Tensor]:
         """Yields [1 + kept draws, batch, sources, any] in consecutive pieces of the track."""
         if self.join == "crossfade":
-            segments = (drawn.rows for drawn in self._in_turn())
-            yield from stitched(segments, self.time, self.overlap)
+            with Workers(self.runner.workers) as workers:
+                segments = workers.map(self._rows, self._in_turn())
+                yield from stitched(segments, self.time, self.overlap)
             return
         end = 0
         for index, drawn in enumerate(self._between()):
@@ -99,7 +80,10 @@ class Drawing:
             end += piece.shape[-1]
             yield piece
 
-    def _in_turn(self) -> Iterator[_Segment]:
+    def _rows(self, segment: SegmentDraws) -> Tensor:
+        return segment.placed(self.runner.loaded.sample_rate) if self.image else segment.rows
+
+    def _in_turn(self) -> Iterator[SegmentDraws]:
         """Yields every segment, drawn independently."""
         index = 0
         while index < self.count:
@@ -107,9 +91,9 @@ class Drawing:
             yield from self._draw(group, {})
             index = group.stop
 
-    def _between(self) -> Iterator[_Segment]:
+    def _between(self) -> Iterator[SegmentDraws]:
         """Yields all segments in order, even ones drawn independently, odd ones given them."""
-        evens: dict[int, _Segment] = {}
+        evens: dict[int, SegmentDraws] = {}
         index = 0
         while index < self.count:
             group = range(index, min(index + 2 * self._together(), self.count), 2)
@@ -130,28 +114,29 @@ class Drawing:
         workers = self.runner.workers
         return max(full, workers // math.gcd(workers, self.draws * self.batch))
 
-    def _draw(self, indices: Sequence[int], neighbours: dict[int, _Segment]) -> list[_Segment]:
+    def _draw(
+        self, indices: Sequence[int], neighbours: dict[int, SegmentDraws]
+    ) -> list[SegmentDraws]:
         """Draws the segments ``indices``, conditioned on ``neighbours`` where there are any.
 
         The mean is a running one, so that memory does not grow with the number of draws. If the
         network has frames, each draw shifts the segment by another offset, so that artefacts of
         frame edges average out (cycle spinning, Coifman & Donoho 1995)."""
         sources, y, found = len(self.runner.stems), {}, {}
-        items: list[_Item] = []
+        items: list[Item] = []
         for index in indices:
-            y[index] = part = self.cut_at(index)
-            equal = (part / sources).expand(-1, sources, -1)
-            rows = equal.expand(1 + self.draws * self.keep, -1, -1, -1).clone()
-            ends = equal.expand(self.draws, -1, -1, -1)
-            head, tail, equal_share = self.overlaps.head(ends), self.overlaps.tail(ends), rows[0]
-            drawn = [0] * len(part)
-            found[index] = _Segment(rows, head.clone(), tail.clone(), equal_share.clone(), drawn)
+            part = self.cut_at(index)
+            y[index] = part = with_mid(part) if self.image else part
             loud = part.square().mean((1, 2)).sqrt() > SILENCE * self.runner.loaded.mixture_rms
-            rows[0, loud] = 0
+            loud = loud.any().expand(len(part)) if self.image else loud
+            found[index] = SegmentDraws.of(
+                part, sources, self.draws, self.keep, self.overlaps, loud
+            )
             items += [
-                _Item(index, channel, draw)
+                item
                 for draw in range(self.draws)
-                for channel in loud.nonzero().flatten().tolist()
+                for channel in found[index].loud
+                if self._is_drawn(item := Item(index, channel, draw))
             ]
         items.sort(key=self._turn)  # a batch has one speed, hence one length; own speed first
         begun = self.done
@@ -159,52 +144,68 @@ class Drawing:
         def share(done: float) -> None:
             self._progress(begun + done * len(indices))
 
-        def draw(chunk: Sequence[_Item], on_step: Callable[[Step], None]) -> list[_Drawn]:
+        def draw(chunk: Sequence[Item], on_step: Callable[[Step], None]) -> list[Drawn]:
             return self._sample(chunk, y, neighbours, on_step)
 
         drawn_items = self.runner.run(
             items, draw, alike=self._turn, on_share=share, side_by_side=True
         )
         for item, (x, deviation) in drawn_items:
-            self._add(found[item.segment], x, y[item.segment][item.channel], item)
-            if deviation is not None:
-                # The errors of two conditional means of one signal are strongly correlated, so
-                # that a blend scales their variances by the weights and not by their squares.
-                weight = self.overlaps.weight(item.segment, deviation).sqrt()
-                self._spread(item, weight * deviation, 1 / self.draws)
+            self._add(found[item.segment], x, item)
+            self._add_reported(item, deviation)
         self.done += len(indices)
         self._progress(self.done)
         return list(found.values())
 
-    def _turn(self, item: _Item) -> int:
+    def _turn(self, item: Item) -> int:
         """Returns the index of an item's speed."""
         return item.draw % len(self.speeds)
 
-    def _speed(self, item: _Item) -> Fraction:
+    def _speed(self, item: Item) -> Fraction:
         return ratio(self.speeds[self._turn(item)])
 
-    def _add(self, segment: _Segment, x: Tensor, y: Tensor, item: _Item) -> None:
-        """Adds a draw [sources, time], at the item's speed, of the mixture y [1, time]."""
-        speed = self._speed(item)
+    def _is_drawn(self, item: Item) -> bool:
+        return not self.image or hears(item.channel, self._turn(item) == 0)
+
+    def _add(self, segment: SegmentDraws, x: Tensor, item: Item) -> None:
+        """Adds a draw [sources, time], at the item's speed."""
+        speed, channel = self._speed(item), item.channel
         if speed == 1:
-            segment.own_speed[item.channel] = x
+            segment.own_speed[channel] = x
         else:
-            x = at_own_speed(segment.own_speed[item.channel], x, speed)
+            x = at_own_speed(segment.own_speed[channel], x, speed)
             # The sources sum to the mixture except for rounding errors, which all share equally.
-            x = x + (y - x.sum(0)) / len(x)
-        mean, before = segment.rows[0, item.channel], segment.drawn[item.channel]
-        segment.drawn[item.channel] += 1
-        change = x - mean  # Welford's algorithm avoids a difference of large numbers
-        mean += change / (before + 1)
-        if before:
+            x = x + (segment.mixture[channel] - x.sum(0)) / len(x)
+        self._gather(segment, x, item)
+        if self.image and channel == MID - 1:  # both channels are drawn: a draw of their mean, too
+            mid = segment.own_speed[:MID].mean(0)
+            segment.own_speed[MID] = mid
+            self._gather(segment, mid, Item(item.segment, MID, item.draw))
+
+    def _gather(self, segment: SegmentDraws, x: Tensor, item: Item) -> None:
+        """Adds a draw at the track's own speed to the mean and to the variance over draws."""
+        change, before = segment.add(item.channel, x)
+        if before and (not self.image or item.channel == MID):
             share = before / (before + 1) / (self.draws - 1)
-            self._spread(item, change * self.overlaps.weight(item.segment, change), share)
+            weighted = change * self.overlaps.weight(item.segment, change)
+            for channel in range(MID) if self.image else (item.channel,):
+                self._spread(Item(item.segment, channel, item.draw), weighted, share)
         if self.keep:
             segment.rows[1 + item.draw, item.channel] = x
         segment.head[item.draw, item.channel] = self.overlaps.head(x)
         segment.tail[item.draw, item.channel] = self.overlaps.tail(x)
 
-    def _spread(self, item: _Item, deviation: Tensor, share: float) -> None:
+    def _add_reported(self, item: Item, deviation: Tensor | None) -> None:
+        """Adds the variance that the network reports of a draw, with ``image`` of a channel."""
+        if deviation is None:
+            return
+        count = -(-self.draws // len(self.speeds)) if self.image else self.draws
+        # The errors of two conditional means of one signal are strongly correlated, so that a
+        # blend scales their variances by the weights and not by their squares.
+        weight = self.overlaps.weight(item.segment, deviation).sqrt()
+        self._spread(item, weight * deviation, 1 / count)
+
+    def _spread(self, item: Item, deviation: Tensor, share: float) -> None:
         """Adds ``share`` times the squares of ``deviation`` [sources, time] to the variances."""
         if self.spread is None:
             return
@@ -213,11 +214,11 @@ class Drawing:
 
     def _sample(
         self,
-        items: Sequence[_Item],
+        items: Sequence[Item],
         y: dict[int, Tensor],
-        neighbours: dict[int, _Segment],
+        neighbours: dict[int, SegmentDraws],
         on_step: Callable[[Step], None],
-    ) -> list[_Drawn]:
+    ) -> list[Drawn]:
         """Draws each item at its speed; its deviation is at the track's own speed."""
         steps: list[Step] = []
 
@@ -248,7 +249,8 @@ class Drawing:
             generator_for(self.seed, *stream, "segment", i.segment, "draw", i.draw, device=device)
             for i in items
         ]
-        watch = None if self.on_progress is None and self.spread is None else step
+        reported = self.spread is not None and not (self.image and items[0].channel == MID)
+        watch = None if self.on_progress is None and not reported else step
         start = self._start(items, speed, padding)
         try:
             x = self.runner.sample(prior, given, generator=generators, on_step=watch, start=start)
@@ -261,7 +263,7 @@ class Drawing:
             ) from None
         # A sampler fits the mixture to sigma_y at best: all sources share the residual equally.
         x = x + MixtureSum(sources).pinv(likelihood.residual(x))
-        deviations = steps[0].deviation if steps else None
+        deviations = steps[0].deviation if steps and reported else None
 
         def played_back(deviation: Tensor) -> Tensor:
             return deviation if speed == 1 else play_back(deviation, speed, own)
@@ -289,7 +291,7 @@ class Drawing:
         return GaussianLikelihood(operator, observed, self.runner.preset.noise_std)
 
     def _start(
-        self, items: Sequence[_Item], speed: Fraction, padding: Sequence[tuple[int, int]]
+        self, items: Sequence[Item], speed: Fraction, padding: Sequence[tuple[int, int]]
     ) -> Tensor | None:
         """Returns the start of each item at its speed, [item, sources, any], or None for noise."""
         if self.start_at is None:
@@ -301,7 +303,7 @@ class Drawing:
         return torch.stack([F.pad(x, p) for x, p in zip(starts, padding, strict=True)])
 
     def _known(
-        self, item: _Item, neighbours: dict[int, _Segment], time: int
+        self, item: Item, neighbours: dict[int, SegmentDraws], time: int
     ) -> tuple[Tensor, Tensor]:
         """Returns the known samples of a draw's neighbours and their mask, see ``Overlaps``."""
         before, after = (neighbours.get(item.segment + side) for side in (-1, 1))

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ from torch import Tensor
 
 from mgdm_audio.audio.resampling import PASSBAND, resample_span
 from mgdm_audio.audio.store import Store
-from mgdm_audio.engine.runner import Progress
+from mgdm_audio.engine.runner import Progress, Workers
 from mgdm_audio.separation.drawing import Drawing
 from mgdm_audio.separation.residual import reach, share_residual, spans
 from mgdm_audio.separation.result import Separation
@@ -144,11 +145,14 @@ class _Track:
             seed=seed,
             draws=draws,
             keep=keep,
+            image=channels == 2 and self.segmentation.image(keep),
             on_progress=on_progress,
         )
         started = None
         if runner.preset.start is not None:
-            started = prepare_start(drawing, runner.preset.start, segment, self.store)
+            first = replace(self.segmentation, means=runner.preset.start.draws_means)
+            image = channels == 2 and first.image(False)
+            started = prepare_start(drawing, runner.preset.start, segment, self.store, image)
         for rows in drawing.pieces():
             found.append(rows / gain)
         resampled.close()
@@ -175,14 +179,20 @@ class _Track:
         def read(start: int, stop: int) -> Tensor:
             return found.read(start, stop).to(device)
 
-        for start, stop in spans(mixture.time, self.sample_rate):
+        def shared(bounds: tuple[int, int]) -> Tensor:
+            start, stop = bounds
             low, high = max(0, start - margin), min(stop + margin, mixture.time)
             around = mixture.read(low, high).to(device)
             inner = slice(start - low, stop - low)
             back = resample_span(read, found.time, self.rate, self.sample_rate, low, high)
-            shared = [
-                share_residual(around / unit, part, self.sample_rate, cutoff)[..., inner] * unit
-                for part in back.transpose(1, 2)
-            ]
-            stems.append(torch.stack(shared))
+            return torch.stack(
+                [
+                    share_residual(around / unit, part, self.sample_rate, cutoff)[..., inner] * unit
+                    for part in back.transpose(1, 2)
+                ]
+            )
+
+        with Workers(self.runner.workers) as workers:
+            for part in workers.map(shared, spans(mixture.time, self.sample_rate)):
+                stems.append(part)
         return stems

@@ -14,6 +14,7 @@ from mgdm_audio.errors import UserError
 from mgdm_audio.ranges import Checked, Rule
 from mgdm_audio.separation.runner import StemRunner
 from mgdm_audio.separation.speeds import Speeds, speeds_of
+from mgdm_audio.separation.stereo import Stereo
 
 
 def starts(time: int, segment: int, overlap: int) -> list[int]:
@@ -176,6 +177,14 @@ class Segmentation(Checked):
     # "rms" scales a mixture to the prior's level, "none" does not.
     level: Annotated[Level, _choice(get_args(Level))] = "rms"
     speeds: Speeds = (0.0,)  # semitones; the draws cycle through them, see ``speeds``
+    # Of a mixture of two channels: "channels" separates each with all draws, "image" most draws of
+    # their mean alone, see ``stereo``. "auto" is the second where it applies: see ``image``.
+    stereo: Annotated[Stereo, _choice(get_args(Stereo))] = "auto"
+    means: bool = False  # whether a draw is a conditional mean
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.image(False)  # raises its errors now
 
     @classmethod
     def of(
@@ -186,6 +195,7 @@ class Segmentation(Checked):
         join: Join,
         level: Level,
         speeds: Sequence[float] | None,
+        stereo: Stereo,
     ) -> Segmentation:
         """Makes the settings from seconds (``segment``, ``overlap``) for a runner's prior.
 
@@ -200,7 +210,26 @@ class Segmentation(Checked):
         loaded, multiple = runner.loaded, runner.multiple
         samples = max(1, round(segment * loaded.sample_rate) // multiple) * multiple
         held = round(overlap * loaded.sample_rate)
-        return cls(samples, held, multiple, loaded.mixture_rms, join, level, speeds)
+        means = runner.preset.draws_means
+        return cls(samples, held, multiple, loaded.mixture_rms, join, level, speeds, stereo, means)
+
+    def image(self, keep_draws: bool) -> bool:
+        """Whether two channels are separated by most draws of their mean alone.
+
+        Raises UserError where that was asked for and cannot be: its estimate is no draw, and a
+        segment's is not given its neighbours'.
+        """
+        if self.stereo == "channels":
+            return False
+        reasons = {
+            "a sampler whose draws are conditional means, such as default": not self.means,
+            "join crossfade": self.join != "crossfade",
+            "no draws that are kept": keep_draws,
+        }
+        missing = [reason for reason, applies in reasons.items() if applies]
+        if missing and self.stereo == "image":
+            raise UserError(f"stereo image needs {' and '.join(missing)}; use stereo channels")
+        return not missing
 
     def cuts(self, time_: int) -> tuple[int, int]:
         """Returns segment and overlap for a mixture of ``time_`` samples.

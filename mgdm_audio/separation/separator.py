@@ -30,6 +30,7 @@ from mgdm_audio.separation.runner import RunnerOptions, StemRunner
 from mgdm_audio.separation.segments import Join, Level, Segmentation, active_level, cut
 from mgdm_audio.separation.source import as_samples, require_finite
 from mgdm_audio.separation.starting import prepare_start
+from mgdm_audio.separation.stereo import Stereo
 
 DEFAULT_SAMPLER = "default"
 
@@ -42,6 +43,7 @@ class SeparatorOptions(RunnerOptions, total=False):
     join: Join
     level: Level
     speeds: Sequence[float] | None
+    stereo: Stereo
 
 
 class Separator(FormerNames, StemRunner):
@@ -49,7 +51,8 @@ class Separator(FormerNames, StemRunner):
 
     Channels are separated as batch items with the same random numbers. Equal channels then give
     equal stems, and a panned source keeps its place in the stereo image, which independent draws
-    would blur by the posterior's standard deviation.
+    would blur by the posterior's standard deviation. Of two channels most calls see the mean alone,
+    where a draw is a conditional mean: ``stereo`` derives the channels.
     """
 
     PRESET = DEFAULT_SAMPLER
@@ -65,6 +68,7 @@ class Separator(FormerNames, StemRunner):
         join: Join = "crossfade",
         level: Level = "rms",
         speeds: Sequence[float] | None = None,
+        stereo: Stereo = "auto",
         batch_size: int | None = None,
         precision: str = "auto",
     ):
@@ -75,12 +79,15 @@ class Separator(FormerNames, StemRunner):
         call on a GPU, by default 8; on a CPU it is 1, see ``StemRunner``. ``level``: "rms" scales a
         mixture to the level of the prior's training data, "none" does not. ``speeds``: semitones, 0
         first, by default the preset's: the draws cycle through them (speed augmentation at test
-        time), except with ``join="condition"``, which uses the first alone. ``precision``:
+        time), except with ``join="condition"``, which uses the first alone. ``stereo``: of two
+        channels, "channels" separates each, "image" most draws of their mean alone, which needs
+        draws that are conditional means and are not kept, and ``join="crossfade"``; "auto" is
+        "image" where that applies. ``precision``:
         "float32", "bfloat16" (only for the network's matrix products) or "auto". Raises UserError
         for a setting out of its range.
         """
         super().__init__(loaded, preset, device=device, batch_size=batch_size, precision=precision)
-        self.segmentation = Segmentation.of(self, segment, overlap, join, level, speeds)
+        self.segmentation = Segmentation.of(self, segment, overlap, join, level, speeds, stereo)
         self.segment = self.segmentation.segment
 
     @classmethod
@@ -218,6 +225,7 @@ class Separator(FormerNames, StemRunner):
             "chosen": None,
             "seed": seed,
             "speeds": list(cuts.speeds),
+            "stereo": "image" if cuts.image(keep_draws) else "channels",
             "level": cuts.level,
             "segment_seconds": cuts.segment / rate,
             "overlap_seconds": cuts.overlap / rate,

@@ -17,14 +17,18 @@ from mgdm_audio.separation.speeds import speeds_of
 
 
 def prepare_start(
-    drawing: Drawing, preset: Preset, segment: int, store: Callable[[tuple[int, ...]], Store]
+    drawing: Drawing,
+    preset: Preset,
+    segment: int,
+    store: Callable[[tuple[int, ...]], Store],
+    image: bool = False,
 ) -> Store:
     """Makes ``drawing`` start from the estimate of ``preset``, its own preset's ``start``.
 
     The whole track is separated with the draws and speeds of ``preset``, and with the segments,
     join and seed of ``drawing``, so that the start equals a separation by that preset alone.
     ``segment``: samples. ``store(shape)`` makes a store of [batch, sources, time] at the prior's
-    level, which is returned and must be closed after the drawing.
+    level, which is returned and must be closed after the drawing. ``image``: see ``stereo``.
     """
     found = store((drawing.batch, len(drawing.runner.stems)))
     first = replace(
@@ -34,6 +38,7 @@ def prepare_start(
         speeds=drawing.speeds if drawing.join == "condition" else speeds_of(preset),
         draws=preset.draws,
         keep=False,
+        image=image,
         on_progress=_without_progress(drawing.on_progress),
     )
     for rows in first.pieces():

@@ -132,7 +132,7 @@ def test_it_writes_the_stems_and_how_they_were_made(separate: Separate) -> None:
         "gain": 1.0,
     }
     assert {key: report[key] for key in want} == want
-    more = {"options", "speeds", "precision", "batch_size", "level", "join"}
+    more = {"options", "speeds", "stereo", "precision", "batch_size", "level", "join"}
     more |= {"segment_seconds", "overlap_seconds", "missing", "prior_revision"}
     measured = {"seconds", "seconds_per_second", "residual_db", "peak", "peak_memory_bytes"}
     assert report.keys() == want.keys() | more | measured

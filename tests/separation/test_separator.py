@@ -441,6 +441,7 @@ def test_a_file_comes_with_a_report(make: Make, tmp_path: Path) -> None:
         "seed": 3,
         "segment_seconds": 0.5,
         "overlap_seconds": 0.1,
+        "stereo": "channels",
         "level": "rms",
         "join": "crossfade",
         "batch_size": 5,

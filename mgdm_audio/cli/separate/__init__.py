@@ -96,6 +96,14 @@ mgdm-audio separate SHARED/songs -o SHARED/stems --skip-existing --executor ray,
     "speed (default: the preset's).",
 )
 @click.option(
+    "--stereo",
+    type=click.Choice(["auto", "image", "channels"]),
+    default="auto",
+    show_default=True,
+    help="Of two channels, separate most draws of their mean and place the stems by their pans "
+    "(image), or separate each channel; auto: image where a sample is a conditional mean.",
+)
+@click.option(
     "--batch-size",
     type=click.IntRange(1),
     metavar="N",
@@ -148,6 +156,7 @@ def separate(
     level: Literal["rms", "none"],
     join: Literal["crossfade", "condition"],
     speeds: tuple[float, ...] | None,
+    stereo: Literal["auto", "image", "channels"],
     batch_size: int | None,
     device: str,
     filename: str,
@@ -175,7 +184,12 @@ def separate(
     items = _items(tracks, layouts, report)
     prior = prior or separating.DEFAULT_PRIOR
     options = separating.SeparatorOptions(  # of a cluster's workers; here they are only checked
-        device=device, level=level, join=join, speeds=speeds, batch_size=batch_size
+        device=device,
+        level=level,
+        join=join,
+        speeds=speeds,
+        stereo=stereo,
+        batch_size=batch_size,
     )
     here: separating.SeparatorOptions = {**options, "device": "cpu"} if cluster else options
     separator = Separator.from_pretrained(prior, sampler, overrides=overrides, **here)

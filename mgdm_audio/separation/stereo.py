@@ -1,0 +1,119 @@
+"""The stems of two channels from estimates of their mean and, less exactly, of each channel.
+
+A panned source has the same waveform in both channels, so that a network need not estimate it
+twice, and where two sources have different pans, the difference of the channels tells their errors
+apart.
+With the mid m = (left + right) / 2 and the side s = (left - right) / 2, the inputs are the stems of
+the mid, and stems of the side from fewer calls. Per stem k and band of frequencies,
+
+    p_k = <s_k, m_k> / <m_k, m_k>                       the pan
+    d_k = s_k - p_k m_k,  w_k = <d_k, d_k> / <m_k, m_k>   what no pan explains, and its share
+    s'_k = p_k m_k + max(0, 1 - ERROR / w_k) d_k
+
+The last line is the positive-part James-Stein estimator of the side, with ERROR the share that the
+network's own errors have. The errors of m_k and s'_k in a bin are modelled as Gaussian with the
+spatial covariance
+
+    V_k [[1, p_k], [p_k, p_k^2 + u_k]],   u_k = max(0, 1 - ERROR / w_k) ERROR + WIDTH,
+    V_k = v_k (sum_j v_j - v_k) / sum_j v_j,   v_k = |m_k|^2,
+
+V_k being the variance of a source under the local Gaussian model (Duong, Vincent & Gribonval 2010,
+"Under-determined reverberant audio source separation using a full-rank spatial covariance model").
+The result is their conditional mean given the mixture's side: it sums to the mixture in both
+channels, and is (m_k, s'_k) where all s'_k already sum to the side.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+ERROR = 0.05  # see above; chosen on validation songs, egs/mini_slakh/separate/RESULTS.md
+WIDTH = 0.02  # the least spread of a source's side around its pan, as a share of its power
+_WINDOW = 0.093  # seconds
+_BAND = 320.0  # Hz, the width of the lowest bands
+_RATIO = 1.5  # between the edges of the others
+_FLOOR = 1e-6  # of the mean power of a bin, added to v_k
+_LEAST = 1e-3  # of v_k, added to V_k: no source is without error
+Stereo = Literal["auto", "image", "channels"]  # see ``Segmentation.stereo``
+MID = 2  # index of the mid after the two channels
+
+
+def with_mid(mixture: Tensor) -> Tensor:
+    """Appends the mean of two channels: [2, ...] -> [3, ...]."""
+    return torch.cat([mixture, mixture.mean(0, keepdim=True)])
+
+
+def hears(channel: int, own_speed: bool) -> bool:
+    """Whether a draw has this channel: the two at the track's own speed, else the mid alone."""
+    return (channel != MID) == own_speed
+
+
+def placed(mid: Tensor, side: Tensor, mixture: Tensor, sample_rate: int) -> Tensor:
+    """Returns the stems of both channels: [2, sources, time], see the module's docstring.
+
+    ``mid``: [sources, time], estimates of the stems of the mid, which sum to it; ``side``: the
+    same, of the side; ``mixture``: [2, time]. Equal channels give ``mid`` in both.
+    """
+    difference = (mixture[0] - mixture[1]) / 2
+    if not bool(difference.any()):
+        return mid.expand(2, -1, -1)
+    width = 2 ** round(math.log2(_WINDOW * sample_rate))
+    window = torch.hann_window(width, dtype=mid.dtype, device=mid.device)
+
+    def spectrum(x: Tensor) -> Tensor:
+        return torch.stft(
+            x, width, width // 4, window=window, pad_mode="constant", return_complex=True
+        )
+
+    m, s, total = spectrum(mid), spectrum(side), spectrum(difference)
+    power = m.abs().square()
+    mean, pan, spread = torch.empty_like(m), *torch.empty(2, *m.shape[:2], 1).to(power)
+    for band in _bands(m.shape[1], sample_rate):
+        pan[:, band], spread[:, band], mean[:, band] = _panned(m[:, band], s[:, band])
+    v = power + _FLOOR * power.mean().clamp_min(torch.finfo(power.dtype).tiny)
+    v = v / v.mean()
+    errors = v * (v.sum(0) - v) / v.sum(0) + _LEAST * v
+    # The innovation of the mid is 0, that of the side is ``rest``: the conditional mean below is
+    # C (sum_k C_k)^-1 (0, rest), with the inverse of a 2 x 2 matrix in each bin.
+    rest = total - mean.sum(0)
+    both, across = pan * pan + spread, (errors * pan).sum(0)
+    determinant = errors.sum(0) * (errors * both).sum(0) - across.square()
+    on_mid, on_side = -across / determinant * rest, errors.sum(0) / determinant * rest
+    change = torch.cat(
+        [errors * (on_mid + pan * on_side), mean + errors * (pan * on_mid + both * on_side)]
+    )
+    moved = torch.istft(change, width, width // 4, window=window, length=mid.shape[-1])
+    on_mid, on_side = moved.chunk(2)
+    stems = torch.stack([mid + on_mid + on_side, mid + on_mid - on_side])
+    # Rounding errors of the transforms, which all stems share.
+    return stems + (mixture[:, None] - stems.sum(1, keepdim=True)) / len(mid)
+
+
+def _panned(m: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns p_k and u_k, [sources, 1, 1] each, and s'_k for [sources, bin, frame] of a band."""
+    least = torch.finfo(torch.float32).tiny
+
+    def inner(a: Tensor, b: Tensor) -> Tensor:
+        return (a.real * b.real + a.imag * b.imag).sum((1, 2), keepdim=True)
+
+    power = inner(m, m).clamp_min(least)
+    pan = inner(m, s) / power
+    apart = s - pan * m
+    share = (inner(apart, apart) / power).clamp_min(least)
+    keep = (1 - ERROR / share).clamp_min(0)
+    return pan, keep * ERROR + WIDTH, pan * m + keep * apart
+
+
+def _bands(bins: int, sample_rate: int) -> Iterator[slice]:
+    """Yields consecutive bands of the ``bins`` from 0 Hz to half the rate."""
+    width = max(1, round(_BAND / (sample_rate / 2 / (bins - 1))))
+    start = 0
+    while start < bins:
+        stop = max(start + width, int(start * _RATIO))
+        yield slice(start, stop)
+        start = stop
