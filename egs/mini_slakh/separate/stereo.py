@@ -120,8 +120,9 @@ def from_songs(debian: Path, separator: Separator) -> Iterator[Item]:
 
 def _part(path: Path, frames: int, place: int, rate: int) -> Tensor:
     own = soundfile.info(path).samplerate
-    start = int((place + 0.5) / PLACES * frames) - SECONDS * own // 2
-    wave, _ = soundfile.read(path, dtype="float32", start=start, frames=SECONDS * own)
+    length = round(SECONDS * own)
+    start = int((place + 0.5) / PLACES * frames) - length // 2
+    wave, _ = soundfile.read(path, dtype="float32", start=start, frames=length)
     return resample(torch.from_numpy(wave.T.copy()), own, rate)
 
 
