@@ -62,7 +62,7 @@ class Block(nn.Module):
     def infer(self, x: Tensor, embedding: Tensor) -> Tensor:
         """Computes ``forward`` with fewer passes over memory, in place in a contiguous ``x``.
 
-        For inference with the same ``embedding`` for the whole batch (``alike``): its scale and
+        For inference with one row of ``embedding`` for the whole batch (``alike``): its scale and
         shift are then the weight and bias of the layer norm, and its gate scales the rows of the
         last layer. The result differs by rounding alone, by about 1e-7 of it.
         """
@@ -78,13 +78,25 @@ class Block(nn.Module):
 def alike(embedding: Tensor) -> bool:
     """Returns whether ``Block.infer`` may replace ``forward``.
 
-    It may without gradients, in full precision and for equal rows of ``embedding: [batch, width]``.
-    On a GPU several rows are not compared, because the comparison would wait for the device.
+    It may without gradients, in full precision and for one row of ``embedding: [1, width]``, which
+    stands for the whole batch.
     """
     kind = embedding.device.type
-    if torch.is_grad_enabled() or torch.is_autocast_enabled(kind):
-        return False
-    return len(embedding) == 1 or (kind == "cpu" and bool((embedding == embedding[:1]).all()))
+    return (
+        len(embedding) == 1 and not torch.is_grad_enabled() and not torch.is_autocast_enabled(kind)
+    )
+
+
+def all_equal(*values: Tensor) -> bool:
+    """Returns whether each of ``values: [batch]`` is known to hold one number.
+
+    Numbers on a GPU are not compared, because the comparison would wait for the device; those that
+    were expanded from one number are known to be equal.
+    """
+    return all(
+        len(x) == 1 or x.stride(0) == 0 or (x.device.type == "cpu" and bool((x == x[0]).all()))
+        for x in values
+    )
 
 
 class FullBand(nn.Module):

@@ -36,6 +36,7 @@ from mgdm_audio.networks.tf_layers import (
     NoiseEmbedding,
     TimeAttention,
     alike,
+    all_equal,
     merge,
     split,
 )
@@ -184,9 +185,9 @@ class TFUNet(nn.Module):
         config = self.config
         batch, p, k = x.shape[0], config.patch, config.sources
         if mixture is None:
-            given = x.new_zeros(batch)
+            given = x.new_zeros(1).expand(batch)
         else:
-            given = x.new_ones(batch) if given is None else given.to(x.dtype)
+            given = x.new_ones(1).expand(batch) if given is None else given.to(x.dtype)
             if config.pivot:  # the remaining noise sums to zero over the sources
                 x = x + given.view(-1, 1, 1) * (mixture - x.sum(1, keepdim=True)) / k
         z, z_quadrature = self.mdct(x)
@@ -224,7 +225,9 @@ class TFUNet(nn.Module):
         features = torch.cat(inputs, 1)
         features = features.view(batch, 2 * k + 4, frames, -1, p).permute(0, 3, 2, 1, 4)
         features = features.reshape(batch, -1, frames, (2 * k + 4) * p)
-        h = self.trunk(features, self.embed(sigma, given))
+        # Rows of equal items would differ by rounding, and cost the form for inference.
+        items = slice(1 if not torch.is_grad_enabled() and all_equal(sigma, given) else None)
+        h = self.trunk(features, self.embed(sigma[items], given[items]))
 
         deviations, log_ratio = self._corrections(h, sigma, normal, innovation)
         correction = variance.sqrt() * deviations

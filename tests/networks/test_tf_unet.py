@@ -12,6 +12,7 @@ from mgdm_audio.networks.tf_layers import (
     FullBand,
     TimeAttention,
     alike,
+    all_equal,
     merge,
     rotate,
     split,
@@ -119,12 +120,17 @@ def test_any_length_is_that_of_zeros_appended(trained: TFUNet, time: int) -> Non
     assert (trained.synthesis(z, time) - x).abs().max() < ROUNDING
 
 
-@pytest.mark.parametrize("batch", [1, 3])
-def test_the_form_for_inference_is_the_same_network(trained: TFUNet, batch: int) -> None:
+@pytest.mark.parametrize("batch", [1, 2, 3])
+@pytest.mark.parametrize("expanded", [True, False])
+def test_the_form_for_inference_is_the_same_network(
+    trained: TFUNet, batch: int, expanded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     generator = torch.Generator().manual_seed(3)
     x = torch.randn(batch, TINY.sources, 4 * TINY.bins, generator=generator)
     sigma, mixture = torch.tensor(0.3).expand(batch), x.sum(1, keepdim=True)
+    sigma = sigma if expanded else sigma.clone()
     plain = trained.posterior(x, sigma, mixture)  # gradients are on
+    monkeypatch.delattr(Block, "forward")
     with torch.no_grad():
         fused = trained.posterior(x, sigma, mixture)
     for a, b in zip(plain, fused, strict=True):
@@ -133,14 +139,21 @@ def test_the_form_for_inference_is_the_same_network(trained: TFUNet, batch: int)
 
 
 def test_the_form_for_inference_is_for_one_level_without_gradients() -> None:
-    one, two = torch.ones(3, 4), torch.tensor([[1.0], [2.0]]).expand(2, 4)
+    one, two = torch.ones(1, 4), torch.tensor([[1.0], [2.0]]).expand(2, 4)
     assert not alike(one)  # gradients are on
     with torch.no_grad():
         assert alike(one)
-        assert alike(two[:1])
         assert not alike(two)
         with torch.autocast("cpu", torch.bfloat16):
             assert not alike(one)
+
+
+def test_numbers_are_equal_if_they_are_known_to_be() -> None:
+    one, two = torch.ones(1), torch.tensor([1.0, 2.0])
+    assert all_equal(one, one.expand(3), torch.ones(3))
+    assert not all_equal(one, two)
+    assert all_equal(torch.empty(1, device="meta").expand(3))  # a device that compares nothing
+    assert not all_equal(torch.empty(3, device="meta"))
 
 
 def test_split_undoes_merge_which_stacks_four_neighbours() -> None:
