@@ -1,6 +1,6 @@
 """The runner that stems, generated music and images share: batches, memory and errors."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Barrier, Event, current_thread, main_thread
@@ -13,6 +13,7 @@ from torch import Tensor
 from mgdm_audio.diffusion import NoiseSchedule, Prior
 from mgdm_audio.engine import Runner
 from mgdm_audio.engine.device import signal_device
+from mgdm_audio.engine.runner import Workers
 from mgdm_audio.errors import UserError
 from mgdm_audio.images.presets import load_image_preset
 from mgdm_audio.images.restorer import Restorer
@@ -112,6 +113,32 @@ def test_batches_are_drawn_side_by_side_and_come_in_order() -> None:
     assert found == [(item, 10 * item) for item in range(4)]
     assert max(shares) == 1
     assert threads == [max(1, torch.get_num_threads() // 2)] * 4
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_map_is_in_order_and_takes_items_no_further_ahead_than_it_has_workers(count: int) -> None:
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for item in range(7):
+            taken.append(item)
+            yield item
+
+    with Workers(count) as workers:
+        for number, result in enumerate(workers.map(lambda item: 10 * item, items())):
+            assert result == 10 * number
+            assert len(taken) == min(7, number + count)
+
+
+def test_a_map_raises_the_error_of_an_item_in_its_turn() -> None:
+    def broken(item: int) -> int:
+        return 1 // item
+
+    with Workers(2) as workers:
+        results = workers.map(broken, [1, 2, 0, 3])
+        assert [next(results), next(results)] == [1, 0]
+        with pytest.raises(ZeroDivisionError):
+            next(results)
 
 
 def test_where_memory_runs_out_side_by_side_draws_are_one_at_a_time() -> None:
