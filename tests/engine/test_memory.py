@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from mgdm_audio.engine.memory import keep_freed_memory
 said = keep_freed_memory()
 def faults():
-    for _ in range(3):
+    for _ in range(12):  # fragments beside the blocks fill the cache of the thread first
         torch.ones(2**24)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(20):

@@ -174,7 +174,8 @@ def test_an_error_side_by_side_stops_the_others_at_their_next_step() -> None:
 
     with pytest.raises(ValueError, match="broken"):
         list(this.run(range(4), draw, side_by_side=True))
-    assert stopped == [1]
+    # The worker of item 0 may have begun with item 2 before the error was seen.
+    assert sorted(stopped) in ([1], [1, 2])
 
 
 def test_stems_do_not_depend_on_the_workers(tiny_prior: Path) -> None:
