@@ -85,7 +85,8 @@ def alike(embedding: Tensor) -> bool:
     It may without gradients and for one row of ``embedding: [1, width]``, which stands for the
     whole batch.
     """
-    return len(embedding) == 1 and not torch.is_grad_enabled()
+    # In this order: an export to ONNX, with gradients, must not ask for the size of the batch.
+    return not torch.is_grad_enabled() and len(embedding) == 1
 
 
 def all_equal(*values: Tensor) -> bool:
