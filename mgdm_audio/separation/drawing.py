@@ -35,7 +35,7 @@ from mgdm_audio.separation.draws import Drawn, Item, SegmentDraws
 from mgdm_audio.separation.runner import StemRunner
 from mgdm_audio.separation.segments import Join, Overlaps, stitched
 from mgdm_audio.separation.speeds import at_own_speed, play, play_back, ratio
-from mgdm_audio.separation.stereo import MID, hears, with_mid
+from mgdm_audio.separation.stereo import MID, heard, hears, with_mid
 from mgdm_audio.separation.uncertainty import SpreadMap
 
 SILENCE = 1e-4  # times the prior's level: stems of a quieter segment are equal, without a call
@@ -128,7 +128,7 @@ class Drawing:
             part = self.cut_at(index)
             y[index] = part = with_mid(part) if self.image else part
             loud = part.square().mean((1, 2)).sqrt() > SILENCE * self.runner.loaded.mixture_rms
-            loud = loud.any().expand(len(part)) if self.image else loud
+            loud = heard(part, bool(loud.any())) if self.image else loud
             found[index] = SegmentDraws.of(
                 part, sources, self.draws, self.keep, self.overlaps, loud
             )
@@ -152,7 +152,7 @@ class Drawing:
         )
         for item, (x, deviation) in drawn_items:
             self._add(found[item.segment], x, item)
-            self._add_reported(item, deviation)
+            self._add_reported(found[item.segment], item, deviation)
         self.done += len(indices)
         self._progress(self.done)
         return list(found.values())
@@ -177,9 +177,9 @@ class Drawing:
             # The sources sum to the mixture except for rounding errors, which all share equally.
             x = x + (segment.mixture[channel] - x.sum(0)) / len(x)
         self._gather(segment, x, item)
-        if self.image and channel == MID - 1:  # both channels are drawn: a draw of their mean, too
-            mid = segment.own_speed[:MID].mean(0)
-            segment.own_speed[MID] = mid
+        channels = segment.apart
+        if self.image and channel == channels[-1]:  # all are drawn: a draw of their mean, too
+            segment.own_speed[MID] = mid = segment.own_speed[channels].mean(0)
             self._gather(segment, mid, Item(item.segment, MID, item.draw))
 
     def _gather(self, segment: SegmentDraws, x: Tensor, item: Item) -> None:
@@ -195,7 +195,7 @@ class Drawing:
         segment.head[item.draw, item.channel] = self.overlaps.head(x)
         segment.tail[item.draw, item.channel] = self.overlaps.tail(x)
 
-    def _add_reported(self, item: Item, deviation: Tensor | None) -> None:
+    def _add_reported(self, segment: SegmentDraws, item: Item, deviation: Tensor | None) -> None:
         """Adds the variance that the network reports of a draw, with ``image`` of a channel."""
         if deviation is None:
             return
@@ -203,7 +203,9 @@ class Drawing:
         # The errors of two conditional means of one signal are strongly correlated, so that a
         # blend scales their variances by the weights and not by their squares.
         weight = self.overlaps.weight(item.segment, deviation).sqrt()
-        self._spread(item, weight * deviation, 1 / count)
+        both = self.image and len(segment.apart) == 1  # equal channels, of which one is drawn
+        for channel in range(MID) if both else (item.channel,):
+            self._spread(Item(item.segment, channel, item.draw), weight * deviation, 1 / count)
 
     def _spread(self, item: Item, deviation: Tensor, share: float) -> None:
         """Adds ``share`` times the squares of ``deviation`` [sources, time] to the variances."""

@@ -51,6 +51,11 @@ class SegmentDraws:
             mixture, rows, head.clone(), tail.clone(), own_speed, [0] * len(mixture), channels
         )
 
+    @property
+    def apart(self) -> list[int]:
+        """The channels that are drawn, less their mean."""
+        return [channel for channel in self.loud if channel != MID]
+
     def add(self, channel: int, x: Tensor) -> tuple[Tensor, int]:
         """Updates the mean of a channel by a draw [sources, segment].
 

@@ -48,6 +48,15 @@ def with_mid(mixture: Tensor) -> Tensor:
     return torch.cat([mixture, mixture.mean(0, keepdim=True)])
 
 
+def heard(mixture: Tensor, loud: bool) -> Tensor:
+    """Returns which of two channels and their mean are drawn: [3]; one of equal channels.
+
+    ``mixture``: ``with_mid``'s; ``loud``: whether any is.
+    """
+    equal = torch.equal(mixture[0], mixture[1])
+    return torch.tensor([loud, loud and not equal, loud], device=mixture.device)
+
+
 def hears(channel: int, own_speed: bool) -> bool:
     """Whether a draw has this channel: the two at the track's own speed, else the mid alone."""
     return (channel != MID) == own_speed
