@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from mgdm_audio.diffusion import NoiseSchedule, Prior
     from mgdm_audio.errors import UserError
     from mgdm_audio.evaluation.folders import score
+    from mgdm_audio.generation.generator import Generator
     from mgdm_audio.images.restorer import Restorer
     from mgdm_audio.measurement import GaussianLikelihood, MixtureSum
     from mgdm_audio.priors.folder import LoadedPrior, list_priors, load_prior
     from mgdm_audio.samplers import MGDM
     from mgdm_audio.samplers.presets import list_presets, load_preset
-    from mgdm_audio.separation.generation import Generator
     from mgdm_audio.separation.result import Separation
     from mgdm_audio.separation.separator import Separator
     from mgdm_audio.training.run import train
 
 _HOMES = {
-    "Generator": "mgdm_audio.separation.generation",
+    "Generator": "mgdm_audio.generation.generator",
     "score": "mgdm_audio.evaluation.folders",
     "Separation": "mgdm_audio.separation.result",
     "Separator": "mgdm_audio.separation.separator",

@@ -65,9 +65,9 @@ def sample(
     """
     from mgdm_audio.audio.files import read_given
     from mgdm_audio.errors import UserError
+    from mgdm_audio.generation.generator import GENERATION, IMPUTATION, Generator, check_planned
     from mgdm_audio.output.result_folder import require_writable
     from mgdm_audio.priors.folder import DEFAULT_PRIOR
-    from mgdm_audio.separation.generation import GENERATION, IMPUTATION, Generator, check_planned
 
     files = _files(given)
     if files and seconds is not None:

@@ -225,15 +225,23 @@ class TFUNet(nn.Module):
         features = torch.cat(inputs, 1)
         features = features.view(batch, 2 * k + 4, frames, -1, p).permute(0, 3, 2, 1, 4)
         features = features.reshape(batch, -1, frames, (2 * k + 4) * p)
-        # Rows of equal items would differ by rounding, and cost the form for inference.
-        items = slice(1 if not torch.is_grad_enabled() and all_equal(sigma, given) else None)
-        h = self.trunk(features, self.embed(sigma[items], given[items]))
+        h = self.trunk(features, self._embedding(sigma, given))
 
         deviations, log_ratio = self._corrections(h, sigma, normal, innovation)
         correction = variance.sqrt() * deviations
         # With the mixture given, the corrections are made to sum to zero over the sources.
         mean = mean + correction - share * correction.sum(1, keepdim=True)
         return mean, variance.log() + log_ratio, gaussian
+
+    def _embedding(self, sigma: Tensor, given: Tensor) -> Tensor:
+        """Returns [batch, width], or [1, width] for inference on items of one level and kind.
+
+        Rows of equal items would differ by rounding, and cost the form for inference.
+        """
+        if not torch.is_grad_enabled() and all_equal(sigma, given):
+            sigma, given = sigma[:1], given[:1]
+        embedding: Tensor = self.embed(sigma, given)
+        return embedding
 
     def _corrections(
         self, h: Tensor, sigma: Tensor, normal: Tensor, innovation: Tensor

@@ -31,9 +31,8 @@ from mgdm_audio.errors import PairingError, UserError
 from mgdm_audio.measurement import GaussianLikelihood, Mask, MixtureSum, Stacked
 from mgdm_audio.rng import generator_for
 from mgdm_audio.samplers import Step
-from mgdm_audio.separation.draws import Drawn, Item, SegmentDraws
 from mgdm_audio.separation.runner import StemRunner
-from mgdm_audio.separation.segments import Join, Overlaps, stitched
+from mgdm_audio.separation.segments import Drawn, Item, Join, Overlaps, SegmentDraws, stitched
 from mgdm_audio.separation.speeds import at_own_speed, play, play_back, ratio
 from mgdm_audio.separation.stereo import MID, heard, hears, with_mid
 from mgdm_audio.separation.uncertainty import SpreadMap
@@ -133,10 +132,10 @@ class Drawing:
                 part, sources, self.draws, self.keep, self.overlaps, loud
             )
             items += [
-                item
+                Item(index, channel, draw)
                 for draw in range(self.draws)
                 for channel in found[index].loud
-                if self._is_drawn(item := Item(index, channel, draw))
+                if not self.image or hears(channel, draw % len(self.speeds) == 0)
             ]
         items.sort(key=self._turn)  # a batch has one speed, hence one length; own speed first
         begun = self.done
@@ -163,9 +162,6 @@ class Drawing:
 
     def _speed(self, item: Item) -> Fraction:
         return ratio(self.speeds[self._turn(item)])
-
-    def _is_drawn(self, item: Item) -> bool:
-        return not self.image or hears(item.channel, self._turn(item) == 0)
 
     def _add(self, segment: SegmentDraws, x: Tensor, item: Item) -> None:
         """Adds a draw [sources, time], at the item's speed."""
@@ -245,12 +241,7 @@ class Drawing:
             known = [self._known(item, neighbours, time) for item in items]
             given = self._also_known(mixture, known, padding)
         prior = self.runner.prior.with_event_shape((sources, mixture.shape[-1]))
-        stream = () if self.start_at is None else ("started",)  # the start used the other stream
-        device = self.runner.signal_device
-        generators = [
-            generator_for(self.seed, *stream, "segment", i.segment, "draw", i.draw, device=device)
-            for i in items
-        ]
+        generators = [self._generator(item) for item in items]
         reported = self.spread is not None and not (self.image and items[0].channel == MID)
         watch = None if self.on_progress is None and not reported else step
         start = self._start(items, speed, padding)
@@ -275,6 +266,11 @@ class Drawing:
             (x[i, :, span], None if deviations is None else played_back(deviations[i, :, span]))
             for i, span in enumerate(spans)
         ]
+
+    def _generator(self, item: Item) -> torch.Generator:
+        stream = () if self.start_at is None else ("started",)  # the start used the other stream
+        keys = (*stream, "segment", item.segment, "draw", item.draw)
+        return generator_for(self.seed, *keys, device=self.runner.signal_device)
 
     def _also_known(
         self,

@@ -97,6 +97,22 @@ class _Track:
         # Divided by it, samples are exact and near full scale, so their squares fit in float32.
         return mixture, 2.0 ** max(-126, min(math.frexp(peak)[1], 127))
 
+    def _resampled(self, mixture: Store, unit: float) -> tuple[Store, Tensor]:
+        """Returns the mixture over its unit at the prior's rate, and its ``powers``."""
+        rate, found, seconds = self.rate, self.store(mixture.shape), []
+
+        def scaled(start: int, stop: int) -> Tensor:
+            return mixture.read(start, stop).to(self.runner.signal_device) / unit
+
+        common = math.gcd(self.sample_rate, rate)
+        length = -(-mixture.time * (rate // common) // (self.sample_rate // common))
+        for start in range(0, length, _SECONDS * rate):
+            stop = min(start + _SECONDS * rate, length)
+            part = resample_span(scaled, mixture.time, self.sample_rate, rate, start, stop)
+            seconds.append(powers(part, rate))
+            found.append(part)
+        return found, torch.cat(seconds)
+
     def separated(
         self,
         mixture: Store,
@@ -109,18 +125,9 @@ class _Track:
         """Separates at the prior's rate; returns mean and draws [part, channel, stem, time]."""
         channels, rate, runner = mixture.shape[0], self.rate, self.runner
 
-        def scaled(start: int, stop: int) -> Tensor:
-            return mixture.read(start, stop).to(runner.signal_device) / unit
-
-        resampled, seconds = self.store((channels,)), []
-        common = math.gcd(self.sample_rate, rate)
-        length = -(-mixture.time * (rate // common) // (self.sample_rate // common))
-        for start in range(0, length, _SECONDS * rate):
-            stop = min(start + _SECONDS * rate, length)
-            part = resample_span(scaled, mixture.time, self.sample_rate, rate, start, stop)
-            seconds.append(powers(part, rate))
-            resampled.append(part)
-        gain = self.segmentation.level_gain(level_of(torch.cat(seconds)), unit).to(runner.device)
+        resampled, power = self._resampled(mixture, unit)
+        length = resampled.time
+        gain = self.segmentation.level_gain(level_of(power), unit).to(runner.device)
         segment, overlap = self.segmentation.cuts(length)
         begin = starts(length, segment, overlap)
 

@@ -15,12 +15,12 @@ from mgdm_audio.engine import Runner
 from mgdm_audio.engine.device import signal_device
 from mgdm_audio.engine.runner import Workers
 from mgdm_audio.errors import UserError
+from mgdm_audio.generation.generator import Generator
 from mgdm_audio.images.presets import load_image_preset
 from mgdm_audio.images.restorer import Restorer
 from mgdm_audio.priors.folder import load_prior
 from mgdm_audio.priors.images import ImagePrior
 from mgdm_audio.samplers.presets import Preset, load_preset
-from mgdm_audio.separation.generation import Generator
 from mgdm_audio.separation.separator import Separator
 
 ERRORS = (

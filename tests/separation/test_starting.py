@@ -15,10 +15,10 @@ from torch import Tensor
 from mgdm_audio.audio.files import Given
 from mgdm_audio.cli.main import main
 from mgdm_audio.errors import UserError
+from mgdm_audio.generation.generator import Generator
 from mgdm_audio.priors.folder import load_prior
 from mgdm_audio.rng import randn
 from mgdm_audio.samplers.presets import Preset, load_preset
-from mgdm_audio.separation.generation import Generator
 from mgdm_audio.separation.separator import Separator
 from tests.toys import song
 

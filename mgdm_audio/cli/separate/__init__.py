@@ -173,7 +173,6 @@ def separate(
     from mgdm_audio.output.layout import Layout, check_template
     from mgdm_audio.output.result_folder import Inputs, require_writable
     from mgdm_audio.separation import separator as separating
-    from mgdm_audio.separation.separator import Separator
 
     cluster = find_executor(executor)
     check_template(filename)
@@ -184,15 +183,10 @@ def separate(
     items = _items(tracks, layouts, report)
     prior = prior or separating.DEFAULT_PRIOR
     options = separating.SeparatorOptions(  # of a cluster's workers; here they are only checked
-        device=device,
-        level=level,
-        join=join,
-        speeds=speeds,
-        stereo=stereo,
-        batch_size=batch_size,
+        device=device, level=level, join=join, speeds=speeds, stereo=stereo, batch_size=batch_size
     )
     here: separating.SeparatorOptions = {**options, "device": "cpu"} if cluster else options
-    separator = Separator.from_pretrained(prior, sampler, overrides=overrides, **here)
+    separator = separating.Separator.from_pretrained(prior, sampler, overrides=overrides, **here)
     opening = partial(separating.opened, prior, sampler, overrides, **options)
     choice = outputs.choice(separator.stems, report)
     require_writable(output)

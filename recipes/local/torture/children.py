@@ -138,9 +138,9 @@ def warm_up() -> None:
     import mgdm_audio.data.mapping
     import mgdm_audio.data.slakh
     import mgdm_audio.evaluation.benchmark.bench
+    import mgdm_audio.generation.generator
     import mgdm_audio.images.restorer
     import mgdm_audio.priors.convert_msdm
     import mgdm_audio.priors.images
     import mgdm_audio.report
-    import mgdm_audio.separation.generation
     import mgdm_audio.training.run  # noqa: F401

@@ -13,9 +13,9 @@ from torch import Tensor
 from mgdm_audio.audio.files import Given, read_given
 from mgdm_audio.diffusion import GaussianDenoiser, NoiseSchedule, Prior
 from mgdm_audio.errors import UserError
+from mgdm_audio.generation.generator import MAX_SECONDS, Generator, Sample, expected_level
 from mgdm_audio.priors.folder import LoadedPrior, load_prior
 from mgdm_audio.samplers.presets import load_preset
-from mgdm_audio.separation.generation import MAX_SECONDS, Generator, Sample, expected_level
 from mgdm_audio.separation.segments import active_level
 from tests.toys import STEMS, song
 
