@@ -22,6 +22,7 @@ LAYERS = [
     {"audio"},
     {"output", "images", "data"},
     {"separation"},
+    {"generation"},
     {"evaluation"},
     {"training", "report"},
     {"serve"},
