@@ -215,7 +215,7 @@ class SegmentDraws:
         return change, before
 
     def placed(self, sample_rate: int) -> Tensor:
-        """The rows of two channels from those of both and of their mean, see ``stereo``."""
+        """Returns the stems of two channels, [1, 2, sources, segment], see ``stereo``."""
         left, right, mid = self.rows[0]
         if MID not in self.loud:
             return self.rows[:, :MID]
@@ -281,8 +281,8 @@ class Segmentation(Checked):
     def image(self, keep_draws: bool) -> bool:
         """Whether two channels are separated by most draws of their mean alone.
 
-        Raises UserError where that was asked for and cannot be: its estimate is no draw, and a
-        segment's is not given its neighbours'.
+        Raises UserError where "image" was asked for and does not apply. It gives an estimate and no
+        draws, and does not condition segments on each other.
         """
         if self.stereo == "channels":
             return False

@@ -1,10 +1,9 @@
 """The stems of two channels from estimates of their mean and, less exactly, of each channel.
 
 A panned source has the same waveform in both channels, so that a network need not estimate it
-twice, and where two sources have different pans, the difference of the channels tells their errors
-apart.
-With the mid m = (left + right) / 2 and the side s = (left - right) / 2, the inputs are the stems of
-the mid, and stems of the side from fewer calls. Per stem k and band of frequencies,
+twice. Where two sources have different pans, the difference of the channels tells their errors
+apart. With the mid m = (left + right) / 2 and the side s = (left - right) / 2, the inputs are the
+stems m_k of the mid, and stems s_k of the side from fewer calls. Per stem k and band of frequencies,
 
     p_k = <s_k, m_k> / <m_k, m_k>                       the pan
     d_k = s_k - p_k m_k,  w_k = <d_k, d_k> / <m_k, m_k>   what no pan explains, and its share
@@ -32,7 +31,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-ERROR = 0.05  # see above; chosen on validation songs, egs/mini_slakh/separate/RESULTS.md
+ERROR = 0.05  # see above; how it was chosen: egs/mini_slakh/separate/RESULTS.md, "Stereo"
 WIDTH = 0.02  # the least spread of a source's side around its pan, as a share of its power
 _WINDOW = 0.093  # seconds
 _BAND = 320.0  # Hz, the width of the lowest bands
