@@ -3,7 +3,7 @@
 A panned source has the same waveform in both channels, so that a network need not estimate it
 twice. Where two sources have different pans, the difference of the channels tells their errors
 apart. With the mid m = (left + right) / 2 and the side s = (left - right) / 2, the inputs are the
-stems m_k of the mid, and stems s_k of the side from fewer calls. Per stem k and band of frequencies,
+stems m_k of the mid, and stems s_k of the side from fewer calls. Per stem and band of frequencies,
 
     p_k = <s_k, m_k> / <m_k, m_k>                       the pan
     d_k = s_k - p_k m_k,  w_k = <d_k, d_k> / <m_k, m_k>   what no pan explains, and its share
