@@ -37,8 +37,8 @@ FUNCTIONS = {
 METHODS = {"load", "loads", "load_all", "unsafe_load", "full_load", "load_state", "load_library",
            "import_module", "exec_module", "run_path", "run_module", "system", "popen", "Unpickler",
            "from_pretrained", "read_pickle", "CDLL"}  # fmt: skip
-HARMLESS = ("json.", "tomllib.", "Separator.", "separating.Separator.", "Generator.", "cls.", "image.load",
-            "state.load", "self.state.load")  # fmt: skip
+HARMLESS = ("json.", "tomllib.", "Separator.", "separating.Separator.", "Generator.", "cls.",
+            "image.load", "state.load", "self.state.load")  # fmt: skip
 IMPORT = "what --import names on the command line"
 KNOWN = {
     ("mgdm_audio/__init__.py", "import_module"): "of a table of its own",
