@@ -40,6 +40,7 @@ class Held:
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.shape, self.time = shape, 0
         self._parts: list[Tensor] = []
+        self._lock = Lock()  # several readers must not each join the parts
 
     def append(self, x: Tensor) -> None:
         _require_shape(x, self.shape)
@@ -47,9 +48,11 @@ class Held:
         self.time += x.shape[-1]
 
     def read(self, start: int, stop: int) -> Tensor:
-        if len(self._parts) > 1:
-            self._parts = [torch.cat(self._parts, -1)]
-        return self._parts[0][..., start:stop]
+        with self._lock:
+            if len(self._parts) > 1:
+                self._parts = [torch.cat(self._parts, -1)]
+            whole = self._parts[0]
+        return whole[..., start:stop]
 
     def close(self) -> None:
         self._parts = []

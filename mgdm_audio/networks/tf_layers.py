@@ -67,7 +67,7 @@ class Block(nn.Module):
         last layer. In float32 the result differs by rounding alone, by about 1e-7 of it; under
         autocast ``x`` is in float32, and fewer values are rounded than by ``forward``.
         """
-        shift, scale, gate = self.modulation(embedding)[0].float().chunk(3)
+        shift, scale, gate = self.modulation(embedding)[0].to(x.dtype).chunk(3)
         h = F.layer_norm(x, (self.channels,), weight=1 + scale, bias=shift)
         h = self.local(h.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         h = self.expand(h).relu_()

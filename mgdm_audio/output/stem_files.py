@@ -214,6 +214,7 @@ SETTINGS = (
     "own_code_sha256",
     "start_from",
     "speeds",
+    "stereo",
     "draws",
     "keep_draws",
     "seed",

@@ -68,7 +68,8 @@ class Drawing:
     def pieces(self) -> Iterator[Tensor]:
         """Yields [1 + kept draws, batch, sources, any] in consecutive pieces of the track."""
         if self.join == "crossfade":
-            with Workers(self.runner.workers) as workers:
+            count = self.runner.workers if self.image else 1
+            with Workers(count) as workers:
                 segments = workers.map(self._rows, self._in_turn())
                 yield from stitched(segments, self.time, self.overlap)
             return
@@ -108,10 +109,11 @@ class Drawing:
 
     def _together(self) -> int:
         """Returns how many segments to draw together, to fill a batch or all workers."""
-        draws = -(-self.draws // len(self.speeds))
-        full = max(1, self.runner.batch_size // (draws * self.batch))
+        own = -(-self.draws // len(self.speeds))  # draws at the track's own speed
+        calls = own * MID + self.draws - own if self.image else self.draws * self.batch
+        full = max(1, self.runner.batch_size // (own * self.batch))
         workers = self.runner.workers
-        return max(full, workers // math.gcd(workers, self.draws * self.batch))
+        return max(full, workers // math.gcd(workers, calls))
 
     def _draw(
         self, indices: Sequence[int], neighbours: dict[int, SegmentDraws]

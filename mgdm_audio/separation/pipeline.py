@@ -15,7 +15,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -30,7 +29,7 @@ from mgdm_audio.separation.residual import reach, share_residual, spans
 from mgdm_audio.separation.result import Separation
 from mgdm_audio.separation.runner import StemRunner
 from mgdm_audio.separation.segments import Segmentation, level_of, powers, starts
-from mgdm_audio.separation.starting import prepare_start
+from mgdm_audio.separation.starting import prepare_start, starts_by_image
 from mgdm_audio.separation.uncertainty import Spread, SpreadMap
 
 _SECONDS = 8  # the length of a resampled block
@@ -157,8 +156,7 @@ class _Track:
         )
         started = None
         if runner.preset.start is not None:
-            first = replace(self.segmentation, means=runner.preset.start.draws_means)
-            image = channels == 2 and first.image(False)
+            image = channels == 2 and starts_by_image(self.segmentation, runner.preset.start)
             started = prepare_start(drawing, runner.preset.start, segment, self.store, image)
         for rows in drawing.pieces():
             found.append(rows / gain)

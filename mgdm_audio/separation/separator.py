@@ -29,7 +29,7 @@ from mgdm_audio.separation.result import Separation, check_stem
 from mgdm_audio.separation.runner import RunnerOptions, StemRunner
 from mgdm_audio.separation.segments import Join, Level, Segmentation, active_level, cut
 from mgdm_audio.separation.source import as_samples, require_finite
-from mgdm_audio.separation.starting import prepare_start
+from mgdm_audio.separation.starting import prepare_start, starts_by_image
 from mgdm_audio.separation.stereo import Stereo
 
 DEFAULT_SAMPLER = "default"
@@ -216,7 +216,7 @@ class Separator(FormerNames, StemRunner):
         return self.provenance() | {
             "input": None,  # the file's name, and below its hash, if it was a file
             "input_sha256": None,
-            "start_from": self.preset.start_record,
+            "start_from": self._start_record(),
             "missing": [],  # of a damaged file: {"at", "seconds"} of what was read, and why
             "published": self.preset.stands_for(draws),
             "draws": draws or self.preset.draws,
@@ -231,6 +231,13 @@ class Separator(FormerNames, StemRunner):
             "overlap_seconds": cuts.overlap / rate,
             "join": cuts.join,
         }
+
+    def _start_record(self) -> dict[str, Any] | None:
+        start = self.preset.start
+        if start is None:
+            return None
+        stereo = "image" if starts_by_image(self.segmentation, start) else "channels"
+        return (self.preset.start_record or {}) | {"stereo": stereo}
 
 
 @cache

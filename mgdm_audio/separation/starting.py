@@ -12,8 +12,13 @@ from mgdm_audio.audio.store import Store
 from mgdm_audio.engine.runner import Progress
 from mgdm_audio.samplers.presets import Preset
 from mgdm_audio.separation.drawing import Drawing
-from mgdm_audio.separation.segments import starts
+from mgdm_audio.separation.segments import Segmentation, starts
 from mgdm_audio.separation.speeds import speeds_of
+
+
+def starts_by_image(segmentation: Segmentation, start: Preset) -> bool:
+    """Returns whether ``start`` separates two channels by draws of their mean, see ``stereo``."""
+    return replace(segmentation, means=start.draws_means).image(False)
 
 
 def prepare_start(

@@ -4,6 +4,7 @@ A panned source has the same waveform in both channels, so that a network need n
 twice. Where two sources have different pans, the difference of the channels tells their errors
 apart. With the mid m = (left + right) / 2 and the side s = (left - right) / 2, the inputs are the
 stems m_k of the mid, and stems s_k of the side from fewer calls. Per stem and band of frequencies,
+over all frames of a segment,
 
     p_k = <s_k, m_k> / <m_k, m_k>                       the pan
     d_k = s_k - p_k m_k,  w_k = <d_k, d_k> / <m_k, m_k>   what no pan explains, and its share
@@ -16,7 +17,7 @@ spatial covariance
     V_k [[1, p_k], [p_k, p_k^2 + u_k]],   u_k = max(0, 1 - ERROR / w_k) ERROR + WIDTH,
     V_k = v_k (sum_j v_j - v_k) / sum_j v_j,   v_k = |m_k|^2,
 
-V_k being the variance of a source under the local Gaussian model (Duong, Vincent & Gribonval 2010,
+V_k being the variance of a source given the mid under the local Gaussian model (Duong et al. 2010,
 "Under-determined reverberant audio source separation using a full-rank spatial covariance model").
 The result is their conditional mean given the mixture's side: it sums to the mixture in both
 channels, and is (m_k, s'_k) where all s'_k already sum to the side.
@@ -65,12 +66,18 @@ def placed(mid: Tensor, side: Tensor, mixture: Tensor, sample_rate: int) -> Tens
     """Returns the stems of both channels: [2, sources, time], see the module's docstring.
 
     ``mid``: [sources, time], estimates of the stems of the mid, which sum to it; ``side``: the
-    same, of the side; ``mixture``: [2, time]. Equal channels give ``mid`` in both.
+    same, of the side; ``mixture``: [2, time]. Equal channels give ``mid`` in both; the
+    stems of a silent channel are silent.
     """
+    for channel in range(MID):
+        if not bool(mixture[channel].any()):
+            stems = mid.new_zeros(MID, *mid.shape)
+            stems[1 - channel] = 2 * mid
+            return stems
     difference = (mixture[0] - mixture[1]) / 2
     if not bool(difference.any()):
         return mid.expand(2, -1, -1)
-    width = 2 ** round(math.log2(_WINDOW * sample_rate))
+    width = max(64, 2 ** round(math.log2(_WINDOW * sample_rate)))
     window = torch.hann_window(width, dtype=mid.dtype, device=mid.device)
 
     def spectrum(x: Tensor) -> Tensor:
@@ -80,24 +87,21 @@ def placed(mid: Tensor, side: Tensor, mixture: Tensor, sample_rate: int) -> Tens
 
     m, s, total = spectrum(mid), spectrum(side), spectrum(difference)
     power = m.abs().square()
-    mean, pan, spread = torch.empty_like(m), *torch.empty(2, *m.shape[:2], 1).to(power)
+    mean, pan, spread = torch.empty_like(m), *power.new_empty(2, *m.shape[:2], 1)
     for band in _bands(m.shape[1], sample_rate):
         pan[:, band], spread[:, band], mean[:, band] = _panned(m[:, band], s[:, band])
-    v = power + _FLOOR * power.mean().clamp_min(torch.finfo(power.dtype).tiny)
+    v = power + (_FLOOR * power.mean()).clamp_min(torch.finfo(power.dtype).tiny)
     v = v / v.mean()
     errors = v * (v.sum(0) - v) / v.sum(0) + _LEAST * v
-    # The innovation of the mid is 0, that of the side is ``rest``: the conditional mean below is
-    # C (sum_k C_k)^-1 (0, rest), with the inverse of a 2 x 2 matrix in each bin.
+    # The innovation of the mid is 0, that of the side is ``rest``. With the pans less their mean,
+    # weighted by V_k, the determinant of sum_k C_k is a product of two sums of positive numbers.
     rest = total - mean.sum(0)
-    both, across = pan * pan + spread, (errors * pan).sum(0)
-    determinant = errors.sum(0) * (errors * both).sum(0) - across.square()
-    on_mid, on_side = -across / determinant * rest, errors.sum(0) / determinant * rest
-    change = torch.cat(
-        [errors * (on_mid + pan * on_side), mean + errors * (pan * on_mid + both * on_side)]
-    )
+    apart = pan - (errors * pan).sum(0) / errors.sum(0)
+    step = errors * rest / (errors * (apart.square() + spread)).sum(0)
+    change = torch.cat([apart * step, mean + (pan * apart + spread) * step])
     moved = torch.istft(change, width, width // 4, window=window, length=mid.shape[-1])
-    on_mid, on_side = moved.chunk(2)
-    stems = torch.stack([mid + on_mid + on_side, mid + on_mid - on_side])
+    mid_change, new_side = moved.chunk(2)
+    stems = torch.stack([mid + mid_change + new_side, mid + mid_change - new_side])
     # Rounding errors of the transforms, which all stems share.
     return stems + (mixture[:, None] - stems.sum(1, keepdim=True)) / len(mid)
 

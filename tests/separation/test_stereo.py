@@ -1,5 +1,6 @@
 """The stems of two channels from those of their mean and a rougher estimate of each channel."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +71,25 @@ def test_the_side_corrects_errors_of_the_mid_by_the_closed_form() -> None:
     distance = float((PANS[0] - PANS[1]) ** 2)
     want = 4 * WIDTH / (distance + 4 * WIDTH)
     assert float(left.norm() / (mid - truth).norm()) == pytest.approx(want, rel=0.05)
+
+
+@pytest.mark.parametrize("gain", [-0.99, -0.995, -0.999, -0.9999])
+@pytest.mark.parametrize("sources", [1, 4])
+def test_channels_that_are_nearly_opposite_have_finite_stems(gain: float, sources: int) -> None:
+    """Their pans are up to 2e4, so that a determinant of float32 numbers would cancel."""
+    shares = torch.arange(1.0, sources + 1)[:, None]
+    x = shares / shares.sum() * noise(1, 9000)
+    truth = torch.stack([x, gain * x])
+    found = placed(truth.mean(0), (truth[0] - truth[1]) / 2, truth.sum(1), RATE)
+    # A pan of 2e4 loses four of the seven digits of float32.
+    torch.testing.assert_close(found, truth, rtol=0, atol=1e-2)
+
+
+def test_a_silent_channel_has_silent_stems() -> None:
+    mid = noise(3, 5000)
+    mixture = torch.stack([2 * mid.sum(0), torch.zeros(5000)])
+    found = placed(mid, noise(3, 5000, seed=1), mixture, RATE)
+    assert torch.equal(found, torch.stack([2 * mid, 0 * mid]))
 
 
 def test_a_side_that_no_pan_explains_is_kept() -> None:
@@ -203,6 +223,22 @@ def test_where_it_does_not_apply(tiny_prior: Path, options: dict[str, Any], mess
         )
     auto = Separator(load_prior(tiny_prior), preset, **options)
     assert auto.separate(mixture, RATE, keep_draws=keep).report["stereo"] == "channels"
+
+
+def test_another_choice_separates_again(tiny_prior: Path, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", song(1, 2, 3000, RATE).T.numpy(), RATE)
+    words = ["separate", str(tmp_path / "a.wav"), "-o", str(tmp_path / "out"), "--skip-existing"]
+    words += ["--prior", str(tiny_prior), "--sampler", "wiener", "--set", "num_steps=1"]
+
+    def record(*more: str) -> tuple[str, int]:
+        assert CliRunner().invoke(main, [*words, *more]).exit_code == 0
+        path = tmp_path / "out/a/separation.json"
+        return json.loads(path.read_text())["stereo"], path.stat().st_mtime_ns
+
+    first = record()
+    assert first[0] == "image"
+    assert record() == first  # unchanged
+    assert record("--stereo", "channels")[0] == "channels"
 
 
 def test_the_command_refuses_it_in_one_line(tiny_prior: Path, tmp_path: Path) -> None:
