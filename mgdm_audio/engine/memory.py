@@ -17,23 +17,25 @@ import torch
 
 VARIABLE = "MGDM_AUDIO_KEEP_MEMORY"  # 0 keeps the allocator's defaults
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # parameters of mallopt(3)
+_VARIABLES = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_ARENA_MAX")
 STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def keep_freed_memory() -> str:
-    """Sets glibc's thresholds for this process and returns a description of what was done.
+    """Sets glibc's thresholds and its number of arenas, and returns a description of what was done.
 
     The environment variable ``MGDM_AUDIO_KEEP_MEMORY=0`` turns it off, as does a value of glibc's
-    own variables (``MALLOC_MMAP_THRESHOLD_``, ``MALLOC_TRIM_THRESHOLD_``).
+    own variables (``MALLOC_MMAP_THRESHOLD_``, ``MALLOC_TRIM_THRESHOLD_``, ``MALLOC_ARENA_MAX``).
     """
     if os.environ.get(VARIABLE) == "0":
         return f"the system's ({VARIABLE}=0)"
-    if any(f"MALLOC_{name}_THRESHOLD_" in os.environ for name in ("MMAP", "TRIM")):
-        return "the system's (MALLOC_*_THRESHOLD_ is set)"
+    if any(name in os.environ for name in _VARIABLES):
+        return "the system's (MALLOC_* is set)"
     if platform.libc_ver()[0] != "glibc":
         return "the system's (not glibc)"
     mallopt = ctypes.CDLL(None).mallopt
-    # Other threads' arenas are heaps of 64 MB, which glibc returns to the system in any case.
+    # The thresholds apply to the main arena alone: other threads' arenas consist of heaps of 64 MB,
+    # which glibc returns to the system. With one arena all threads use the main one.
     parameters = ((_MMAP_THRESHOLD, 2**30), (_TRIM_THRESHOLD, 2**31 - 1), (_ARENA_MAX, 1))
     done = all(mallopt(*pair) for pair in parameters)
     return "glibc keeps freed memory" if done else "the system's (glibc refused)"

@@ -252,7 +252,10 @@ class Workers:
         return future
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """Yields ``function(item)`` in order, while later items are made and computed."""
+        """Yields ``function(item)`` in order, while up to ``count`` - 1 later items are computed.
+
+        Raises the exception of an item in its turn.
+        """
         begun = deque[Future[Result]]()
         for item in items:
             begun.append(self.submit(function, item))

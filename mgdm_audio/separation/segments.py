@@ -242,8 +242,8 @@ class Segmentation(Checked):
     # "rms" scales a mixture to the prior's level, "none" does not.
     level: Annotated[Level, _choice(get_args(Level))] = "rms"
     speeds: Speeds = (0.0,)  # semitones; the draws cycle through them, see ``speeds``
-    # Of a mixture of two channels: "channels" separates each with all draws, "image" most draws of
-    # their mean alone, see ``stereo``. "auto" is the second where it applies: see ``image``.
+    # Of two channels: "channels" takes all draws of each, "image" those at speed 0 of each and all
+    # others of their mean, see ``stereo``. "auto" is "image" where it applies, see ``image``.
     stereo: Annotated[Stereo, _choice(get_args(Stereo))] = "auto"
     means: bool = False  # whether a draw is a conditional mean
 
@@ -279,7 +279,7 @@ class Segmentation(Checked):
         return cls(samples, held, multiple, loaded.mixture_rms, join, level, speeds, stereo, means)
 
     def image(self, keep_draws: bool) -> bool:
-        """Whether two channels are separated by most draws of their mean alone.
+        """Returns whether draws at other speeds are of the mean of two channels.
 
         Raises UserError where "image" was asked for and does not apply. It gives an estimate and no
         draws, and does not condition segments on each other.

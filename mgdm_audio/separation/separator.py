@@ -51,8 +51,9 @@ class Separator(FormerNames, StemRunner):
 
     Channels are separated as batch items with the same random numbers. Equal channels then give
     equal stems, and a panned source keeps its place in the stereo image, which independent draws
-    would blur by the posterior's standard deviation. Of two channels most calls see the mean alone,
-    where a draw is a conditional mean: ``stereo`` derives the channels.
+    would blur by the posterior's standard deviation. Of two channels, conditional means are
+    drawn of each at the track's own speed and of their mean at the others; ``stereo`` derives the
+    stems of each channel.
     """
 
     PRESET = DEFAULT_SAMPLER

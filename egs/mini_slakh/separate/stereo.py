@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What a separation of stereo gains or loses by most calls on the mean of its channels.
+"""Compares the two ways to separate stereo: each channel, or their mean at other speeds.
 
     python egs/mini_slakh/separate/stereo.py STEMS [--debian PACKAGES]
 
@@ -172,10 +172,11 @@ def main() -> None:
     for way, pairs in found.items():
         channels, image = np.array(pairs).T
         half = (
-            1.96 * np.std(image - channels, ddof=1) / np.sqrt(len(pairs)) if len(pairs) > 1 else 0
+            1.96 * np.std(image - channels, ddof=1) / len(pairs) ** 0.5 if len(pairs) > 1 else None
         )
-        lines.append([way, str(len(pairs)), f"{channels.mean():.2f}", f"{image.mean():.2f}"])
-        lines[-1].append(f"{(image - channels).mean():+.2f} ± {half:.2f}")
+        cells = [way, str(len(pairs)), f"{channels.mean():.2f}", f"{image.mean():.2f}"]
+        interval = "" if half is None else f" ± {half:.2f}"
+        lines.append([*cells, f"{(image - channels).mean():+.2f}{interval}"])
     print(tables.table(["", "n", "channels", "image", "image less channels"], lines))
 
 

@@ -100,8 +100,9 @@ mgdm-audio separate SHARED/songs -o SHARED/stems --skip-existing --executor ray,
     type=click.Choice(["auto", "image", "channels"]),
     default="auto",
     show_default=True,
-    help="Of two channels, separate most draws of their mean and place the stems by their pans "
-    "(image), or separate each channel; auto: image where a sample is a conditional mean.",
+    help="Two channels: take all samples of each (channels), or those at other speeds than the "
+    "track's own of the mean of both, and derive each channel's stems from their pans (image). "
+    "auto: image where samples are conditional means, as with default; else channels.",
 )
 @click.option(
     "--batch-size",
