@@ -34,7 +34,7 @@ from mgdm_audio.samplers import Step
 from mgdm_audio.separation.runner import StemRunner
 from mgdm_audio.separation.segments import Drawn, Item, Join, Overlaps, SegmentDraws, stitched
 from mgdm_audio.separation.speeds import at_own_speed, play, play_back, ratio
-from mgdm_audio.separation.stereo import MID, heard, hears, with_mid
+from mgdm_audio.separation.stereo import MID, has_channel, to_draw, with_mid
 from mgdm_audio.separation.uncertainty import SpreadMap
 
 SILENCE = 1e-4  # times the prior's level: stems of a quieter segment are equal, without a call
@@ -129,7 +129,7 @@ class Drawing:
             part = self.cut_at(index)
             y[index] = part = with_mid(part) if self.image else part
             loud = part.square().mean((1, 2)).sqrt() > SILENCE * self.runner.loaded.mixture_rms
-            loud = heard(part, bool(loud.any())) if self.image else loud
+            loud = to_draw(part, bool(loud.any())) if self.image else loud
             found[index] = SegmentDraws.of(
                 part, sources, self.draws, self.keep, self.overlaps, loud
             )
@@ -137,7 +137,7 @@ class Drawing:
                 Item(index, channel, draw)
                 for draw in range(self.draws)
                 for channel in found[index].loud
-                if not self.image or hears(channel, draw % len(self.speeds) == 0)
+                if not self.image or has_channel(channel, draw % len(self.speeds) == 0)
             ]
         items.sort(key=self._turn)  # a batch has one speed, hence one length; own speed first
         begun = self.done

@@ -81,11 +81,12 @@ class Separator(FormerNames, StemRunner):
         mixture to the level of the prior's training data, "none" does not. ``speeds``: semitones, 0
         first, by default the preset's: the draws cycle through them (speed augmentation at test
         time), except with ``join="condition"``, which uses the first alone. ``stereo``: of two
-        channels, "channels" separates each, "image" most draws of their mean alone, which needs
-        draws that are conditional means and are not kept, and ``join="crossfade"``; "auto" is
-        "image" where that applies. ``precision``:
-        "float32", "bfloat16" (only for the network's matrix products) or "auto". Raises UserError
-        for a setting out of its range.
+        channels, "channels" takes all draws of each, "image" draws of each at speed 0 and draws of
+        their mean at all others. "image" needs draws that are conditional means and are not kept,
+        and ``join="crossfade"``; "auto" is "image" where that applies, else "channels".
+        ``precision``: "float32", "bfloat16" (only for the network's matrix products) or "auto".
+
+        Raises UserError for a setting out of its range.
         """
         super().__init__(loaded, preset, device=device, batch_size=batch_size, precision=precision)
         self.segmentation = Segmentation.of(self, segment, overlap, join, level, speeds, stereo)

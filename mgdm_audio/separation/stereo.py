@@ -48,7 +48,7 @@ def with_mid(mixture: Tensor) -> Tensor:
     return torch.cat([mixture, mixture.mean(0, keepdim=True)])
 
 
-def heard(mixture: Tensor, loud: bool) -> Tensor:
+def to_draw(mixture: Tensor, loud: bool) -> Tensor:
     """Returns which of two channels and their mean are drawn: [3]; one of equal channels.
 
     ``mixture``: ``with_mid``'s; ``loud``: whether any is.
@@ -57,7 +57,7 @@ def heard(mixture: Tensor, loud: bool) -> Tensor:
     return torch.tensor([loud, loud and not equal, loud], device=mixture.device)
 
 
-def hears(channel: int, own_speed: bool) -> bool:
+def has_channel(channel: int, own_speed: bool) -> bool:
     """Whether a draw has this channel: the two at the track's own speed, else the mid alone."""
     return (channel != MID) == own_speed
 
@@ -66,8 +66,8 @@ def placed(mid: Tensor, side: Tensor, mixture: Tensor, sample_rate: int) -> Tens
     """Returns the stems of both channels: [2, sources, time], see the module's docstring.
 
     ``mid``: [sources, time], estimates of the stems of the mid, which sum to it; ``side``: the
-    same, of the side; ``mixture``: [2, time]. Equal channels give ``mid`` in both; the
-    stems of a silent channel are silent.
+    same, of the side; ``mixture``: [2, time]. Equal channels give ``mid`` in both; the stems of a
+    silent channel are silent.
     """
     for channel in range(MID):
         if not bool(mixture[channel].any()):

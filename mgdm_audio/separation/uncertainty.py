@@ -89,8 +89,9 @@ class Spread:
     The variance is that over draws (N - 1 in the denominator). If a draw is a conditional mean, as
     with the preset "default", its residual variance is added (``samplers.Step``): by the law of
     total variance the sum is the posterior's, if the network's reported variance is correct. Where
-    two channels are separated by most draws of their mean (``stereo``), the residual variance is
-    that of the draws of each channel, before the pans correct their errors, and hence too large.
+    two channels are separated by draws of their mean (``stereo``), the variance over draws is that
+    of the mean in both channels, too small for a stem at one side; the residual variance is that of
+    each channel's draws, before the pans correct their errors, and hence too large.
 
     A value is the rms in one band over one of the consecutive windows of ``hop`` seconds; the first
     starts at 0, the last may be shorter. The squares of all bands sum to that of the waveform.
