@@ -51,6 +51,7 @@ COMMANDS = {
     SEPARATE + "--speeds a,b": "--speeds",
     SEPARATE + "--speeds 3,0": "speed",
     SEPARATE + "--speeds nan": "speed",
+    SEPARATE + "--stereo image --keep-samples": "stereo image needs no draws that are kept",
     SEPARATE + "--two-stems vocals": "no stem 'vocals'",
     SEPARATE + "--two-stems bass --stems drums": "leave --stems, --mix, --rest out",
     SEPARATE + "--stems bass,vocals": "no stem 'vocals'",

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mgdm_audio.networks.dense import dense, in_bfloat16, product
+
 
 class NoiseEmbedding(nn.Module):
     """Embeds log sigma (Fourier features) and whether the mixture is given: [batch, embedding]."""
@@ -70,11 +72,11 @@ class Block(nn.Module):
         shift, scale, gate = self.modulation(embedding)[0].to(x.dtype).chunk(3)
         h = F.layer_norm(x, (self.channels,), weight=1 + scale, bias=shift)
         h = self.local(h.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        h = self.expand(h).relu_()
+        h = dense(h, self.expand, relu=True)
         gate = 1 + gate
         weight, bias = self.project.weight * gate[:, None], self.project.bias * gate
         if h.dtype != x.dtype:
-            return x.add_(F.linear(h, weight, bias))
+            return x.add_(product(h, weight, bias))
         x.view(-1, self.channels).addmm_(h.reshape(-1, 2 * self.channels), weight.T)
         return x.add_(bias)
 
@@ -141,12 +143,26 @@ class TimeAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps x: [batch, positions, frames, channels] to the same shape."""
-        batch, positions, frames, channels = x.shape
-        h = self.query_key_value(self.norm(x)).view(batch * positions, frames, 3, self.heads, -1)
+        h = F.scaled_dot_product_attention(*self._heads(self.query_key_value(self.norm(x))))
+        return x + self.project(h.transpose(1, 2).reshape(x.shape))
+
+    def infer(self, x: Tensor) -> Tensor:
+        """Computes ``forward``; in bfloat16 on a CPU each position alone, within its caches."""
+        if not in_bfloat16(x):
+            return self.forward(x)
+        queries, keys, values = self._heads(dense(self.norm(x), self.query_key_value))
+        h = torch.empty_like(values.transpose(1, 2))
+        for i, (query, key, value) in enumerate(zip(queries, keys, values, strict=True)):
+            scores = query @ key.transpose(1, 2) * query.shape[-1] ** -0.5
+            h[i] = (scores.softmax(-1) @ value).transpose(0, 1)
+        return x + dense(h.reshape(x.shape), self.project)
+
+    def _heads(self, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns query and key, turned, and value, [batch positions, heads, frames, width]."""
+        batch, positions, frames, _ = h.shape
+        h = h.view(batch * positions, frames, 3, self.heads, -1)
         query, key, value = h.permute(2, 0, 3, 1, 4)
-        h = F.scaled_dot_product_attention(rotate(query), rotate(key), value)
-        h = h.transpose(1, 2).reshape(batch, positions, frames, channels)
-        return x + self.project(h)
+        return rotate(query), rotate(key), value
 
 
 def rotate(x: Tensor) -> Tensor:
@@ -156,7 +172,7 @@ def rotate(x: Tensor) -> Tensor:
     angle = torch.arange(frames, device=x.device)[:, None] * rates
     cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
     a, b = x.chunk(2, -1)
-    return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)
+    return torch.cat([torch.addcmul(a * cos, b, sin, value=-1), torch.addcmul(a * sin, b, cos)], -1)
 
 
 def merge(x: Tensor) -> Tensor:

@@ -29,6 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mgdm_audio.networks.dense import dense
 from mgdm_audio.networks.mdct import MDCT
 from mgdm_audio.networks.tf_layers import (
     Block,
@@ -154,21 +155,24 @@ class TFUNet(nn.Module):
 
     def trunk(self, features: Tensor, embedding: Tensor) -> Tensor:
         """Maps [batch, positions, frames, features] to [batch, positions, frames, channels[0]]."""
-        run: Any = Block.infer if alike(embedding) else Block.__call__
-        h = self.enter(features) + self.place[0]
+        infer = alike(embedding)
+        run: Any = Block.infer if infer else Block.__call__
+        attend: Any = TimeAttention.infer if infer else TimeAttention.__call__
+        apply: Any = dense if infer else lambda h, layer: layer(h)
+        h = apply(features, self.enter) + self.place[0]
         kept = []
         for level, blocks in enumerate(self.down):
             for block in cast(nn.ModuleList, blocks):
                 h = run(block, h, embedding)
             kept.append(h)
-            h = self.merge[level](merge(h)) + self.place[level + 1]
+            h = apply(merge(h), self.merge[level]) + self.place[level + 1]
         for i, block in enumerate(self.bottom):
             h = run(block, h, embedding)
             for n in (n for n, place in enumerate(self.mixed) if place == i):
                 h = self.full_bands[n - 1](h) if n else self.full_band(h)
-                h = self.attention[n](h) if self.attention else h
+                h = attend(self.attention[n], h) if self.attention else h
         for level in reversed(range(len(self.up))):
-            h = kept[level] + split(self.split[level](h))
+            h = kept.pop() + split(apply(h, self.split[level]))
             for block in cast(nn.ModuleList, self.up[level]):
                 h = run(block, h, embedding)
         return F.layer_norm(h, (h.shape[-1],))

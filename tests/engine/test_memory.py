@@ -27,9 +27,10 @@ print(said, count, sep="|")
 
 
 def faults(where: str, **environment: str) -> tuple[str, int]:
-    names = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")} | environment
+    own = ("MALLOC_", memory.VARIABLE)
+    names = {k: v for k, v in os.environ.items() if not k.startswith(own)} | environment
     words = [sys.executable, "-c", PAGES, where]
-    run = subprocess.run(words, env=names, capture_output=True, text=True)
+    run = subprocess.run(words, env=names, capture_output=True, text=True, check=True)
     said, _, count = run.stdout.strip().partition("|")
     return said, int(count)
 

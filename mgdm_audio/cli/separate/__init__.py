@@ -189,6 +189,7 @@ def separate(
     here: separating.SeparatorOptions = {**options, "device": "cpu"} if cluster else options
     separator = separating.Separator.from_pretrained(prior, sampler, overrides=overrides, **here)
     opening = partial(separating.opened, prior, sampler, overrides, **options)
+    separator.segmentation.image(keep_samples)  # raises its errors before the first track
     choice = outputs.choice(separator.stems, report)
     require_writable(output)
     run = Run(
