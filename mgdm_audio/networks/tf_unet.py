@@ -29,7 +29,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mgdm_audio.networks.dense import dense
 from mgdm_audio.networks.mdct import MDCT
 from mgdm_audio.networks.tf_layers import (
     Block,
@@ -38,6 +37,7 @@ from mgdm_audio.networks.tf_layers import (
     TimeAttention,
     alike,
     all_equal,
+    dense,
     merge,
     split,
 )

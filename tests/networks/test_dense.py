@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mgdm_audio.networks.dense import dense
+from mgdm_audio.networks.tf_layers import dense
 
 
 def normal(*shape: int) -> Tensor:
@@ -33,6 +33,6 @@ def test_both_ways_to_a_dense_layer_give_the_same_numbers(monkeypatch: pytest.Mo
     layer, x = nn.Linear(24, 40), normal(2, 24)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         fast = dense(x, layer)
-        monkeypatch.setattr("mgdm_audio.networks.dense._has_onednn", lambda: False)
+        monkeypatch.setattr("mgdm_audio.networks.tf_layers._has_onednn", lambda: False)
         # Two orders of the same sums, each rounded to bfloat16.
         torch.testing.assert_close(dense(x, layer), fast, rtol=2**-7, atol=2**-7)

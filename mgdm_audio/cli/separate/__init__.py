@@ -175,9 +175,8 @@ def separate(
     from mgdm_audio.output.result_folder import Inputs, require_writable
     from mgdm_audio.separation import separator as separating
 
-    cluster = find_executor(executor)
     check_template(filename)
-    form, subtype = outputs.checked()
+    cluster, (form, subtype) = find_executor(executor), outputs.checked()
     tracks = find_tracks(inputs, output, lambda line: click.echo(line, err=True))
     name = Path(sampler).stem if sampler else separating.DEFAULT_SAMPLER
     layouts = [Layout(output, filename, track.name, name, seed, form) for track in tracks]
