@@ -2,10 +2,22 @@
 
 import math
 from functools import cache
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+REACH = (
+    30.0  # standard deviations at which levels are clamped, so high that loud ones stay distinct
+)
+LEVEL_FLOOR = 0.01  # added to normalised powers under the logarithm
+
+
+def log_level(coefficient: Tensor, quadrature: Tensor) -> Tensor:
+    """Returns half the log power of a complex coefficient, which is smoother than the MDCT's."""
+    power = coefficient.clamp(-REACH, REACH) ** 2 + quadrature.clamp(-REACH, REACH) ** 2
+    return 0.5 * (power / 2 + LEVEL_FLOOR).log()
 
 
 class NoiseEmbedding(nn.Module):
@@ -65,19 +77,15 @@ class Block(nn.Module):
 
         For inference with one row of ``embedding`` for the whole batch (``alike``): its scale and
         shift are then the weight and bias of the layer norm, and its gate scales the rows of the
-        last layer. In float32 the result differs by rounding alone, by about 1e-7 of it; under
-        autocast ``x`` is in float32, and fewer values are rounded than by ``forward``.
+        last layer. All is in the type of ``x``, without autocast. In float32 the result differs by
+        rounding alone, by about 1e-7 of it.
         """
-        shift, scale, gate = self.modulation(embedding)[0].to(x.dtype).chunk(3)
-        h = F.layer_norm(x, (self.channels,), weight=1 + scale, bias=shift)
-        h = self.local(h.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        h = dense(h, self.expand, relu=True)
+        shift, scale, gate = self.modulation(embedding)[0].chunk(3)
+        h = F.layer_norm(x, (self.channels,), (1 + scale).to(x.dtype), shift.to(x.dtype))
+        h = dense(convolved(h, self.local), self.expand, relu=True)
         gate = 1 + gate
         weight, bias = self.project.weight * gate[:, None], self.project.bias * gate
-        if h.dtype != x.dtype:
-            return x.add_(product(h, weight, bias))
-        x.view(-1, self.channels).addmm_(h.reshape(-1, 2 * self.channels), weight.T)
-        return x.add_(bias)
+        return product(h, weight, bias, onto=x)
 
 
 def alike(embedding: Tensor) -> bool:
@@ -119,9 +127,11 @@ class FullBand(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Maps x: [batch, positions, frames, channels] to the same shape."""
         batch, positions, frames, _ = x.shape
-        h = self.squeeze(x).permute(0, 2, 1, 3).reshape(batch, frames, -1)
-        h = self.across(h).view(batch, frames, positions, self.rank).permute(0, 2, 1, 3)
-        return x + self.widen(F.gelu(h))
+        h = dense(x, self.squeeze).permute(0, 2, 1, 3).reshape(batch, frames, -1)
+        into, out = (cast(nn.Linear, self.across[i]) for i in (0, 2))
+        h = dense(F.gelu(dense(h, into)), out)
+        h = h.view(batch, frames, positions, self.rank).permute(0, 2, 1, 3)
+        return x + dense(F.gelu(h), self.widen)
 
 
 class TimeAttention(nn.Module):
@@ -142,26 +152,28 @@ class TimeAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps x: [batch, positions, frames, channels] to the same shape."""
-        h = F.scaled_dot_product_attention(*self._heads(self.query_key_value(self.norm(x))))
-        return x + self.project(h.transpose(1, 2).reshape(x.shape))
+        norm = self.norm
+        h = F.layer_norm(x, norm.normalized_shape, norm.weight.to(x), norm.bias.to(x), norm.eps)
+        batch, positions, frames, _ = x.shape
+        h = dense(h, self.query_key_value).view(batch * positions, frames, 3, self.heads, -1)
+        query, key, value = h.permute(2, 0, 3, 1, 4)  # each [batch positions, heads, frames, width]
+        h = attended(rotate(query), rotate(key), value)
+        return x + dense(h.transpose(1, 2).reshape(x.shape), self.project)
 
-    def infer(self, x: Tensor) -> Tensor:
-        """Computes ``forward``; in bfloat16 on a CPU each position alone, within its caches."""
-        if not in_bfloat16(x):
-            return self.forward(x)
-        queries, keys, values = self._heads(dense(self.norm(x), self.query_key_value))
-        h = torch.empty_like(values.transpose(1, 2))
-        for i, (query, key, value) in enumerate(zip(queries, keys, values, strict=True)):
-            scores = query @ key.transpose(1, 2) * query.shape[-1] ** -0.5
-            h[i] = (scores.softmax(-1) @ value).transpose(0, 1)
-        return x + dense(h.reshape(x.shape), self.project)
 
-    def _heads(self, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns query and key, turned, and value, [batch positions, heads, frames, width]."""
-        batch, positions, frames, _ = h.shape
-        h = h.view(batch * positions, frames, 3, self.heads, -1)
-        query, key, value = h.permute(2, 0, 3, 1, 4)
-        return rotate(query), rotate(key), value
+def attended(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Returns softmax(query key^T / sqrt(width)) value, of [n, heads, frames, width] each.
+
+    In bfloat16 on a CPU one of n after the other, because its scores then stay in the caches: it
+    takes two thirds of the time of torch's operator.
+    """
+    if torch.is_grad_enabled() or not is_fast_bfloat16(query):
+        return F.scaled_dot_product_attention(query, key, value)
+    out = torch.empty_like(query)
+    for i, (q, k, v) in enumerate(zip(query, key, value, strict=True)):
+        scores = q @ k.transpose(1, 2) * q.shape[-1] ** -0.5
+        torch.bmm(scores.softmax(-1), v, out=out[i])
+    return out
 
 
 def rotate(x: Tensor) -> Tensor:
@@ -188,35 +200,54 @@ def split(x: Tensor) -> Tensor:
     return x.reshape(batch, 4 * positions, frames, channels // 4)
 
 
+def convolved(x: Tensor, layer: nn.Conv2d) -> Tensor:
+    """Applies a convolution to [batch, positions, frames, channels], in the type of ``x``."""
+    weight, bias = layer.weight.to(x.dtype), cast(Tensor, layer.bias).to(x.dtype)
+    x = x.permute(0, 3, 1, 2)
+    padding = cast(tuple[int, int], layer.padding)
+    x = F.conv2d(x, weight, bias, layer.stride, padding, layer.dilation, layer.groups)
+    return x.permute(0, 2, 3, 1)
+
+
 def dense(x: Tensor, layer: nn.Linear, relu: bool = False) -> Tensor:
-    """Returns ``layer(x)``, and its relu: see ``product``."""
+    """Returns ``layer(x)``, or its relu; for inference without autocast in the type of ``x``."""
+    if torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type):
+        return F.relu(layer(x)) if relu else layer(x)
     return product(x, layer.weight, layer.bias, relu)
 
 
-def product(x: Tensor, weight: Tensor, bias: Tensor, relu: bool = False) -> Tensor:
-    """Returns ``F.linear(x, weight, bias)``, and its relu, without gradients.
+def product(
+    x: Tensor, weight: Tensor, bias: Tensor, relu: bool = False, onto: Tensor | None = None
+) -> Tensor:
+    """Returns ``F.linear(x, weight, bias)``, or its relu, or ``onto`` plus it, which it overwrites.
 
-    torch's own ``addmm`` in bfloat16 writes the bias first and adds the product to it, and the relu
-    takes a third pass. oneDNN does all in one; torch has its primitive as an operator for compiled
-    code. It makes a call of the bundled network 5 % faster.
+    For inference, in the type of ``x``. torch's own ``addmm`` in bfloat16 writes the bias first,
+    adds the product to it, and leaves relu and sum to further passes over memory. oneDNN does all
+    in one; torch has its primitive as an operator for compiled code.
     """
-    if in_bfloat16(x) and _has_onednn():
-        packed = torch.ops.mkldnn._reorder_linear_weight(weight.bfloat16())
-        kind = "relu" if relu else "none"
-        y: Tensor = torch.ops.mkldnn._linear_pointwise(
-            x.bfloat16(), packed, bias.bfloat16(), kind, [], ""
-        )
-        return y
+    weight, bias = weight.to(x.dtype), bias.to(x.dtype)
+    if is_fast_bfloat16(x):
+        operator: Any = torch.ops.mkldnn._linear_pointwise
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight)
+        if onto is not None:
+            return cast(Tensor, operator.binary(x, onto, packed, bias, "add"))
+        return cast(Tensor, operator(x, packed, bias, "relu" if relu else "none", [], ""))
+    if onto is not None:
+        onto.view(-1, onto.shape[-1]).addmm_(x.reshape(-1, x.shape[-1]), weight.T)
+        return onto.add_(bias)
     y = F.linear(x, weight, bias)
     return y.relu_() if relu else y
 
 
-def in_bfloat16(x: Tensor) -> bool:
-    """Whether matrix products of ``x`` are in bfloat16 on a CPU, by its type or by autocast."""
-    if x.device.type != "cpu":
-        return False
-    autocast = torch.is_autocast_enabled("cpu")
-    return (torch.get_autocast_dtype("cpu") if autocast else x.dtype) == torch.bfloat16
+def working_dtype(x: Tensor) -> torch.dtype:
+    """Returns the type of matrix products of ``x``: that of autocast, if it is on."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+
+
+def is_fast_bfloat16(x: Tensor) -> bool:
+    """Whether ``x`` is in bfloat16 on a processor with instructions for it."""
+    return x.dtype == torch.bfloat16 and x.device.type == "cpu" and _has_onednn()
 
 
 @cache

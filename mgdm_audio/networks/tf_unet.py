@@ -38,15 +38,15 @@ from mgdm_audio.networks.tf_layers import (
     alike,
     all_equal,
     dense,
+    log_level,
     merge,
     split,
+    working_dtype,
 )
 
 LIMIT = 6.0  # standard deviations at which the linear inputs are clamped
-REACH = 30.0  # those at which levels are clamped, higher, so that loud levels stay distinct
 MASK_REACH = 6.0  # those at which masked values are clamped, else an outlying x_t is amplified
 SCALE_FLOOR = 1e-3  # smallest s_k: below it a sampler drives normalised inputs far out of range
-LEVEL_FLOOR = 0.01  # added to normalised powers under the logarithm
 
 
 @dataclass(frozen=True)
@@ -84,12 +84,6 @@ class TFUNetConfig:
         position = self.patch * 4 ** (len(self.channels) - 1)
         if self.patch < 1 or self.bins < 1 or self.bins % position:
             raise ValueError(f"bins = {self.bins}: give a multiple of {position}, see patch")
-
-
-def log_level(coefficient: Tensor, quadrature: Tensor) -> Tensor:
-    """Returns half the log power of a complex coefficient, which is smoother than the MDCT's."""
-    power = coefficient.clamp(-REACH, REACH) ** 2 + quadrature.clamp(-REACH, REACH) ** 2
-    return 0.5 * (power / 2 + LEVEL_FLOOR).log()
 
 
 class TFUNet(nn.Module):
@@ -154,25 +148,32 @@ class TFUNet(nn.Module):
         self.scale.copy_((total / len(x_0)).sqrt().clamp_min(SCALE_FLOOR))
 
     def trunk(self, features: Tensor, embedding: Tensor) -> Tensor:
-        """Maps [batch, positions, frames, features] to [batch, positions, frames, channels[0]]."""
-        infer = alike(embedding)
-        run: Any = Block.infer if infer else Block.__call__
-        attend: Any = TimeAttention.infer if infer else TimeAttention.__call__
-        apply: Any = dense if infer else lambda h, layer: layer(h)
-        h = apply(features, self.enter) + self.place[0]
+        """Maps [batch, positions, frames, features] to [batch, positions, frames, channels[0]].
+
+        Where ``Block.infer`` applies, all of it is in the type that autocast gives to products.
+        """
+        if not alike(embedding):
+            return self._trunk(features, embedding, Block.__call__)
+        dtype = working_dtype(features)
+        with torch.autocast(features.device.type, enabled=False):
+            return self._trunk(features.to(dtype), embedding.to(features.dtype), Block.infer)
+
+    def _trunk(self, features: Tensor, embedding: Tensor, run: Any) -> Tensor:
+        place = [x.to(features.dtype) for x in self.place]
+        h = dense(features, self.enter) + place[0]
         kept = []
         for level, blocks in enumerate(self.down):
             for block in cast(nn.ModuleList, blocks):
                 h = run(block, h, embedding)
             kept.append(h)
-            h = apply(merge(h), self.merge[level]) + self.place[level + 1]
+            h = dense(merge(h), cast(nn.Linear, self.merge[level])) + place[level + 1]
         for i, block in enumerate(self.bottom):
             h = run(block, h, embedding)
-            for n in (n for n, place in enumerate(self.mixed) if place == i):
+            for n in (n for n, after in enumerate(self.mixed) if after == i):
                 h = self.full_bands[n - 1](h) if n else self.full_band(h)
-                h = attend(self.attention[n], h) if self.attention else h
+                h = self.attention[n](h) if self.attention else h
         for level in reversed(range(len(self.up))):
-            h = kept.pop() + split(apply(h, self.split[level]))
+            h = kept.pop() + split(dense(h, cast(nn.Linear, self.split[level])))
             for block in cast(nn.ModuleList, self.up[level]):
                 h = run(block, h, embedding)
         return F.layer_norm(h, (h.shape[-1],))
@@ -230,7 +231,6 @@ class TFUNet(nn.Module):
         features = features.view(batch, 2 * k + 4, frames, -1, p).permute(0, 3, 2, 1, 4)
         features = features.reshape(batch, -1, frames, (2 * k + 4) * p)
         h = self.trunk(features, self._embedding(sigma, given))
-
         deviations, log_ratio = self._corrections(h, sigma, normal, innovation)
         correction = variance.sqrt() * deviations
         # With the mixture given, the corrections are made to sum to zero over the sources.

@@ -13,6 +13,7 @@ from mgdm_audio.networks.tf_layers import (
     TimeAttention,
     alike,
     all_equal,
+    attended,
     merge,
     rotate,
     split,
@@ -138,20 +139,17 @@ def test_the_form_for_inference_is_the_same_network(
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6 * float(a.detach().abs().max()))
 
 
-def test_the_form_for_inference_rounds_no_more_in_bfloat16(trained: TFUNet) -> None:
-    """Its error against float32 is below that of the plain form."""
-    x, y, sigma = (
-        normal(1, 4, 8 * BINS, std=0.1),
-        normal(1, 1, 8 * BINS, std=0.1),
-        torch.tensor(2.0),
-    )
-    exact = trained(x, sigma, y)
+def test_the_form_for_inference_rounds_little_more_in_bfloat16(trained: TFUNet) -> None:
+    """Its sums over blocks are in bfloat16, too, those of the plain form in float32."""
+    x, y = normal(1, 4, 8 * BINS, std=0.1), normal(1, 1, 8 * BINS, std=0.1)
+    exact = trained(x, torch.tensor(2.0), y)
     with torch.autocast("cpu", torch.bfloat16):
-        plain = trained(x, sigma, y)  # gradients are on
+        plain = trained(x, torch.tensor(2.0), y)  # gradients are on
         with torch.no_grad():
-            fused = trained(x, sigma, y)
+            fused = trained(x, torch.tensor(2.0), y)
     assert not torch.equal(plain, fused)
-    assert (fused - exact).norm() < (plain - exact).norm()
+    # One rounding more in a block, beside some four of products: sqrt(5 / 4), with a margin.
+    assert (fused - exact).norm() < 1.5 * (plain - exact).norm()
 
 
 def test_the_form_for_inference_is_for_one_level_without_gradients() -> None:
@@ -411,10 +409,8 @@ def test_a_pivot_does_not_move_the_gaussian_conditional(untrained: TFUNet) -> No
 
 def test_attention_for_inference_is_the_same() -> None:
     """In bfloat16, in which it differs."""
-    torch.manual_seed(0)
-    layer, x = TimeAttention(channels=16, heads=2), normal(2, 3, 7, 16)
-    nn.init.normal_(layer.project.weight)
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        error = layer.infer(x) - layer(x)
-        # Of some five roundings of 2^-9 each, in both.
-        assert error.norm() < 0.01 * (layer(x) - x).norm()
+    q, k, v = (normal(3, 2, 7, 8, seed=seed).bfloat16() for seed in range(3))
+    plain = attended(*(x.float() for x in (q, k, v)))
+    with torch.no_grad():
+        # Scores, their softmax and the result are rounded to 2^-9 of themselves.
+        assert (attended(q, k, v) - plain).norm() < 2**-7 * plain.norm()
