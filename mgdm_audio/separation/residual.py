@@ -74,15 +74,16 @@ def _split(
         bins = torch.stft(
             flat, window, window // _HOPS, window=hann, pad_mode="constant", return_complex=True
         )
-        return bins.reshape(*x.shape[:-1], *bins.shape[-2:])
+        # Real arrays are multiplied faster: [2, ..., bin, frame].
+        return torch.stack([bins.real, bins.imag]).reshape(2, *x.shape[:-1], *bins.shape[-2:])
 
-    power = spectrum(stems).abs().square()  # [stem, channel, bin, frame]
+    power = spectrum(stems).square().sum(0)  # [stem, channel, bin, frame]
     frequency = torch.linspace(0, sample_rate / 2, power.shape[-2], device=power.device)
     octave = power[..., (frequency > cutoff_hz / 2) & (frequency <= cutoff_hz), :].sum(-2, True)
     above = (frequency > cutoff_hz)[:, None]
     power = torch.where(above, octave, power) + _FLOOR
-    parts = power / power.sum(0) * spectrum(residual)
+    parts = (power / power.sum(0) * spectrum(residual)[:, None]).flatten(1, 2)
     flat = torch.istft(
-        parts.flatten(0, 1), window, window // _HOPS, window=hann, length=residual.shape[-1]
+        torch.complex(*parts), window, window // _HOPS, window=hann, length=residual.shape[-1]
     )
     return flat.reshape(stems.shape)

@@ -81,44 +81,44 @@ def placed(mid: Tensor, side: Tensor, mixture: Tensor, sample_rate: int) -> Tens
     window = torch.hann_window(width, dtype=mid.dtype, device=mid.device)
 
     def spectrum(x: Tensor) -> Tensor:
-        return torch.stft(
+        bins = torch.stft(
             x, width, width // 4, window=window, pad_mode="constant", return_complex=True
         )
+        return torch.stack([bins.real, bins.imag])  # real arrays are multiplied faster
 
-    m, s, total = spectrum(mid), spectrum(side), spectrum(difference)
-    power = m.abs().square()
-    mean, pan, spread = torch.empty_like(m), *power.new_empty(2, *m.shape[:2], 1)
-    for band in _bands(m.shape[1], sample_rate):
-        pan[:, band], spread[:, band], mean[:, band] = _panned(m[:, band], s[:, band])
+    m, s, total = spectrum(mid), spectrum(side), spectrum(difference)  # [2, ..., bin, frame]
+    power = m.square().sum(0)
+    within = _of_bands(power, sample_rate).clamp_min(torch.finfo(torch.float32).tiny)
+    pan = _of_bands((m * s).sum(0), sample_rate) / within
+    unexplained = s - pan * m
+    share = _of_bands(unexplained.square().sum(0), sample_rate) / within
+    keep = (1 - ERROR / share).clamp_min(0)
+    mean = pan * m + keep * unexplained
     v = power + (_FLOOR * power.mean()).clamp_min(torch.finfo(power.dtype).tiny)
     v = v / v.mean()
     errors = v * (v.sum(0) - v) / v.sum(0) + _LEAST * v
-    # The innovation of the mid is 0, that of the side is ``rest``. With the pans less their mean,
-    # weighted by V_k, the determinant of sum_k C_k is a product of two sums of positive numbers.
-    rest = total - mean.sum(0)
+    # The innovation of the mid is 0, that of the side is the rest of the difference. With the pans
+    # less their mean, weighted by V_k, the determinant of sum_k C_k is a product of two sums of
+    # positive numbers.
     apart = pan - (errors * pan).sum(0) / errors.sum(0)
-    step = errors * rest / (errors * (apart.square() + spread)).sum(0)
-    change = torch.cat([apart * step, mean + (pan * apart + spread) * step])
-    moved = torch.istft(change, width, width // 4, window=window, length=mid.shape[-1])
+    spread = keep * ERROR + WIDTH
+    rest = (total - mean.sum(1)) / (errors * (apart.square() + spread)).sum(0)
+    step = errors * rest[:, None]
+    change = torch.cat([apart * step, mean + (pan * apart + spread) * step], 1)
+    bins = torch.complex(*change)
+    moved = torch.istft(bins, width, width // 4, window=window, length=mid.shape[-1])
     mid_change, new_side = moved.chunk(2)
     stems = torch.stack([mid + mid_change + new_side, mid + mid_change - new_side])
     # Rounding errors of the transforms, which all stems share.
     return stems + (mixture[:, None] - stems.sum(1, keepdim=True)) / len(mid)
 
 
-def _panned(m: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns p_k and u_k, [sources, 1, 1] each, and s'_k for [sources, bin, frame] of a band."""
-    least = torch.finfo(torch.float32).tiny
-
-    def inner(a: Tensor, b: Tensor) -> Tensor:
-        return (a.real * b.real + a.imag * b.imag).sum((1, 2), keepdim=True)
-
-    power = inner(m, m).clamp_min(least)
-    pan = inner(m, s) / power
-    apart = s - pan * m
-    share = (inner(apart, apart) / power).clamp_min(least)
-    keep = (1 - ERROR / share).clamp_min(0)
-    return pan, keep * ERROR + WIDTH, pan * m + keep * apart
+def _of_bands(x: Tensor, sample_rate: int) -> Tensor:
+    """Returns sums of [sources, bin, frame] over frames and a bin's band: [sources, bin, 1]."""
+    x = x.sum(-1, keepdim=True)
+    for band in _bands(x.shape[1], sample_rate):
+        x[:, band] = x[:, band].sum(1, keepdim=True)
+    return x
 
 
 def _bands(bins: int, sample_rate: int) -> Iterator[slice]:
