@@ -34,7 +34,7 @@ from torch import Tensor
 
 ERROR = 0.05  # see above; how it was chosen: egs/mini_slakh/separate/RESULTS.md, "Stereo"
 WIDTH = 0.02  # the least spread of a source's side around its pan, as a share of its power
-_WINDOW = 0.093  # seconds
+_WINDOW = 0.093  # seconds, of which the hop is half: a quarter changes the SI-SDR by 0.01 dB
 _BAND = 320.0  # Hz, the width of the lowest bands
 _RATIO = 1.5  # between the edges of the others
 _FLOOR = 1e-6  # of the mean power of a bin, added to v_k
@@ -82,7 +82,7 @@ def placed(mid: Tensor, side: Tensor, mixture: Tensor, sample_rate: int) -> Tens
 
     def spectrum(x: Tensor) -> Tensor:
         bins = torch.stft(
-            x, width, width // 4, window=window, pad_mode="constant", return_complex=True
+            x, width, width // 2, window=window, pad_mode="constant", return_complex=True
         )
         return torch.stack([bins.real, bins.imag])  # real arrays are multiplied faster
 
@@ -106,7 +106,7 @@ def placed(mid: Tensor, side: Tensor, mixture: Tensor, sample_rate: int) -> Tens
     step = errors * rest[:, None]
     change = torch.cat([apart * step, mean + (pan * apart + spread) * step], 1)
     bins = torch.complex(*change)
-    moved = torch.istft(bins, width, width // 4, window=window, length=mid.shape[-1])
+    moved = torch.istft(bins, width, width // 2, window=window, length=mid.shape[-1])
     mid_change, new_side = moved.chunk(2)
     stems = torch.stack([mid + mid_change + new_side, mid + mid_change - new_side])
     # Rounding errors of the transforms, which all stems share.
