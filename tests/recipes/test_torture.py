@@ -1,8 +1,8 @@
 """The harness of recipes/torture.sh finds what it is for; and a small run of it finds nothing."""
 
 import faulthandler
-import mmap
 import json
+import mmap
 import os
 import shutil
 import signal
