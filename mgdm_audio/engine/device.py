@@ -93,7 +93,7 @@ def at_precision(
 ) -> tuple[Prior, CallCounter, str]:
     """Returns the prior at a precision, the counter of its network's calls, and the precision.
 
-    ``precision``: "float32", "bfloat16" (only for the network's matrix products) or "auto", which
+    ``precision``: "float32", "bfloat16" (within the network alone) or "auto", which
     is the faster one on the device. Raises UserError for another.
     """
     precision = fast_precision(device) if precision == "auto" else precision

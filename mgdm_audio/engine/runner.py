@@ -53,7 +53,7 @@ class Runner:
     ) -> None:
         """Chooses device and precision. ``batch_size``: items per batch, halved if memory runs out.
 
-        ``precision``: "float32", "bfloat16" (only for the network's matrix products) or "auto",
+        ``precision``: "float32", "bfloat16" (within the network alone) or "auto",
         the faster one on the device. Raises UserError for an unknown device or precision.
         """
         self.preset = preset

@@ -48,8 +48,8 @@ class Restorer(Runner):
         """Builds the operator of ``task`` for a prior that is on ``device``.
 
         ``batch_size``: draws in one network call, of one or several images, by default 1 on a CPU
-        and 4 elsewhere. ``precision``: "float32", "bfloat16" (only for the network's matrix
-        products) or "auto", the faster one on the device. Raises UserError for an unknown task and
+        and 4 elsewhere. ``precision``: "float32", "bfloat16" (within the network
+        alone) or "auto", the faster one on the device. Raises UserError for an unknown task and
         for an invalid option.
         """
         super().__init__(opened.prior, preset, device=device, precision=precision)

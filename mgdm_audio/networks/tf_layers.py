@@ -1,6 +1,8 @@
 """The layers of a ``TFUNet``, whose tensors are [batch, positions, frames, channels]."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, cast
 
@@ -8,9 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-REACH = (
-    30.0  # standard deviations at which levels are clamped, so high that loud ones stay distinct
-)
+# Standard deviations at which levels are clamped, so high that loud levels stay distinct.
+REACH = 30.0
 LEVEL_FLOOR = 0.01  # added to normalised powers under the logarithm
 
 
@@ -73,19 +74,19 @@ class Block(nn.Module):
         return x + (1 + gate) * self.project(F.relu(self.expand(h)))
 
     def infer(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """Computes ``forward`` with fewer passes over memory, in place in a contiguous ``x``.
+        """Computes ``forward`` with fewer passes over memory; it may overwrite ``x``.
 
-        For inference with one row of ``embedding`` for the whole batch (``alike``): its scale and
-        shift are then the weight and bias of the layer norm, and its gate scales the rows of the
-        last layer. All is in the type of ``x``, without autocast. In float32 the result differs by
-        rounding alone, by about 1e-7 of it.
+        For inference without autocast, with a contiguous ``x`` and one row of ``embedding`` for the
+        whole batch (``alike``): its scale and shift are then the weight and bias of the layer norm,
+        and its gate scales the rows of the last layer. These are computed in the type of
+        ``embedding``, all else in that of ``x``. In float32 the result differs by rounding alone,
+        by about 1e-7 of it.
         """
         shift, scale, gate = self.modulation(embedding)[0].chunk(3)
         h = F.layer_norm(x, (self.channels,), (1 + scale).to(x.dtype), shift.to(x.dtype))
         h = dense(convolved(h, self.local), self.expand, relu=True)
         gate = 1 + gate
-        weight, bias = self.project.weight * gate[:, None], self.project.bias * gate
-        return product(h, weight, bias, onto=x)
+        return added(x, h, self.project.weight * gate[:, None], self.project.bias * gate)
 
 
 def alike(embedding: Tensor) -> bool:
@@ -128,8 +129,8 @@ class FullBand(nn.Module):
         """Maps x: [batch, positions, frames, channels] to the same shape."""
         batch, positions, frames, _ = x.shape
         h = dense(x, self.squeeze).permute(0, 2, 1, 3).reshape(batch, frames, -1)
-        into, out = (cast(nn.Linear, self.across[i]) for i in (0, 2))
-        h = dense(F.gelu(dense(h, into)), out)
+        for layer in self.across:
+            h = dense(h, layer) if isinstance(layer, nn.Linear) else layer(h)
         h = h.view(batch, frames, positions, self.rank).permute(0, 2, 1, 3)
         return x + dense(F.gelu(h), self.widen)
 
@@ -162,17 +163,13 @@ class TimeAttention(nn.Module):
 
 
 def attended(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Returns softmax(query key^T / sqrt(width)) value, of [n, heads, frames, width] each.
-
-    In bfloat16 on a CPU one of n after the other, because its scores then stay in the caches: it
-    takes two thirds of the time of torch's operator.
-    """
+    """Returns softmax(query key^T / sqrt(width)) value, of [n, heads, frames, width] each."""
     if torch.is_grad_enabled() or not is_fast_bfloat16(query):
         return F.scaled_dot_product_attention(query, key, value)
-    out = torch.empty_like(query)
+    # One of the n after the other: its scores stay in the caches, which saves a third of the time.
+    query, out = query * query.shape[-1] ** -0.5, torch.empty_like(query)
     for i, (q, k, v) in enumerate(zip(query, key, value, strict=True)):
-        scores = q @ k.transpose(1, 2) * q.shape[-1] ** -0.5
-        torch.bmm(scores.softmax(-1), v, out=out[i])
+        torch.bmm((q @ k.transpose(1, 2)).softmax(-1), v, out=out[i])
     return out
 
 
@@ -210,43 +207,52 @@ def convolved(x: Tensor, layer: nn.Conv2d) -> Tensor:
 
 
 def dense(x: Tensor, layer: nn.Linear, relu: bool = False) -> Tensor:
-    """Returns ``layer(x)``, or its relu; for inference without autocast in the type of ``x``."""
-    if torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type):
+    """Returns ``layer(x)``, or its relu; without gradients by ``product``."""
+    if torch.is_grad_enabled():
         return F.relu(layer(x)) if relu else layer(x)
     return product(x, layer.weight, layer.bias, relu)
 
 
-def product(
-    x: Tensor, weight: Tensor, bias: Tensor, relu: bool = False, onto: Tensor | None = None
-) -> Tensor:
-    """Returns ``F.linear(x, weight, bias)``, or its relu, or ``onto`` plus it, which it overwrites.
-
-    For inference, in the type of ``x``. torch's own ``addmm`` in bfloat16 writes the bias first,
-    adds the product to it, and leaves relu and sum to further passes over memory. oneDNN does all
-    in one; torch has its primitive as an operator for compiled code.
-    """
+def product(x: Tensor, weight: Tensor, bias: Tensor, relu: bool = False) -> Tensor:
+    """Returns ``F.linear(x, weight, bias)``, or its relu, in the type of ``x``: for inference."""
     weight, bias = weight.to(x.dtype), bias.to(x.dtype)
     if is_fast_bfloat16(x):
-        operator: Any = torch.ops.mkldnn._linear_pointwise
-        packed = torch.ops.mkldnn._reorder_linear_weight(weight)
-        if onto is not None:
-            return cast(Tensor, operator.binary(x, onto, packed, bias, "add"))
-        return cast(Tensor, operator(x, packed, bias, "relu" if relu else "none", [], ""))
-    if onto is not None:
-        onto.view(-1, onto.shape[-1]).addmm_(x.reshape(-1, x.shape[-1]), weight.T)
-        return onto.add_(bias)
+        # torch's own layer writes the bias first and adds the product to it, and relu and sum take
+        # further passes over memory. oneDNN does all in one; torch.compile uses its operator, too.
+        operators: Any = torch.ops.mkldnn
+        packed, kind = operators._reorder_linear_weight(weight), "relu" if relu else "none"
+        return cast(Tensor, operators._linear_pointwise(x, packed, bias, kind, [], ""))
     y = F.linear(x, weight, bias)
     return y.relu_() if relu else y
 
 
-def working_dtype(x: Tensor) -> torch.dtype:
-    """Returns the type of matrix products of ``x``: that of autocast, if it is on."""
+def added(onto: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Returns ``onto + product(x, weight, bias)``; it may overwrite ``onto``."""
+    if is_fast_bfloat16(x):
+        operators: Any = torch.ops.mkldnn
+        packed = operators._reorder_linear_weight(weight.to(x.dtype))
+        fused = operators._linear_pointwise.binary(x, onto, packed, bias.to(x.dtype), "add")
+        return cast(Tensor, fused)
+    if x.dtype != torch.float32:
+        return onto.add_(product(x, weight, bias))  # else the sum would be rounded twice
+    onto.view(-1, onto.shape[-1]).addmm_(x.reshape(-1, x.shape[-1]), weight.T)
+    return onto.add_(bias)
+
+
+@contextmanager
+def without_autocast(x: Tensor) -> Iterator[torch.dtype]:
+    """Turns off autocast on the device of ``x``; yields the type that it gave to products."""
     kind = x.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+    if torch.is_autocast_enabled(kind):
+        dtype = torch.get_autocast_dtype(kind)
+        with torch.autocast(kind, enabled=False):
+            yield dtype
+    else:
+        yield x.dtype
 
 
 def is_fast_bfloat16(x: Tensor) -> bool:
-    """Whether ``x`` is in bfloat16 on a processor with instructions for it."""
+    """Whether ``x`` is in bfloat16 on a processor for which oneDNN has it (AVX-512)."""
     return x.dtype == torch.bfloat16 and x.device.type == "cpu" and _has_onednn()
 
 
@@ -254,7 +260,7 @@ def is_fast_bfloat16(x: Tensor) -> bool:
 def _has_onednn() -> bool:
     """Whether torch has the operators of oneDNN, and the processor its instructions."""
     names = ("_reorder_linear_weight", "_linear_pointwise", "_is_mkldnn_bf16_supported")
-    operators = torch.ops.mkldnn
+    operators: Any = torch.ops.mkldnn
     return (
         torch.backends.mkldnn.is_available()
         and all(hasattr(operators, name) for name in names)

@@ -41,7 +41,7 @@ from mgdm_audio.networks.tf_layers import (
     log_level,
     merge,
     split,
-    working_dtype,
+    without_autocast,
 )
 
 LIMIT = 6.0  # standard deviations at which the linear inputs are clamped
@@ -72,7 +72,7 @@ class TFUNetConfig:
             raise ValueError("channels and blocks: give one number per level, the last block >= 1")
         if self.group_width < 1 or any(c < 1 or c % self.group_width for c in self.channels):
             raise ValueError(
-                f"channels = {self.channels}: give multiples of group_width = {self.group_width}"
+                f"group_width = {self.group_width}: must divide channels = {self.channels}"
             )
         if not 1 <= self.mixings <= self.blocks[-1]:
             raise ValueError(f"mixings = {self.mixings}: give 1 to {self.blocks[-1]}, see blocks")
@@ -150,12 +150,12 @@ class TFUNet(nn.Module):
     def trunk(self, features: Tensor, embedding: Tensor) -> Tensor:
         """Maps [batch, positions, frames, features] to [batch, positions, frames, channels[0]].
 
-        Where ``Block.infer`` applies, all of it is in the type that autocast gives to products.
+        Where ``Block.infer`` applies, such tensors have the type that autocast gives to products.
         """
         if not alike(embedding):
             return self._trunk(features, embedding, Block.__call__)
-        dtype = working_dtype(features)
-        with torch.autocast(features.device.type, enabled=False):
+        with without_autocast(features) as dtype:
+            # The modulations stay in the type of the features, which their layers have.
             return self._trunk(features.to(dtype), embedding.to(features.dtype), Block.infer)
 
     def _trunk(self, features: Tensor, embedding: Tensor, run: Any) -> Tensor:

@@ -74,7 +74,7 @@ def _split(
         bins = torch.stft(
             flat, window, window // _HOPS, window=hann, pad_mode="constant", return_complex=True
         )
-        # Real arrays are multiplied faster: [2, ..., bin, frame].
+        # [2, ..., bin, frame]: real arrays, because these are multiplied faster.
         return torch.stack([bins.real, bins.imag]).reshape(2, *x.shape[:-1], *bins.shape[-2:])
 
     power = spectrum(stems).square().sum(0)  # [stem, channel, bin, frame]

@@ -39,8 +39,8 @@ class StemRunner(Runner):
 
         ``batch_size``: draws in one network call on a GPU, by default 8. On a CPU it is always 1: a
         batch of 4 takes 1.5 times as long per draw there (its tensors exceed the caches), and the
-        bytes of a draw would depend on the batch. ``precision``: "float32", "bfloat16" (only for
-        the network's matrix products) or "auto".
+        bytes of a draw would depend on the batch. ``precision``: "float32", "bfloat16" (within
+        the network alone) or "auto".
         """
         super().__init__(
             loaded.prior, preset, device=device, batch_size=batch_size or 8, precision=precision

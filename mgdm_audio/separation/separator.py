@@ -84,7 +84,7 @@ class Separator(FormerNames, StemRunner):
         channels, "channels" takes all draws of each, "image" draws of each at speed 0 and draws of
         their mean at all others. "image" needs draws that are conditional means and are not kept,
         and ``join="crossfade"``; "auto" is "image" where that applies, else "channels".
-        ``precision``: "float32", "bfloat16" (only for the network's matrix products) or "auto".
+        ``precision``: "float32", "bfloat16" (within the network alone) or "auto".
 
         Raises UserError for a setting out of its range.
         """

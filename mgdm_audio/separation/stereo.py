@@ -30,11 +30,12 @@ from collections.abc import Iterator
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 ERROR = 0.05  # see above; how it was chosen: egs/mini_slakh/separate/RESULTS.md, "Stereo"
 WIDTH = 0.02  # the least spread of a source's side around its pan, as a share of its power
-_WINDOW = 0.093  # seconds, of which the hop is half: a quarter changes the SI-SDR by 0.01 dB
+_WINDOW = 0.093  # seconds; the hop is half of it
 _BAND = 320.0  # Hz, the width of the lowest bands
 _RATIO = 1.5  # between the edges of the others
 _FLOOR = 1e-6  # of the mean power of a bin, added to v_k
@@ -78,12 +79,12 @@ def placed(mid: Tensor, side: Tensor, mixture: Tensor, sample_rate: int) -> Tens
     if not bool(difference.any()):
         return mid.expand(2, -1, -1)
     width = max(64, 2 ** round(math.log2(_WINDOW * sample_rate)))
+    hop = width // 2
     window = torch.hann_window(width, dtype=mid.dtype, device=mid.device)
 
     def spectrum(x: Tensor) -> Tensor:
-        bins = torch.stft(
-            x, width, width // 2, window=window, pad_mode="constant", return_complex=True
-        )
+        x = F.pad(x, (0, -x.shape[-1] % hop))  # so that two windows cover the last samples, too
+        bins = torch.stft(x, width, hop, window=window, pad_mode="constant", return_complex=True)
         return torch.stack([bins.real, bins.imag])  # real arrays are multiplied faster
 
     m, s, total = spectrum(mid), spectrum(side), spectrum(difference)  # [2, ..., bin, frame]
@@ -92,21 +93,20 @@ def placed(mid: Tensor, side: Tensor, mixture: Tensor, sample_rate: int) -> Tens
     pan = _of_bands((m * s).sum(0), sample_rate) / within
     unexplained = s - pan * m
     share = _of_bands(unexplained.square().sum(0), sample_rate) / within
-    keep = (1 - ERROR / share).clamp_min(0)
+    keep = (1 - ERROR / share).clamp_min(0)  # a share of 0 gives 1 - inf, and hence 0
     mean = pan * m + keep * unexplained
     v = power + (_FLOOR * power.mean()).clamp_min(torch.finfo(power.dtype).tiny)
     v = v / v.mean()
     errors = v * (v.sum(0) - v) / v.sum(0) + _LEAST * v
-    # The innovation of the mid is 0, that of the side is the rest of the difference. With the pans
-    # less their mean, weighted by V_k, the determinant of sum_k C_k is a product of two sums of
-    # positive numbers.
+    # The innovation of the mid is 0, that of the side is total less the sum of its means. With the
+    # pans less their mean, weighted by V_k, the determinant of sum_k C_k is a product of two sums
+    # of positive numbers.
     apart = pan - (errors * pan).sum(0) / errors.sum(0)
     spread = keep * ERROR + WIDTH
-    rest = (total - mean.sum(1)) / (errors * (apart.square() + spread)).sum(0)
-    step = errors * rest[:, None]
+    over_variance = (total - mean.sum(1)) / (errors * (apart.square() + spread)).sum(0)
+    step = errors * over_variance[:, None]
     change = torch.cat([apart * step, mean + (pan * apart + spread) * step], 1)
-    bins = torch.complex(*change)
-    moved = torch.istft(bins, width, width // 2, window=window, length=mid.shape[-1])
+    moved = torch.istft(torch.complex(*change), width, hop, window=window, length=mid.shape[-1])
     mid_change, new_side = moved.chunk(2)
     stems = torch.stack([mid + mid_change + new_side, mid + mid_change - new_side])
     # Rounding errors of the transforms, which all stems share.
@@ -114,7 +114,7 @@ def placed(mid: Tensor, side: Tensor, mixture: Tensor, sample_rate: int) -> Tens
 
 
 def _of_bands(x: Tensor, sample_rate: int) -> Tensor:
-    """Returns sums of [sources, bin, frame] over frames and a bin's band: [sources, bin, 1]."""
+    """Sums [sources, bin, frame] over all frames and the bins of each bin's band: [.., bin, 1]."""
     x = x.sum(-1, keepdim=True)
     for band in _bands(x.shape[1], sample_rate):
         x[:, band] = x[:, band].sum(1, keepdim=True)

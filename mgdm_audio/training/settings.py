@@ -127,8 +127,9 @@ class Training(Checked):
     weight_decay: _NotNegative = 0.01  # of AdamW
     # Norm, of each of gradient_groups by itself.
     gradient_clip: Annotated[float, within("(0, inf]")] = 1.0
-    # Of the network's matrix products: auto is bf16 where the device is faster in it, else "no",
-    # float32. A CPU without instructions for bf16 is several times slower in it.
+    # Of the network's matrix products, in validation of more of it: auto is bf16 where the device
+    # is faster in it, else "no", float32. A CPU without instructions for bf16 is several times
+    # slower in it.
     precision: Annotated[Precision, one_of(*get_args(Precision))] = "auto"
     compile: bool = False  # the trunk by torch.compile: for accelerators
     look_every: _Count = 1  # steps between looks at the loss: each waits for the device

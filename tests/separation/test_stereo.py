@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import soundfile
 import torch
+import torch.nn.functional as F
 from click.testing import CliRunner
 from torch import Tensor
 
@@ -104,6 +105,18 @@ def test_a_side_that_no_pan_explains_is_kept() -> None:
     found = placed(mid, side, truth.sum(1), RATE)
     error = (found - truth).norm() / side.norm()
     assert float(error) < 0.05  # ERROR, of which the innovation gives back the most
+
+
+@pytest.mark.parametrize("time", [1, 1000, 1024, 1025, 9 * 1024 + 512, 9 * 1024 + 1022, 10239])
+def test_the_end_is_as_if_silence_followed(time: int) -> None:
+    """Also where the last of the frames, 1024 samples apart, begins just before it."""
+    mid, side = noise(3, time), 0.3 * noise(3, time, seed=1)
+    mixture = torch.stack([mid.sum(0), mid.sum(0)]) + torch.stack([side[0], -side[0]])
+    longer = placed(*(F.pad(x, (0, 4096)) for x in (mid, side, mixture)), RATE)
+    # The floor of the powers is relative to their mean, which the silence lowers.
+    torch.testing.assert_close(
+        placed(mid, side, mixture, RATE), longer[..., :time], rtol=0, atol=1e-5
+    )
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,10 @@
     python egs/mini_slakh/separate/speeds.py STEMS [--seconds 48]
 
 separates the middle of the mono sum of the stems STEMS/<track>/<stem>.wav with one draw at each of
-``SPEEDS``, and prints a Markdown table: for the means over the draws of ``SETS``, the SI-SDR
-improvement in dB by the protocol of the MGDM paper, over all stems but "other", and how much lower
-or higher it is than that of the default's speeds, with the 95 % interval over tracks.
+``SPEEDS``. Prints a Markdown table of the means over the draws of each of ``SETS``: the SI-SDR
+improvement in dB by the protocol of the MGDM paper, over all stems but "other"; and the difference
+from that of the default's speeds, with its 95 % interval over tracks. A draw has the same offset of
+its frames in all sets, while the draws of a preset have offsets that depend on their number.
 """
 
 from __future__ import annotations
@@ -41,12 +42,8 @@ def gains(stems: Path, separator: Separator, tracks: int | None, seconds: float)
         with separator.separate(mixture, rate, draws=len(SPEEDS), keep_draws=True) as found:
             draws = dict(zip(SPEEDS, found.parts.read(0, found.parts.time)[1:, :, 0], strict=True))
         means = [sum(draws[s] for s in speeds) / len(speeds) for speeds in SETS]
-        rows.append(
-            [
-                float(si_sdr_improvement(x[scored], truth[scored], rate, mixture[0]).nanmean())
-                for x in means
-            ]
-        )
+        each = [si_sdr_improvement(x[scored], truth[scored], rate, mixture[0]) for x in means]
+        rows.append([float(x.nanmean()) for x in each])
     return np.array(rows)
 
 
@@ -64,12 +61,12 @@ def main() -> None:
     found = gains(options.stems, separator, options.tracks, options.seconds)
     lines = []
     for speeds, each in zip(SETS, found.T, strict=True):
-        less = each - found[:, SETS.index(DEFAULT)]
-        half = 1.96 * np.std(less, ddof=1) / len(less) ** 0.5 if len(less) > 1 else None
+        apart = each - found[:, SETS.index(DEFAULT)]
+        half = 1.96 * np.std(apart, ddof=1) / len(apart) ** 0.5 if len(apart) > 1 else None
         interval = "" if half is None else f" ± {half:.2f}"
         name = ", ".join(map(str, speeds))
-        lines.append([name, str(len(each)), f"{each.mean():.2f}", f"{less.mean():+.2f}{interval}"])
-    print(tables.table(["speeds, semitones", "n", "SI-SDRi", "less the default's"], lines))
+        lines.append([name, str(len(each)), f"{each.mean():.2f}", f"{apart.mean():+.2f}{interval}"])
+    print(tables.table(["speeds, semitones", "n", "SI-SDRi", "difference"], lines))
 
 
 if __name__ == "__main__":
