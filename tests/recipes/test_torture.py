@@ -52,7 +52,7 @@ def hang(path: Path) -> None:
 
 
 def gorge(path: Path) -> None:
-    """Pages of its own, as the process may hold as much that was freed by other tests."""
+    """Takes pages of its own: the process may hold as much that other tests have freed."""
     mmap.mmap(-1, 200_000_000).write(b"x" * 200_000_000)
 
 
